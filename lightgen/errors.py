@@ -1,0 +1,105 @@
+"""Errors that speak to the user: what is wrong, where, and what to do about it.
+
+    LightgenError
+    ├── ConfigError          a recipe or an option is wrong
+    ├── StoreError           the store or something in it cannot be used
+    │   ├── StoreUnsupported   the file system lacks "create if absent"
+    │   ├── StoreConflict      a key exists with other bytes
+    │   ├── StoreCorrupt       bytes are not what the manifest says
+    │   ├── StoreFull          no space left
+    │   ├── StoreReadOnly      no permission to write
+    │   ├── StoreAccess        credentials, bucket or key refused
+    │   ├── RefNotFound        nothing of that name
+    │   ├── UnsafePath         a path leaves the store
+    │   ├── ShardMalformed     a tar or Parquet shard breaks the format
+    │   ├── SchemaMismatch     a table does not conform to its schema
+    │   └── DuplicateKey       one key twice in one shard
+    ├── TooManyRejects       a stage refused more rows than allowed
+    ├── InputCorrupt         a file given by the user cannot be read
+    ├── ModelError           weights or a model repository cannot be used
+    ├── CheckpointCorrupt    a checkpoint fails verification
+    ├── ResumeMismatch       a run is resumed with other settings
+    └── TrainingDiverged     the loss stopped being a number
+
+Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
+"""
+
+
+class LightgenError(Exception):
+    """Something the user can mend; the message says what, where and what to do."""
+
+
+class ConfigError(LightgenError):
+    """A recipe or an option is wrong."""
+
+
+class StoreError(LightgenError):
+    """The store, or something in it, cannot be used."""
+
+
+class StoreUnsupported(StoreError):
+    """The file system cannot create a key only if it is absent."""
+
+
+class StoreConflict(StoreError):
+    """A key exists already, with other bytes."""
+
+
+class StoreCorrupt(StoreError):
+    """Bytes in the store are not what its manifest says."""
+
+
+class StoreFull(StoreError):
+    """No space, quota or inodes left."""
+
+
+class StoreReadOnly(StoreError):
+    """The store may not be written."""
+
+
+class StoreAccess(StoreError):
+    """Credentials, bucket or key were refused."""
+
+
+class RefNotFound(StoreError):
+    """No artifact of that name."""
+
+
+class UnsafePath(StoreError):
+    """A path leaves the store, or a name is not allowed."""
+
+
+class ShardMalformed(StoreError):
+    """A tar or Parquet shard breaks the format."""
+
+
+class SchemaMismatch(StoreError):
+    """A table does not conform to its declared schema."""
+
+
+class DuplicateKey(StoreError):
+    """One key stands twice in one shard."""
+
+
+class TooManyRejects(LightgenError):
+    """A stage refused more of its rows than its recipe allows."""
+
+
+class InputCorrupt(LightgenError):
+    """A file given by the user cannot be read."""
+
+
+class ModelError(LightgenError):
+    """Weights or a model repository cannot be used."""
+
+
+class CheckpointCorrupt(LightgenError):
+    """A checkpoint fails verification."""
+
+
+class ResumeMismatch(LightgenError):
+    """A run is resumed with settings other than its own."""
+
+
+class TrainingDiverged(LightgenError):
+    """The loss is not finite any more."""

@@ -1,0 +1,30 @@
+"""FEATURES: VAE latent moments and text embeddings of one image each; written by stage `encode`.
+
+Latents are float16 [channels, height, width], row-major, already shifted and scaled; the text is bfloat16 or float16
+[text_tokens, text_dim], trimmed to its true length.
+"""
+
+import pyarrow as pa
+
+
+def schema(latent_shape: tuple[int, int, int], text_dim: int, text_dtype: str) -> pa.Schema:
+    """The Arrow schema for latents of `latent_shape` (channels, rows, columns) and a text encoder of `text_dim`."""
+    channels, rows, columns = latent_shape
+    latent = pa.binary(2 * channels * rows * columns)
+    shape = {"shape": f"{channels},{rows},{columns}", "dtype": "float16"}
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False, metadata={"is": "id of the image"}),
+            pa.field("prompt_id", pa.string(), nullable=False),
+            pa.field("caption", pa.string(), nullable=False),
+            pa.field("latent_mean", latent, nullable=False, metadata=shape),
+            pa.field("latent_std", latent, nullable=False, metadata=shape),
+            pa.field(
+                "text",
+                pa.large_binary(),
+                nullable=False,
+                metadata={"shape": f"text_tokens,{text_dim}", "dtype": text_dtype},
+            ),
+            pa.field("text_tokens", pa.int32(), nullable=False, metadata={"unit": "tokens, no padding"}),
+        ]
+    )
