@@ -1,0 +1,51 @@
+# make demo   the whole loop on a CPU: captions, teacher images, student, DPO, evaluation, report
+# make test   the tests
+# make check  format, lint, types, import contracts
+# make serve  Prefect server, worker and deployments on this machine
+# Each sets up .venv from constraints.txt when that is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STORE ?= store
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+export PREFECT_HOME ?= $(CURDIR)/.prefect
+
+.PHONY: demo test check serve clean
+
+demo: $(VENV)/.installed
+	@echo "demo: the whole loop on this CPU, about eight minutes; a second run finds everything done"
+	@$(BIN)/python -m flows.demo --store $(STORE)
+
+test: $(VENV)/.installed-dev
+	@echo "test: all tests, about ten minutes on two cores"
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed-dev
+	@echo "check: format, lint, types, import contracts"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+serve: $(VENV)/.installed
+	@$(BIN)/python -m flows.serve
+
+clean:
+	@echo "clean: removes $(VENV) and caches; the store stays"
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed; set PYTHON=")'
+	@echo "set-up: creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "set-up: installing the packages of constraints.txt (two to four minutes)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "set-up: installing the tools for tests and checks"
+	@$(PIP) -e '.[dev]'
+	@touch $@

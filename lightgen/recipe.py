@@ -1,0 +1,153 @@
+"""A recipe: the complete, validated settings of a whole run, from one YAML file."""
+
+import difflib
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lightgen.errors import ConfigError
+from lightgen.stages.align import AlignConfig
+from lightgen.stages.dedup import DedupConfig
+from lightgen.stages.encode import EncodeConfig
+from lightgen.stages.evaluate import EvaluateConfig
+from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.pair import PairConfig
+from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.select import SelectConfig
+from lightgen.stages.source import SourceConfig
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|hf_[A-Za-z0-9]{20,}|aws_secret\w*\s*[=:]|Bearer\s+\S{16,}|://[^/\s:@]+:[^/\s:@]+@|X-Amz-(Signature|Credential)="
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HeldOut(_Part):
+    """Captions that no student trains on: where they come from and which of them are used."""
+
+    source: SourceConfig
+    select: SelectConfig
+
+
+class Recipe(_Part):
+    """Settings of every stage; `encode[i]` feeds `pretrain[i]`, and `pretrain[i]` starts from checkpoint i-1."""
+
+    name: str
+    seed: int = 0
+    source: SourceConfig
+    select: SelectConfig
+    generate: GenerateConfig
+    dedup: DedupConfig
+    encode: list[EncodeConfig] = Field(min_length=1)
+    pretrain: list[PretrainConfig] = Field(default_factory=list)
+    held_out: HeldOut | None = Field(default=None, description="captions of the preference pairs")
+    pair: PairConfig | None = None
+    align: AlignConfig | None = Field(default=None, description="DPO on the pairs")
+    control: AlignConfig | None = Field(default=None, description="plain fine-tune on the winners")
+    test: HeldOut | None = Field(default=None, description="captions of the evaluation")
+    evaluate: EvaluateConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_resolution_each(self) -> Self:
+        if self.pretrain and len(self.pretrain) != len(self.encode):
+            raise ValueError(f"encode has {len(self.encode)} entries and pretrain {len(self.pretrain)}: give one each a resolution")
+        return self
+
+
+def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
+    """The recipe `name` of `recipes/`, or the file at a path, with `overrides` by dotted key ("generate.size_px").
+
+    Raises ConfigError naming file, key and allowed values.
+    """
+    path = find_recipe(name_or_path)
+    data = _read(path)
+    for key, value in (overrides or {}).items():
+        _override(data, key, value)
+    for key, text in _strings(data, ""):
+        if SECRET.search(text):
+            raise ConfigError(f"{path}: {key} looks like a secret (masked); recipes are stored with every version. Use the environment")
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(item) for item in error.errors())) from None
+    for key, number in _numbers(recipe.model_dump(mode="python"), ""):
+        if not math.isfinite(number):
+            raise ConfigError(f"{path}: {key} is {number}; give a finite number")
+    return recipe
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """The file that a recipe's name or path means; raises ConfigError listing what there is."""
+    for path in (Path(name_or_path), Path("recipes") / f"{name_or_path}.yaml", RECIPES / f"{name_or_path}.yaml"):
+        if path.is_file():
+            return path
+    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    near = difflib.get_close_matches(name_or_path, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"no recipe {name_or_path!r}: give a path, or one of {', '.join(known) or '(none)'}{hint}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a plain YAML file: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of stages, not {type(data).__name__}")
+    return data
+
+
+def _override(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node: Any = data
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) and part.isdigit() and int(part) < len(node) else _child(node, part, key)
+    if isinstance(node, list):
+        if not (last.isdigit() and int(last) < len(node)):
+            raise ConfigError(f"override {key}: {last!r} is not an index below {len(node)}")
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ConfigError(f"override {key}: {'.'.join(parents)} is not a group of settings")
+
+
+def _child(node: Any, part: str, key: str) -> Any:
+    if not isinstance(node, dict):
+        raise ConfigError(f"override {key}: nothing below {part!r}")
+    return node.setdefault(part, {})
+
+
+def _explain(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "recipe"
+    given = item.get("input")
+    shown = f" (given {str(given)[:60]!r})" if not isinstance(given, dict | list) else ""
+    return f"{where}: {item['msg']}{shown}"
+
+
+def _strings(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    yield from ((where, leaf) for where, leaf in _leaves(node, key) if isinstance(leaf, str))
+
+
+def _numbers(node: Any, key: str) -> Iterator[tuple[str, float]]:
+    yield from ((where, leaf) for where, leaf in _leaves(node, key) if isinstance(leaf, float))
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield from _leaves(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for index, child in enumerate(node):
+            yield from _leaves(child, f"{key}.{index}")
+    else:
+        yield key, node
