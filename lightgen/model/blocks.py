@@ -1,0 +1,138 @@
+"""Transformer blocks of the student: pre-norm ViT blocks and text cross-attention."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+NORM_EPS = 1e-6
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of a sequence over itself; `keep` marks the keys that may be attended."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "b n d"], keep: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(_attend(query, key, value, keep, self.dropout if self.training else 0.0))
+
+
+class CrossAttention(nn.Module):
+    """Image tokens ask (queries), text tokens answer (keys and values)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"] | None
+    ) -> Float[Tensor, "b n d"]:
+        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = self.key_value(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(_attend(query, key, value, keep, self.dropout if self.training else 0.0))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, int(width * ratio))
+        self.down = nn.Linear(int(width * ratio), width)
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        return self.down(F.gelu(self.up(x)))
+
+
+class SelfBlock(nn.Module):
+    """Self-attention and MLP: 12 D^2 + 13 D parameters."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = norm(width)
+        self.attention = SelfAttention(width, heads, dropout)
+        self.mlp_norm = norm(width)
+        self.mlp = Mlp(width, mlp_ratio)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "b n d"], keep: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
+        x = x + self.drop(self.attention(self.attention_norm(x), keep))
+        return x + self.drop(self.mlp(self.mlp_norm(x)))
+
+
+class CrossBlock(nn.Module):
+    """Cross-attention and MLP without self-attention, for text after the decoder: 12 D^2 + 15 D parameters.
+
+    `skip_after_norm`: the published model takes the residual after the query norm (model_facts 1.4).
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float, skip_after_norm: bool) -> None:
+        super().__init__()
+        self.skip_after_norm = skip_after_norm
+        self.query_norm, self.text_norm = norm(width), norm(width)
+        self.attention = CrossAttention(width, heads, dropout)
+        self.mlp_norm = norm(width)
+        self.mlp = Mlp(width, mlp_ratio)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"] | None
+    ) -> Float[Tensor, "b n d"]:
+        query = self.query_norm(x)
+        skip = query if self.skip_after_norm else x
+        x = skip + self.drop(self.attention(query, self.text_norm(text), keep))
+        return x + self.drop(self.mlp(self.mlp_norm(x)))
+
+
+class InterleavedBlock(nn.Module):
+    """Self-attention, cross-attention to the text, MLP: masked tokens hear the prompt and each other in every block."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = norm(width)
+        self.attention = SelfAttention(width, heads, dropout)
+        self.query_norm, self.text_norm = norm(width), norm(width)
+        self.cross = CrossAttention(width, heads, dropout)
+        self.mlp_norm = norm(width)
+        self.mlp = Mlp(width, mlp_ratio)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"] | None
+    ) -> Float[Tensor, "b n d"]:
+        x = x + self.drop(self.attention(self.attention_norm(x)))
+        x = x + self.drop(self.cross(self.query_norm(x), self.text_norm(text), keep))
+        return x + self.drop(self.mlp(self.mlp_norm(x)))
+
+
+def norm(width: int) -> nn.LayerNorm:
+    """LayerNorm with the epsilon of ViT."""
+    return nn.LayerNorm(width, eps=NORM_EPS)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Xavier-uniform weights and zero biases for every linear layer; to be used with `apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _attend(
+    query: Float[Tensor, "b h n k"],
+    key: Float[Tensor, "b h m k"],
+    value: Float[Tensor, "b h m k"],
+    keep: Bool[Tensor, "b m"] | None,
+    dropout: float,
+) -> Float[Tensor, "b n d"]:
+    """Softmax attention over the kept keys, heads joined."""
+    mask = None if keep is None else keep[:, None, None, :]
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return torch.flatten(out.transpose(1, 2), 2)

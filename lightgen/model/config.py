@@ -1,0 +1,67 @@
+"""Sizes of the student, and the named ones whose parameter counts are known exactly."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TextPlacement = Literal["late", "interleaved"]
+
+
+class StudentConfig(BaseModel):
+    """Shape of the masked auto-regressive student; the defaults are the paper's 0.7B (model_facts 1.8)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(1024, gt=0, description="channels of the trunk")
+    heads: int = Field(16, gt=0)
+    encoder_depth: int = Field(16, ge=0, description="blocks over the visible tokens")
+    decoder_depth: int = Field(16, ge=1, description="blocks over all tokens")
+    text_depth: int = Field(16, ge=0, description="cross-attention blocks after the decoder; only for text: late")
+    aligner_depth: int = Field(6, ge=0, description="self-attention blocks over the text")
+    head_width: int = Field(1024, gt=0, description="channels of the diffusion MLP")
+    head_depth: int = Field(3, ge=0)
+    text_dim: int = Field(4096, gt=0, description="channels of the text encoder's vectors")
+    text: TextPlacement = "late"
+    text_positions: int = Field(0, ge=0, description="learned positions added to the text; 0: none, as for T5")
+    latent_channels: int = Field(16, gt=0)
+    patch: int = Field(2, gt=0, description="latent pixels a token side")
+    grid: int = Field(16, gt=0, description="side of the learned position tables, in tokens")
+    mlp_ratio: float = Field(4.0, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    text_drop: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
+    attend_padding: bool = Field(False, description="compat: attend padded text positions as if they were words")
+    skip_after_norm: bool = Field(True, description="compat: residual of the late text blocks starts after the norm")
+    quirky_positions: bool = Field(False, description="compat: interpolation offset and transposed non-square grids")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "StudentConfig":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.text == "interleaved" and self.text_depth:
+            raise ValueError("text: interleaved has no blocks after the decoder, so text_depth must be 0")
+        return self
+
+    @property
+    def token_dim(self) -> int:
+        """Numbers a token: channels x patch x patch."""
+        return self.latent_channels * self.patch**2
+
+
+def _ci(width: int, depth: int, aligner: int, head: tuple[int, int], text_dim: int) -> StudentConfig:
+    """A small student of equal depths; `head` is (depth, width)."""
+    return StudentConfig(
+        width=width, heads=4, encoder_depth=depth, decoder_depth=depth, text_depth=depth, aligner_depth=aligner,
+        head_depth=head[0], head_width=head[1], text_dim=text_dim,
+    )  # fmt: skip
+
+
+_PAPER = StudentConfig()
+_COMPAT = {"attend_padding": True, "quirky_positions": True}
+
+PRESETS: dict[str, StudentConfig] = {
+    "lightgen-0.7b": _PAPER,
+    "lightgen-official": _PAPER.model_copy(update={"head_depth": 8, "head_width": 1536, **_COMPAT}),
+    "lightgen-0.7b-alt": _PAPER.model_copy(update={"encoder_depth": 12, "head_depth": 8, "head_width": 1280}),
+    "ci-small": _ci(256, 4, 2, (3, 256), 512),
+    "ci-tiny": _ci(64, 2, 1, (2, 64), 64),
+}

@@ -1,0 +1,209 @@
+"""The diffusion of one token: noise schedule, losses, respaced samplers, and the MLP head that predicts the noise."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lightgen.model.blocks import NORM_EPS, init_linear, norm
+
+STEPS = 1000
+MAX_BETA = 0.999
+TIME_CHANNELS = 256
+Predict = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Constants of a (respaced) Gaussian diffusion, float64; index i is the i-th kept step, `times[i]` its training step."""
+
+    times: np.ndarray
+    betas: np.ndarray
+    alpha_bars: np.ndarray
+    alpha_bars_before: np.ndarray
+    log_beta: np.ndarray
+    log_posterior: np.ndarray
+
+
+@lru_cache(maxsize=16)
+def cosine_schedule(kept: int = STEPS) -> Schedule:
+    """Cosine schedule of 1000 steps, respaced to `kept` evenly spread ones (model_facts 1.5)."""
+
+    def bar(t: float) -> float:
+        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    full = np.array([min(1 - bar((i + 1) / STEPS) / bar(i / STEPS), MAX_BETA) for i in range(STEPS)])
+    times = np.unique(np.round(np.linspace(0, STEPS - 1, kept)).astype(np.int64)) if kept > 1 else np.array([STEPS - 1])
+    bars = np.cumprod(1 - full)[times]
+    before = np.append(1.0, bars[:-1])
+    betas = 1 - bars / before
+    posterior = betas * (1 - before) / (1 - bars)
+    # The first posterior variance is zero; its neighbour stands in, as in the DDPM code.
+    posterior = np.append(posterior[1], posterior[1:]) if kept > 1 else np.maximum(posterior, 1e-20)
+    return Schedule(times, betas, bars, before, np.log(betas), np.log(posterior))
+
+
+def add_noise(x0: Float[Tensor, "m d"], t: Int[Tensor, " m"], noise: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
+    """x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps."""
+    bars = _table(cosine_schedule().alpha_bars, x0)[t].unsqueeze(-1)
+    return bars.sqrt() * x0 + (1 - bars).sqrt() * noise
+
+
+def noise_error(output: Float[Tensor, "m dd"], noise: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
+    """Mean squared error of the predicted noise, for each token."""
+    return (output[:, : noise.shape[1]] - noise).square().mean(dim=1)
+
+
+def variance_bound(
+    output: Float[Tensor, "m dd"], x0: Float[Tensor, "m d"], xt: Float[Tensor, "m d"], t: Int[Tensor, " m"]
+) -> Float[Tensor, " m"]:
+    """Variational bound in bits a number; it teaches only the variance, its gradient does not touch the mean."""
+    schedule = cosine_schedule()
+    noise, raw = output.detach()[:, : x0.shape[1]], output[:, x0.shape[1] :]
+    mean, log_variance = _posterior(schedule, xt, noise, raw, t)
+    true_mean = _posterior_mean(schedule, x0, xt, t)
+    true_log = _table(schedule.log_posterior, x0)[t].unsqueeze(-1)
+    kl = 0.5 * (-1 + log_variance - true_log + (true_log - log_variance).exp())
+    kl = kl + 0.5 * (true_mean - mean).square() * (-log_variance).exp()
+    first = -_discretised_log_likelihood(x0, mean, 0.5 * log_variance)
+    return torch.where(t == 0, first.mean(dim=1), kl.mean(dim=1)) / math.log(2)
+
+
+def sample(
+    predict: Predict,
+    start: Float[Tensor, "m d"],
+    noise: Float[Tensor, "s m d"] | None,
+    schedule: Schedule,
+    temperature: float,
+    clip_x0: float | None,
+) -> Float[Tensor, "m d"]:
+    """Denoise `start`; with `noise` ancestral DDPM with learned variance, without it deterministic DDIM.
+
+    `predict(x, t)` gives [m, 2d]; temperature multiplies the injected noise, not the start (model_facts 4.4).
+    """
+    x = start
+    for i in reversed(range(len(schedule.times))):
+        output = predict(x, int(schedule.times[i]))
+        eps, raw = output.chunk(2, dim=1)
+        bar, before = float(schedule.alpha_bars[i]), float(schedule.alpha_bars_before[i])
+        x0 = (x - math.sqrt(1 - bar) * eps) / math.sqrt(bar)
+        if clip_x0 is not None:
+            x0 = x0.clamp(-clip_x0, clip_x0)
+            eps = (x - math.sqrt(bar) * x0) / math.sqrt(1 - bar)
+        if noise is None:
+            x = math.sqrt(before) * x0 + math.sqrt(1 - before) * eps
+            continue
+        beta = float(schedule.betas[i])
+        x = (beta * math.sqrt(before) * x0 + (1 - before) * math.sqrt(1 - beta) * x) / (1 - bar)
+        if i > 0:
+            fraction = (raw + 1) / 2
+            log_variance = fraction * schedule.log_beta[i] + (1 - fraction) * schedule.log_posterior[i]
+            x = x + temperature * (0.5 * log_variance).exp() * noise[i]
+    return x
+
+
+class ResidualBlock(nn.Module):
+    """MLP block modulated by (shift, scale, gate) of the condition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = norm(width)
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+        self.modulation = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Float[Tensor, "m w"], condition: Float[Tensor, "m w"]) -> Float[Tensor, "m w"]:
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+        hidden = torch.addcmul(shift, self.norm(x), 1 + scale)
+        return torch.addcmul(x, gate, self.second(F.silu(self.first(hidden))))
+
+
+class DiffusionHead(nn.Module):
+    """Predicts noise and variance of noisy tokens, given the trunk's vectors (model_facts 1.5)."""
+
+    def __init__(self, token_dim: int, width: int, depth: int, condition_dim: int) -> None:
+        super().__init__()
+        self.time_in, self.time_out = nn.Linear(TIME_CHANNELS, width), nn.Linear(width, width)
+        self.condition = nn.Linear(condition_dim, width)
+        self.token_in = nn.Linear(token_dim, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
+        self.last_norm = nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
+        self.last_modulation = nn.Linear(width, 2 * width)
+        self.token_out = nn.Linear(width, 2 * token_dim)
+
+    def init(self) -> None:
+        """Identity-like start: modulations and output zero."""
+        self.apply(init_linear)
+        for layer in (self.time_in, self.time_out):
+            nn.init.normal_(layer.weight, std=0.02)
+        zero = [self.last_modulation, self.token_out]
+        zero += [block.modulation for block in self.blocks if isinstance(block, ResidualBlock)]
+        for layer in zero:
+            nn.init.zeros_(layer.weight)
+
+    def forward(
+        self, x: Float[Tensor, "m d"], t: Int[Tensor, " m"], condition: Float[Tensor, "m w"]
+    ) -> Float[Tensor, "m dd"]:
+        """`condition` is `self.condition(z)`: computed once for all noise levels of a token."""
+        y = F.silu(self._times(t) + condition)
+        hidden = self.token_in(x)
+        for block in self.blocks:
+            hidden = block(hidden, y)
+        shift, scale = self.last_modulation(y).chunk(2, dim=-1)
+        return self.token_out(torch.addcmul(shift, self.last_norm(hidden), 1 + scale))
+
+    def _times(self, t: Int[Tensor, " m"]) -> Float[Tensor, "m w"]:
+        # With more rows than steps it is cheaper to embed every step once and to look them up.
+        if len(t) <= STEPS:
+            return self.time_out(F.silu(self.time_in(time_embedding(t))))
+        every = self.time_out(F.silu(self.time_in(time_embedding(torch.arange(STEPS, device=t.device)))))
+        return F.embedding(t, every)
+
+
+def time_embedding(t: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:
+    """Cosines then sines of t at geometric frequencies."""
+    half = TIME_CHANNELS // 2
+    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    angles = t.float().unsqueeze(-1) * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _table(values: np.ndarray, like: Tensor) -> Tensor:
+    """A constant of the schedule as float32 beside `like`."""
+    return torch.from_numpy(values).to(like.device, torch.float32)
+
+
+def _posterior_mean(schedule: Schedule, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+    """Mean of q(x_{t-1} | x_t, x_0)."""
+    bars, before, betas = schedule.alpha_bars, schedule.alpha_bars_before, schedule.betas
+    of_x0 = _table(betas * np.sqrt(before) / (1 - bars), x0)[t].unsqueeze(-1)
+    of_xt = _table((1 - before) * np.sqrt(1 - betas) / (1 - bars), x0)[t].unsqueeze(-1)
+    return of_x0 * x0 + of_xt * xt
+
+
+def _posterior(schedule: Schedule, xt: Tensor, eps: Tensor, raw: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log variance of p(x_{t-1} | x_t) from the head's two outputs."""
+    bars = _table(schedule.alpha_bars, xt)[t].unsqueeze(-1)
+    x0 = (xt - (1 - bars).sqrt() * eps) / bars.sqrt()
+    low = _table(schedule.log_posterior, xt)[t].unsqueeze(-1)
+    high = _table(schedule.log_beta, xt)[t].unsqueeze(-1)
+    fraction = (raw + 1) / 2
+    return _posterior_mean(schedule, x0, xt, t), fraction * high + (1 - fraction) * low
+
+
+def _discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log probability of x in bins of 2/255 under a Gaussian, with the tanh approximation of its distribution."""
+
+    def cdf(value: Tensor) -> Tensor:
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (value + 0.044715 * value**3)))
+
+    centred, inverse = x - mean, (-log_scale).exp()
+    upper, lower = cdf(inverse * (centred + 1 / 255)), cdf(inverse * (centred - 1 / 255))
+    inner = (upper - lower).clamp(min=1e-12).log()
+    inner = torch.where(x > 0.999, (1 - lower).clamp(min=1e-12).log(), inner)
+    return torch.where(x < -0.999, upper.clamp(min=1e-12).log(), inner)

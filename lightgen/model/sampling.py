@@ -1,0 +1,113 @@
+"""Draws images from the student: tokens in random order, each finished by the diffusion head under guidance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from lightgen.model.diffusion import DiffusionHead, Schedule, cosine_schedule, sample
+from lightgen.model.masking import decode_counts, gather_tokens, scatter_tokens
+from lightgen.model.student import Grid, Student, Text
+
+
+class SampleConfig(BaseModel):
+    """How images are drawn; the defaults are the paper's (model_facts 4.1)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iterations: int = Field(64, ge=1, description="passes of the trunk; never more than there are tokens")
+    guidance: float = Field(4.0, ge=0, description="1 is none")
+    guidance_schedule: Literal["constant", "linear"] = "constant"
+    order: Literal["random", "raster"] = "random"
+    head: Literal["ddpm", "ddim"] = Field("ddpm", description="ddim is deterministic and needs fewer steps")
+    head_steps: int = Field(100, ge=2, le=1000)
+    temperature: float = Field(1.0, ge=0, description="factor of the noise injected by ddpm")
+    start_temperature: float = Field(1.0, gt=0, description="factor of the noise a token starts from")
+    clip_x0: float | None = Field(None, gt=0, description="bound of a predicted token; None as published")
+    batch_size: int = Field(64, gt=0)
+
+
+@dataclass
+class _State:
+    """What changes while a batch is drawn."""
+
+    tokens: Float[Tensor, "b n t"]
+    orders: Int[Tensor, "b n"]
+    generators: list[torch.Generator]
+    done: int = 0
+
+
+@torch.no_grad()
+def sample_latents(
+    student: Student, text: Text, grid: Grid, seeds: Sequence[int], config: SampleConfig
+) -> Float[Tensor, "b n t"]:
+    """Tokens of one image a seed. An image depends on its own seed and text only, not on its batch."""
+    student.eval()
+    device = student.null_text.device
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    tokens = torch.zeros(len(seeds), grid.tokens, student.config.token_dim, device=device)
+    state = _State(tokens, _orders(generators, grid, config).to(device), generators)
+    for count in decode_counts(grid.tokens, config.iterations):
+        _decode(student, text, grid, state, count, config)
+    return state.tokens
+
+
+def _orders(generators: list[torch.Generator], grid: Grid, config: SampleConfig) -> Int[Tensor, "b n"]:
+    """The order in which each image's tokens are drawn."""
+    if config.order == "raster":
+        return torch.arange(grid.tokens).expand(len(generators), -1)
+    return torch.stack([torch.randperm(grid.tokens, generator=generator) for generator in generators])
+
+
+def _decode(student: Student, text: Text, grid: Grid, state: _State, count: int, config: SampleConfig) -> None:
+    """One iteration: the trunk sees what is known, the head draws `count` tokens of each image."""
+    known, chosen = state.orders[:, : state.done], state.orders[:, state.done : state.done + count]
+    encoded = student.encode(state.tokens, known, grid)
+    texts = [text] if config.guidance == 1 else [text, student.without_text(len(known))]
+    z = [gather_tokens(each, chosen).flatten(0, 1) for each in student.conditions(encoded, known, grid, *texts)]
+    state.done += count
+    scale = config.guidance
+    if config.guidance_schedule == "linear":
+        scale = 1 + (config.guidance - 1) * state.done / grid.tokens
+    noise = _noise(state.generators, count, student.config.token_dim, config).to(z[0].device)
+    drawn = draw_tokens(student.head, z, noise, scale, config)
+    state.tokens = scatter_tokens(state.tokens, chosen, drawn.unflatten(0, (-1, count)))
+
+
+def _noise(generators: list[torch.Generator], count: int, dim: int, config: SampleConfig) -> Float[Tensor, "s m d"]:
+    """Start noise, then one slice a step for ddpm; from each image's own generator, on the CPU for equal streams."""
+    slices = 1 + (_schedule(config).times.size if config.head == "ddpm" else 0)
+    drawn = [torch.randn(slices, count, dim, generator=generator) for generator in generators]
+    return torch.stack(drawn, dim=1).flatten(1, 2)
+
+
+def draw_tokens(
+    head: DiffusionHead, z: list[Tensor], noise: Float[Tensor, "s m d"], scale: float, config: SampleConfig
+) -> Float[Tensor, "m d"]:
+    """Tokens for the vectors `z` = [with text] or [with text, without]; guidance acts on the noise prediction."""
+    condition = head.condition(torch.cat(z))
+
+    def predict(x: Tensor, t: int) -> Tensor:
+        x = x.repeat(len(z), 1)
+        output = head(x, torch.full((1,), t, device=x.device), condition)
+        return guide(output, scale) if len(z) == 2 else output
+
+    injected = noise[1:] if config.head == "ddpm" else None
+    start = config.start_temperature * noise[0]
+    return sample(predict, start, injected, _schedule(config), config.temperature, config.clip_x0)
+
+
+def guide(output: Float[Tensor, "mm dd"], scale: float) -> Float[Tensor, "m dd"]:
+    """eps_u + scale (eps_c - eps_u); the variance is the conditional half's own (model_facts 4.3)."""
+    with_text, without = output.chunk(2)
+    dim = with_text.shape[1] // 2
+    eps = without[:, :dim] + scale * (with_text[:, :dim] - without[:, :dim])
+    return torch.cat([eps, with_text[:, dim:]], dim=1)
+
+
+def _schedule(config: SampleConfig) -> Schedule:
+    return cosine_schedule(config.head_steps)

@@ -1,0 +1,155 @@
+"""The student: a masked auto-regressive transformer whose tokens are finished by a small diffusion head."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lightgen.model.blocks import CrossBlock, InterleavedBlock, SelfBlock, init_linear, norm
+from lightgen.model.config import StudentConfig
+from lightgen.model.diffusion import DiffusionHead
+from lightgen.model.masking import gather_tokens, scatter_tokens
+from lightgen.model.positions import PositionTable
+
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows and columns of tokens."""
+
+    rows: int
+    columns: int
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Text:
+    """Aligned text vectors; `keep` marks the true tokens, None keeps all."""
+
+    tokens: Float[Tensor, "b l d"]
+    keep: Bool[Tensor, "b l"] | None
+
+
+class TextPath(nn.Module):
+    """Projects the text encoder's vectors to the trunk's width and aligns them (model_facts 1.3)."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.attend_padding = config.attend_padding
+        self.project_in = nn.Linear(config.text_dim, config.width)
+        self.project_out = nn.Linear(config.width, config.width)
+        self.positions = (
+            nn.Parameter(torch.empty(config.text_positions, config.width)) if config.text_positions else None
+        )
+        self.blocks = nn.ModuleList(
+            SelfBlock(config.width, config.heads, config.mlp_ratio, config.dropout) for _ in range(config.aligner_depth)
+        )
+        self.norm = norm(config.width)
+
+    def forward(self, text: Float[Tensor, "b l t"], keep: Bool[Tensor, "b l"]) -> Text:
+        seen = None if self.attend_padding else keep
+        x = self.project_out(F.gelu(self.project_in(text), approximate="tanh"))
+        if self.positions is not None:
+            # Word order is lost on encoders without positions; beyond the table the last position repeats.
+            index = torch.arange(text.shape[1], device=text.device).clamp(max=len(self.positions) - 1)
+            x = x + self.positions[index]
+        for block in self.blocks:
+            x = block(x, seen)
+        return Text(self.norm(x), seen)
+
+
+class Student(nn.Module):
+    """Encoder over visible tokens, decoder over all, text by cross-attention, diffusion head for single tokens."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, sizes = config.width, (config.width, config.heads, config.mlp_ratio, config.dropout)
+        self.text = TextPath(config)
+        self.null_text = nn.Parameter(torch.empty(1, 1, width))
+        self.token_in, self.token_norm = nn.Linear(config.token_dim, width), norm(width)
+        self.encoder_positions = self._table()
+        self.encoder = nn.ModuleList(SelfBlock(*sizes) for _ in range(config.encoder_depth))
+        self.encoder_norm = norm(width)
+        self.decoder_in, self.decoder_positions = nn.Linear(width, width), self._table()
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        decoder = InterleavedBlock if config.text == "interleaved" else SelfBlock
+        self.decoder = nn.ModuleList(decoder(*sizes) for _ in range(config.decoder_depth))
+        self.decoder_norm = norm(width)
+        if config.text == "late":
+            self.late_in, self.late_positions = nn.Linear(width, width), self._table()
+            self.late = nn.ModuleList(CrossBlock(*sizes, config.skip_after_norm) for _ in range(config.text_depth))
+            self.late_norm = norm(width)
+        self.head = DiffusionHead(config.token_dim, config.head_width, config.head_depth, width)
+
+    def _table(self) -> PositionTable:
+        return PositionTable(self.config.grid, self.config.width, self.config.quirky_positions)
+
+    def init(self, seed: int) -> "Student":
+        """Fresh weights, a pure function of `seed`; returns itself."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.apply(init_linear)
+            self.head.init()
+            for name, parameter in self.named_parameters():
+                if name.endswith((".table", "mask_token", "null_text", "text.positions")):
+                    nn.init.normal_(parameter, std=INIT_STD)
+        return self
+
+    def drop_text(self, text: Text, drop: Bool[Tensor, " b"]) -> Text:
+        """`text` with the null vector in place of the dropped samples."""
+        return Text(torch.where(drop[:, None, None], self.null_text, text.tokens), text.keep)
+
+    def without_text(self, batch: int) -> Text:
+        """The null condition: its keys are all equal, so one stands for any number."""
+        return Text(self.null_text.expand(batch, 1, -1), None)
+
+    def encode(self, tokens: Float[Tensor, "b n t"], visible: Int[Tensor, "b v"], grid: Grid) -> Float[Tensor, "b v d"]:
+        """Vectors of the visible tokens."""
+        x = self.token_in(gather_tokens(tokens, visible))
+        if visible.shape[1] == 0:
+            return x
+        x = self.token_norm(x + self._positions_at(self.encoder_positions, visible, grid))
+        for block in self.encoder:
+            x = block(x)
+        return self.encoder_norm(x)
+
+    def conditions(
+        self, encoded: Float[Tensor, "b v d"], visible: Int[Tensor, "b v"], grid: Grid, *texts: Text
+    ) -> list[Float[Tensor, "b n d"]]:
+        """Vectors z of all tokens under each of `texts`; what does not depend on the text is computed once."""
+        base = self.mask_token.expand(len(visible), grid.tokens, -1)
+        base = scatter_tokens(base, visible, self.decoder_in(encoded)) + self.decoder_positions(grid.rows, grid.columns)
+        if self.config.text == "interleaved":
+            return [self._interleaved(base, text) for text in texts]
+        for block in self.decoder:
+            base = block(base)
+        base = self.late_in(self.decoder_norm(base)) + self.late_positions(grid.rows, grid.columns)
+        return [self._late(base, text) for text in texts]
+
+    def _interleaved(self, x: Float[Tensor, "b n d"], text: Text) -> Float[Tensor, "b n d"]:
+        for block in self.decoder:
+            x = block(x, text.tokens, text.keep)
+        return self.decoder_norm(x)
+
+    def _late(self, x: Float[Tensor, "b n d"], text: Text) -> Float[Tensor, "b n d"]:
+        for block in self.late:
+            x = block(x, text.tokens, text.keep)
+        return self.late_norm(x)
+
+    @staticmethod
+    def _positions_at(table: PositionTable, index: Int[Tensor, "b v"], grid: Grid) -> Float[Tensor, "b v d"]:
+        return table(grid.rows, grid.columns)[0][index]
+
+
+def parameter_count(config: StudentConfig) -> int:
+    """Exact number of parameters, without allocating them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Student(config).parameters())

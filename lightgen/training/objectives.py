@@ -1,0 +1,150 @@
+"""What a step minimises: masked diffusion (pretraining, fine-tuning on winners) or direct preferences (DPO)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lightgen.model.diffusion import STEPS, add_noise, noise_error, variance_bound
+from lightgen.model.masking import gather_tokens, mask_ratio, masked_count, patchify, random_orders
+from lightgen.model.student import Grid, Student, Text
+from lightgen.training.data import Batch, FeatureSet, rows_of_step, step_generator
+
+
+class Objective(Protocol):
+    """A loss that is a pure function of the weights and the step."""
+
+    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss of step `step` and the figures to log beside it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The randomness of one step: what is hidden, at which noise level, with which noise.
+
+    Copies come first: row c * (images * masked) + i of `times` and `noise` is copy c of masked token i.
+    """
+
+    visible: Int[Tensor, "b v"]
+    masked: Int[Tensor, "b m"]
+    times: Int[Tensor, " r"]
+    noise: Float[Tensor, "r d"]
+
+    @property
+    def copies(self) -> int:
+        """Noise levels for each masked token."""
+        return len(self.times) // self.masked.numel()
+
+
+def draw_step(images: int, tokens: int, token_dim: int, copies: int, generator: torch.Generator) -> Draw:
+    """One mask ratio for all images, an order for each, and `copies` noise levels for each masked token."""
+    hidden = masked_count(tokens, mask_ratio(float(torch.rand((), generator=generator, dtype=torch.float64))))
+    orders = random_orders(images, tokens, generator)
+    rows = copies * images * hidden
+    times = torch.randint(0, STEPS, (rows,), generator=generator)
+    noise = torch.randn(rows, token_dim, generator=generator)
+    return Draw(orders[:, hidden:], orders[:, :hidden], times, noise)
+
+
+def errors(
+    student: Student, tokens: Float[Tensor, "b n t"], text: Text, grid: Grid, draw: Draw, bound: bool
+) -> Float[Tensor, "c b m"]:
+    """Noise error (plus the variance bound) of each copy of each masked token; the head sees no other token."""
+    encoded = student.encode(tokens, draw.visible, grid)
+    (z,) = student.conditions(encoded, draw.visible, grid, text)
+    condition = student.head.condition(gather_tokens(z, draw.masked).flatten(0, 1)).repeat(draw.copies, 1)
+    x0 = gather_tokens(tokens, draw.masked).flatten(0, 1).repeat(draw.copies, 1)
+    xt = add_noise(x0, draw.times, draw.noise)
+    output = student.head(xt, draw.times, condition)
+    error = noise_error(output, draw.noise)
+    if bound:
+        error = error + variance_bound(output, x0, xt, draw.times)
+    return error.unflatten(0, (draw.copies, *draw.masked.shape))
+
+
+@dataclass(frozen=True)
+class MaskedDiffusion:
+    """Predict the noise of hidden tokens from the visible ones and the text."""
+
+    features: FeatureSet
+    batch_size: int
+    copies: int
+    seed: int
+    bound: bool = True
+
+    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
+        student.train()
+        generator = step_generator(self.seed, step, "masked-diffusion")
+        rows = rows_of_step(self.seed, step, len(self.features), self.batch_size)
+        batch = self.features.batch(rows, generator)
+        tokens, grid = as_tokens(student, batch)
+        draw = draw_step(len(tokens), grid.tokens, tokens.shape[-1], self.copies, generator)
+        text = student.text(batch.text, batch.keep)
+        dropped = torch.rand(len(tokens), generator=generator) < student.config.text_drop
+        return errors(student, tokens, student.drop_text(text, dropped), grid, draw, self.bound).mean(), {}
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Direct preference optimisation: prefer winners to losers more than the frozen reference does (model_facts 3.3).
+
+    Mask, noise levels and noise are shared by both images and both models; dropout is off in all four passes.
+    """
+
+    winners: FeatureSet
+    losers: FeatureSet
+    reference: Student
+    batch_size: int
+    copies: int
+    beta: float
+    seed: int
+
+    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
+        generator = step_generator(self.seed, step, "preference")
+        rows = rows_of_step(self.seed, step, len(self.winners), self.batch_size)
+        winners, losers = self.winners.batch(rows, generator), self.losers.batch(rows, generator)
+        tokens, grid = as_tokens(student, winners)
+        draw = draw_step(len(tokens), grid.tokens, tokens.shape[-1], self.copies, generator)
+        pair = torch.stack([tokens, as_tokens(student, losers)[0]])
+        with torch.no_grad():
+            reference = pair_errors(self.reference, pair, winners, grid, draw)
+        policy = pair_errors(student, pair, winners, grid, draw)
+        return preference_loss(policy, reference, self.beta)
+
+
+def pair_errors(
+    student: Student, pair: Float[Tensor, "2 p n t"], batch: Batch, grid: Grid, draw: Draw
+) -> Float[Tensor, "2 p"]:
+    """Mean noise error of winners (row 0) and losers (row 1) under the same draw, dropout off."""
+    student.eval()
+    text = student.text(batch.text, batch.keep)
+    each = [errors(student, tokens, text, grid, draw, bound=False).mean(dim=(0, 2)) for tokens in pair]
+    return torch.stack(each)
+
+
+def preference_loss(
+    policy: Float[Tensor, "2 p"], reference: Float[Tensor, "2 p"], beta: float
+) -> tuple[Tensor, dict[str, float]]:
+    """-mean over pairs of log sigmoid(-beta/2 [(policy - reference) of winner - (policy - reference) of loser])."""
+    gain = policy - reference
+    margin = -0.5 * beta * (gain[0] - gain[1])
+    # Ties count half: before the first step every margin is exactly zero.
+    accuracy = ((margin > 0).float() + 0.5 * (margin == 0).float()).mean()
+    figures = {
+        "accuracy": float(accuracy),
+        "margin": float(margin.detach().mean()),
+        "winner_error": float(policy[0].detach().mean()),
+        "loser_error": float(policy[1].detach().mean()),
+    }
+    return -F.logsigmoid(margin).mean(), figures
+
+
+def as_tokens(student: Student, batch: Batch) -> tuple[Float[Tensor, "b n t"], Grid]:
+    """Latents as tokens, and their grid."""
+    patch = student.config.patch
+    rows, columns = batch.latents.shape[2] // patch, batch.latents.shape[3] // patch
+    return patchify(batch.latents, patch), Grid(rows, columns)

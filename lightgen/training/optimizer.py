@@ -1,0 +1,53 @@
+"""AdamW with the paper's weight-decay groups, and the learning rate of a step."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from lightgen.model.student import Student
+
+
+class OptimizerConfig(BaseModel):
+    """AdamW and its schedule; defaults: model_facts 2.1, with the paper's learning rate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lr: float = Field(1e-4, gt=0, description="peak, absolute: never multiplied by the batch")
+    warmup_steps: int = Field(100, ge=0)
+    decay: Literal["constant", "cosine", "linear"] = "constant"
+    decay_from: float = Field(0.0, ge=0, lt=1, description="share of the steps before the decay begins")
+    final_lr: float = Field(0.0, ge=0, description="share of the peak that is left at the last step")
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.02, ge=0, description="none on biases, 1-D parameters and the head")
+    clip: float = Field(3.0, gt=0, description="largest global norm of the gradient")
+
+    @model_validator(mode="after")
+    def _valid(self) -> "OptimizerConfig":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), not {self.betas}")
+        return self
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Rate of step `step` (from 0) of `steps`: linear warm-up, then constant or decaying."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    begin = max(config.warmup_steps, config.decay_from * steps)
+    if config.decay == "constant" or step < begin:
+        return config.lr * warm
+    share = min(1.0, (step - begin) / max(1.0, steps - begin))
+    shape = 0.5 * (1 + math.cos(math.pi * share)) if config.decay == "cosine" else 1 - share
+    return config.lr * warm * (config.final_lr + (1 - config.final_lr) * shape)
+
+
+def make_optimizer(student: Student, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Two groups: matrices of the trunk decay, the rest does not."""
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    for name, parameter in student.named_parameters():
+        exempt = parameter.ndim < 2 or name.endswith("bias") or name.startswith("head.")
+        (plain if exempt else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
