@@ -12,26 +12,34 @@ class StudentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = Field(1024, gt=0, description="channels of the trunk")
-    heads: int = Field(16, gt=0)
-    encoder_depth: int = Field(16, ge=0, description="blocks over the visible tokens")
-    decoder_depth: int = Field(16, ge=1, description="blocks over all tokens")
-    text_depth: int = Field(16, ge=0, description="cross-attention blocks after the decoder; only for text: late")
-    aligner_depth: int = Field(6, ge=0, description="self-attention blocks over the text")
-    head_width: int = Field(1024, gt=0, description="channels of the diffusion MLP")
-    head_depth: int = Field(3, ge=0)
-    text_dim: int = Field(4096, gt=0, description="channels of the text encoder's vectors")
+    width: int = Field(default=1024, gt=0, description="channels of the trunk")
+    heads: int = Field(default=16, gt=0)
+    encoder_depth: int = Field(default=16, ge=0, description="blocks over the visible tokens")
+    decoder_depth: int = Field(default=16, ge=1, description="blocks over all tokens")
+    text_depth: int = Field(
+        default=16, ge=0, description="cross-attention blocks after the decoder; only for text: late"
+    )
+    aligner_depth: int = Field(default=6, ge=0, description="self-attention blocks over the text")
+    head_width: int = Field(default=1024, gt=0, description="channels of the diffusion MLP")
+    head_depth: int = Field(default=3, ge=0)
+    text_dim: int = Field(default=4096, gt=0, description="channels of the text encoder's vectors")
     text: TextPlacement = "late"
-    text_positions: int = Field(0, ge=0, description="learned positions added to the text; 0: none, as for T5")
-    latent_channels: int = Field(16, gt=0)
-    patch: int = Field(2, gt=0, description="latent pixels a token side")
-    grid: int = Field(16, gt=0, description="side of the learned position tables, in tokens")
-    mlp_ratio: float = Field(4.0, gt=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    text_drop: float = Field(0.1, ge=0, le=1, description="share of samples trained without their caption")
-    attend_padding: bool = Field(False, description="compat: attend padded text positions as if they were words")
-    skip_after_norm: bool = Field(True, description="compat: residual of the late text blocks starts after the norm")
-    quirky_positions: bool = Field(False, description="compat: interpolation offset and transposed non-square grids")
+    text_positions: int = Field(default=0, ge=0, description="learned positions added to the text; 0: none, as for T5")
+    latent_channels: int = Field(default=16, gt=0)
+    patch: int = Field(default=2, gt=0, description="latent pixels a token side")
+    grid: int = Field(default=16, gt=0, description="side of the learned position tables, in tokens")
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    text_drop: float = Field(default=0.1, ge=0, le=1, description="share of samples trained without their caption")
+    attend_padding: bool = Field(
+        default=False, description="compat: attend padded text positions as if they were words"
+    )
+    skip_after_norm: bool = Field(
+        default=True, description="compat: residual of the late text blocks starts after the norm"
+    )
+    quirky_positions: bool = Field(
+        default=False, description="compat: interpolation offset and transposed non-square grids"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "StudentConfig":

@@ -21,7 +21,7 @@ Predict = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Constants of a (respaced) Gaussian diffusion, float64; index i is the i-th kept step, `times[i]` its training step."""
+    """Constants of a (respaced) Gaussian diffusion in float64; `times[i]` is the training step of kept step i."""
 
     times: np.ndarray
     betas: np.ndarray

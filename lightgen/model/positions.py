@@ -9,7 +9,7 @@ QUIRK_OFFSET = 0.1  # DINOv2's guard against rounding, which shifts the sampling
 
 
 class PositionTable(nn.Module):
-    """One learned vector a cell of a `grid` x `grid` table; `quirky` reproduces the published code (model_facts 1.7)."""
+    """One learned vector a cell of a `grid` x `grid` table; `quirky`: as in the published code (model_facts 1.7)."""
 
     def __init__(self, grid: int, width: int, quirky: bool = False) -> None:
         super().__init__()

@@ -19,16 +19,16 @@ class SampleConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    iterations: int = Field(64, ge=1, description="passes of the trunk; never more than there are tokens")
-    guidance: float = Field(4.0, ge=0, description="1 is none")
+    iterations: int = Field(default=64, ge=1, description="passes of the trunk; never more than there are tokens")
+    guidance: float = Field(default=4.0, ge=0, description="1 is none")
     guidance_schedule: Literal["constant", "linear"] = "constant"
     order: Literal["random", "raster"] = "random"
-    head: Literal["ddpm", "ddim"] = Field("ddpm", description="ddim is deterministic and needs fewer steps")
-    head_steps: int = Field(100, ge=2, le=1000)
-    temperature: float = Field(1.0, ge=0, description="factor of the noise injected by ddpm")
-    start_temperature: float = Field(1.0, gt=0, description="factor of the noise a token starts from")
-    clip_x0: float | None = Field(None, gt=0, description="bound of a predicted token; None as published")
-    batch_size: int = Field(64, gt=0)
+    head: Literal["ddpm", "ddim"] = Field(default="ddpm", description="ddim is deterministic and needs fewer steps")
+    head_steps: int = Field(default=100, ge=2, le=1000)
+    temperature: float = Field(default=1.0, ge=0, description="factor of the noise injected by ddpm")
+    start_temperature: float = Field(default=1.0, gt=0, description="factor of the noise a token starts from")
+    clip_x0: float | None = Field(default=None, gt=0, description="bound of a predicted token; None as published")
+    batch_size: int = Field(default=64, gt=0)
 
 
 @dataclass

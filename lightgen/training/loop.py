@@ -31,13 +31,13 @@ class LoopConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(100_000, ge=0)
+    steps: int = Field(default=100_000, ge=0)
     optimizer: OptimizerConfig = OptimizerConfig()
-    ema: float = Field(0.9999, ge=0, lt=1)
-    log_every: int = Field(20, gt=0, description="steps")
-    checkpoint_every: int = Field(1000, gt=0, description="steps")
-    sample_every: int = Field(0, ge=0, description="steps between sample grids; 0: only the last")
-    max_bad_steps: int = Field(10, ge=1, description="steps in a row without a finite loss before giving up")
+    ema: float = Field(default=0.9999, ge=0, lt=1)
+    log_every: int = Field(default=20, gt=0, description="steps")
+    checkpoint_every: int = Field(default=1000, gt=0, description="steps")
+    sample_every: int = Field(default=0, ge=0, description="steps between sample grids; 0: only the last")
+    max_bad_steps: int = Field(default=10, ge=1, description="steps in a row without a finite loss before giving up")
     threads: int | None = Field(
         None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
     )

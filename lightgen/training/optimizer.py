@@ -15,14 +15,14 @@ class OptimizerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lr: float = Field(1e-4, gt=0, description="peak, absolute: never multiplied by the batch")
-    warmup_steps: int = Field(100, ge=0)
+    lr: float = Field(default=1e-4, gt=0, description="peak, absolute: never multiplied by the batch")
+    warmup_steps: int = Field(default=100, ge=0)
     decay: Literal["constant", "cosine", "linear"] = "constant"
-    decay_from: float = Field(0.0, ge=0, lt=1, description="share of the steps before the decay begins")
-    final_lr: float = Field(0.0, ge=0, description="share of the peak that is left at the last step")
+    decay_from: float = Field(default=0.0, ge=0, lt=1, description="share of the steps before the decay begins")
+    final_lr: float = Field(default=0.0, ge=0, description="share of the peak that is left at the last step")
     betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(0.02, ge=0, description="none on biases, 1-D parameters and the head")
-    clip: float = Field(3.0, gt=0, description="largest global norm of the gradient")
+    weight_decay: float = Field(default=0.02, ge=0, description="none on biases, 1-D parameters and the head")
+    clip: float = Field(default=3.0, gt=0, description="largest global norm of the gradient")
 
     @model_validator(mode="after")
     def _valid(self) -> "OptimizerConfig":
