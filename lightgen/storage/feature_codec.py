@@ -1,0 +1,86 @@
+"""Bytes of a features row: encoders write them, training reads a whole Arrow column as one tensor.
+
+Latents are float16, row-major; text is float16 or bfloat16. Little-endian, as every machine we run on.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Float16
+from torch import Tensor
+
+from lightgen.errors import SchemaMismatch
+
+TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def latent_array(latents: Float[Tensor, "n c h w"]) -> pa.FixedSizeBinaryArray:
+    """Latents as a column of float16 bytes."""
+    host = latents.detach().to("cpu", torch.float16).contiguous()
+    width = 2 * host[0].numel() if len(host) else 2 * int(np.prod(host.shape[1:]))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(host), [None, pa.py_buffer(host.numpy().data)])
+
+
+def text_array(texts: Sequence[Float[Tensor, "l t"]], dtype: str) -> pa.LargeBinaryArray:
+    """Texts of different lengths as a column of raw bytes in `dtype`."""
+    raw = [
+        text.detach().to("cpu", TORCH_DTYPES[dtype]).contiguous().view(torch.uint8).numpy().tobytes() for text in texts
+    ]
+    return pa.array(raw, pa.large_binary())
+
+
+def latents_from_table(table: pa.Table) -> tuple[Float16[Tensor, "n c h w"], Float16[Tensor, "n c h w"]]:
+    """Mean and standard deviation of every row's latent; raises SchemaMismatch where the column is not a latent."""
+    return _latents(table, "latent_mean"), _latents(table, "latent_std")
+
+
+def text_from_table(table: pa.Table) -> tuple[Float[Tensor, "words t"], np.ndarray]:
+    """All texts one after the other, in their stored type, and the number of tokens of each row (int64)."""
+    field = _field(table, "text")
+    dim = int(field[b"shape"].split(b",")[1])
+    dtype = TORCH_DTYPES[field[b"dtype"].decode()]
+    tokens = table.column("text_tokens").to_numpy().astype(np.int64)
+    parts = [_text_bytes(chunk) for chunk in table.column("text").chunks]
+    raw = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.uint8)])
+    if len(raw) != 2 * dim * int(tokens.sum()):
+        raise SchemaMismatch(f"features: text holds {len(raw)} bytes, text_tokens says {2 * dim * int(tokens.sum())}")
+    return _tensor(raw, dtype).view(-1, dim), tokens
+
+
+def _latents(table: pa.Table, name: str) -> Float16[Tensor, "n c h w"]:
+    shape = tuple(int(size) for size in _field(table, name)[b"shape"].split(b","))
+    width = table.schema.field(name).type.byte_width
+    parts = [_fixed_bytes(chunk, width) for chunk in table.column(name).chunks]
+    raw = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.uint8)])
+    if width != 2 * int(np.prod(shape)):
+        raise SchemaMismatch(
+            f"features: {name} has {width} bytes a row, shape {shape} in float16 needs {2 * int(np.prod(shape))}"
+        )
+    return _tensor(raw, torch.float16).view(-1, *shape)
+
+
+def _field(table: pa.Table, name: str) -> dict[bytes, bytes]:
+    metadata = table.schema.field(name).metadata
+    if not metadata or b"shape" not in metadata:
+        raise SchemaMismatch(f"features: column {name} carries no shape; it was not written by stage encode")
+    return metadata
+
+
+def _fixed_bytes(chunk: pa.FixedSizeBinaryArray, width: int) -> np.ndarray:
+    data = np.frombuffer(chunk.buffers()[1], np.uint8)
+    return data[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+
+
+def _text_bytes(chunk: pa.LargeBinaryArray) -> np.ndarray:
+    _, offsets, data = chunk.buffers()
+    place = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    if data is None or len(chunk) == 0:
+        return np.zeros(0, np.uint8)
+    return np.frombuffer(data, np.uint8)[place[0] : place[-1]]
+
+
+def _tensor(raw: np.ndarray, dtype: torch.dtype) -> Tensor:
+    # Arrow's buffers are read-only and torch warns about sharing them: one copy a column makes them ours, and aligned.
+    return torch.from_numpy(raw.copy().view(np.int16)).view(dtype)
