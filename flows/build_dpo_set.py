@@ -1,0 +1,30 @@
+"""Flow `build-dpo-set`: held-out captions → teacher images and the student's own → judged pairs."""
+
+from prefect import flow
+
+from flows.build_distill_set import distill_set
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.train_student import student
+from schemas.ref import ArtifactRef
+from tasks.generate import generate
+from tasks.pair import pair
+from tasks.select import select
+from tasks.source import source
+
+
+def dpo_set(job: Job, checkpoint: ArtifactRef) -> ArtifactRef:
+    """Let teacher and student draw captions that no student has trained on, and keep the telling pairs."""
+    held_out = job.part("held_out", job.recipe.held_out)
+    captions = source(held_out.source, **job.common, use="held-out")
+    prompts = select(captions, held_out.select, **job.common, use="held-out")
+    images = generate(prompts, job.recipe.generate, **job.common, use="held-out")
+    return pair(images, checkpoint, job.part("pair", job.recipe.pair), **job.common)
+
+
+@flow(name="build-dpo-set", flow_run_name=run_name, persist_result=False)
+def build_dpo_set(
+    recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
+) -> dict[str, ArtifactRef]:
+    """Make the preference pairs of a student, which is trained first where it is missing."""
+    job = Job.of(recipe, overrides, store)
+    return {"pairs": dpo_set(job, student(job, distill_set(job)))}

@@ -1,0 +1,74 @@
+"""Flow `demo`: the whole loop, and `python -m flows.demo`, which `make demo` calls."""
+
+import argparse
+import sys
+import time
+
+import yaml
+from prefect import flow
+from prefect.settings import get_current_settings
+
+from flows import server
+from flows.evaluate_student import whole_loop
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.summary import summary
+from lightgen.errors import LightgenError
+from lightgen.progress import duration
+from lightgen.settings import default_store
+from schemas.ref import ArtifactRef
+
+AGAIN = "The same command goes on where this one stopped: finished shards and checkpoints are kept."
+
+
+@flow(name="demo", flow_run_name=run_name, persist_result=False)
+def demo(
+    recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
+) -> dict[str, ArtifactRef]:
+    """Captions in, evaluated and aligned student out."""
+    return {"report": whole_loop(Job.of(recipe, overrides, store))}
+
+
+def main() -> None:
+    """Run the flow here, with a Prefect server of its own unless one is reachable, and print what came out."""
+    options = _options()
+    began = time.monotonic()
+    try:
+        Job.of(options.recipe, options.overrides, options.store)  # a wrong recipe is refused before a server starts
+        report = _run(options)
+    except LightgenError as error:
+        raise SystemExit(f"\ndemo: {error}\n{AGAIN}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(f"\ndemo: stopped. {AGAIN}") from None
+    sys.stdout.write(summary(report) + f"\nThe demo took {duration(time.monotonic() - began)}.\n")
+
+
+def _run(options: argparse.Namespace) -> ArtifactRef:
+    configured = get_current_settings().api.url
+    if not (configured and server.healthy(configured)):
+        api_url = server.start_private()
+        server.connect(api_url, server.HOME)
+        sys.stderr.write(f"demo: watch it at {api_url.removesuffix('/api')} while it runs\n")
+    return demo(options.recipe, options.overrides, options.store)["report"]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m flows.demo", description="Run the whole loop on this machine.")
+    parser.add_argument("--recipe", default="demo", help="a name in recipes/ or a path (default: demo)")
+    parser.add_argument(
+        "--store", default=default_store(), help="a folder or s3://bucket/prefix (default: %(default)s)"
+    )
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="override")
+    options = parser.parse_args()
+    options.overrides = dict(_setting(text) for text in options.settings)
+    return options
+
+
+def _setting(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SystemExit(f"--set {text}: write KEY=VALUE, for example --set generate.size_px=64")
+    return key, yaml.safe_load(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Flow `retrain`, on a schedule: train again when there are captions that no student has seen, else do nothing."""
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from flows.build_distill_set import distill_set
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.train_student import student
+from lightgen.storage.lineage import ancestors
+from lightgen.storage.store import open_store
+from schemas.ref import ArtifactRef
+from tasks.source import source
+
+
+def trained_captions(uri: str) -> set[str]:
+    """Fingerprints of all captions from which a checkpoint of the store was made."""
+    ...
+
+
+@flow(name="retrain", flow_run_name=run_name, persist_result=False)
+def retrain(
+    recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
+) -> State | dict[str, ArtifactRef]:
+    """Read the captions of a recipe; train only if they are new."""
+    job = Job.of(recipe, overrides, store)
+    captions = source(job.recipe.source, **job.common)
+    if captions.fingerprint in trained_captions(job.store):
+        return Completed(message=f"nothing new: a student has been trained on {captions} already")
+    return {"checkpoint": student(job, distill_set(job))}

@@ -1,0 +1,72 @@
+"""How every stage runs under Prefect: retries, no result cache, the GPU slot, and advice when it fails."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.logging.loggers import task_run_logger
+
+from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError
+from lightgen.settings import pick_device
+
+log = logging.getLogger(__name__)
+
+GPU_SLOT: Final = "gpu-slot"
+AGAIN = "Then give the same command again: finished shards are kept and are not computed twice."
+
+
+def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """True for failures that waiting may mend: the network, a full connection pool, a slow disk. Never a mistake."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, StoreAccess):
+        error = error.__cause__
+    if isinstance(error, LightgenError):
+        return False
+    return isinstance(error, ConnectionError | TimeoutError | BlockingIOError | InterruptedError)
+
+
+def advise(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
+    """Log what to do about a failed stage, as its last line."""
+    error = state.result(raise_on_failure=False)
+    task_run_logger(task_run, task).error("stage %s failed: %s\nWhat to do: %s", task.name, error, _advice(error))
+
+
+def _advice(error: object) -> str:
+    if isinstance(error, ConfigError):
+        return f"mend the recipe or the override it names. {AGAIN}"
+    if isinstance(error, StoreError):
+        return f"mend the store as said above (`lightgen verify --all` shows what is damaged). {AGAIN}"
+    if isinstance(error, LightgenError):
+        return f"mend what the message names. {AGAIN}"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"use a smaller batch (overrides, for example) or a larger machine. {AGAIN}"
+    if isinstance(error, ConnectionError | TimeoutError):
+        return f"the network or a server did not answer, even on the third try; check it. {AGAIN}"
+    return "this is a fault of the program, not of your data: the traceback above says where. Nothing sealed is lost"
+
+
+@contextmanager
+def gpu_slot() -> Iterator[None]:
+    """Wait for the GPU where there is one: two stages must not share it."""
+    if pick_device() == "cpu":
+        yield
+        return
+    with concurrency(GPU_SLOT, occupy=1):
+        yield
+
+
+# Prefect's own cache and stored results stay off: what is done is read from the store, so a retry, a re-run, the
+# command line and another machine behave alike.
+POLICY: Final[dict[str, Any]] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 2,
+    "retry_delay_seconds": [5, 30],
+    "retry_condition_fn": transient,
+    "on_failure": [advise],
+}

@@ -1,0 +1,69 @@
+"""Progress of a stage as a Prefect artifact, and in the terminal as well."""
+
+import logging
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
+
+from lightgen.progress import Progress, Terminal, duration
+
+log = logging.getLogger(__name__)
+
+
+class RunProgress:
+    """Feeds `terminal` and, at most every `every_s` seconds, the progress artifact `key` of the current task run.
+
+    Losing touch with Prefect's server is no reason to stop hours of work: it is logged, and the stage goes on.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        terminal: Progress | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        every_s: float = 2.0,
+    ) -> None:
+        self.key, self.terminal, self.clock, self.every_s = key, terminal or Terminal(), clock, every_s
+        self.artifact: UUID | None = None
+        self.worked = False
+        self.title, self.unit, self.total, self.done = "", "", 0, 0
+        self.began = self.sent = 0.0
+
+    def start(self, title: str, total: int, unit: str) -> None:
+        """Begin work of `total` units; a stage may do so more than once."""
+        self.terminal.start(title, total, unit)
+        self.worked = True
+        self.title, self.total, self.unit, self.done = title, total, unit, 0
+        self.began = self.clock()
+        self._send(0.0, f"{title}: {total:,} {unit} to do")
+
+    def advance(self, count: int, note: str = "") -> None:
+        """`count` more units are done."""
+        self.terminal.advance(count, note)
+        self.done += count
+        if self.clock() - self.sent >= self.every_s:
+            self._send(100.0 * min(self.done / max(self.total, 1), 1.0), self._described(note))
+
+    def finish(self) -> None:
+        """The work is over."""
+        self.terminal.finish()
+        self._send(100.0, f"{self.title}: {self.done:,} {self.unit} in {duration(self.clock() - self.began)}")
+
+    def _described(self, note: str) -> str:
+        rate = self.done / max(self.clock() - self.began, 1e-9)
+        left = f", {duration((self.total - self.done) / rate)} left" if rate else ""
+        return f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s{left} {note}".rstrip()
+
+    def _send(self, percent: float, description: str) -> None:
+        self.sent = self.clock()
+        try:
+            if self.artifact is None:
+                self.artifact = create_progress_artifact(percent, key=self.key, description=description)  # type: ignore[assignment]
+            else:
+                update_progress_artifact(self.artifact, percent, description=description)
+        except (httpx.HTTPError, PrefectException) as error:
+            log.warning("progress of %s does not reach the Prefect server (the stage goes on): %s", self.key, error)

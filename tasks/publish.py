@@ -1,0 +1,53 @@
+"""What a stage leaves in the Prefect run for people: a table of figures and a page with pictures."""
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from lightgen.stages.gallery import thumbnails
+from lightgen.storage.store import Store
+from lightgen.storage.version import Version
+from schemas.ref import ArtifactRef
+
+PICTURES = 24
+
+
+def publish(label: str, ref: ArtifactRef, store: Store, worked: bool) -> None:
+    """Write both artifacts of a stage; `worked` is False where the version was sealed before this run."""
+    version = store.open(ref)
+    create_table_artifact(figures(version, worked), key=f"{label}-figures", description=f"**{label}** → `{ref}`")
+    create_markdown_artifact(
+        page(label, version, worked), key=f"{label}-page", description=f"{label}: what it made, and how to see more"
+    )
+
+
+def figures(version: Version, worked: bool) -> list[dict[str, str]]:
+    """Rows in and out, rejects by reason, bytes, seconds, rate and digests, one a line."""
+    reasons = dict(sorted(version.reject_reasons.items(), key=lambda item: -item[1]))
+    rejected, seconds = sum(reasons.values()), version.seconds
+    lines = {
+        "rows in": f"{version.rows + rejected:,}",
+        "rows out": f"{version.rows:,}",
+        "rejected": f"{rejected:,}",
+        **{f"  because {reason}": f"{count:,}" for reason, count in reasons.items()},
+        "bytes": f"{version.bytes_total:,}",
+        "seconds of work": f"{seconds:,.1f}",
+        "rows a second": f"{(version.rows + rejected) / seconds:,.1f}" if seconds else "-",
+        "in this run": "made" if worked else "found sealed, not made again",
+        "version": version.ref.version,
+        "fingerprint": version.ref.fingerprint,
+    }
+    return [{"what": what, "value": value} for what, value in lines.items()]
+
+
+def page(label: str, version: Version, worked: bool) -> str:
+    """Markdown: one sentence, thumbnails where the artifact shows something, and the commands to see more."""
+    ref, rejected = version.ref, sum(version.reject_reasons.values())
+    short = f"{ref.kind}@{ref.version[:12]}"
+    store = f" --store {ref.uri}"
+    lines = [
+        f"## {label}: {version.rows:,} rows of {ref.kind}" + (f", {rejected:,} rejected" if rejected else ""),
+        f"{'Made in this run' if worked else 'Found sealed; nothing was computed'}. Version `{ref.version}`.",
+        " ".join(thumbnails(version, PICTURES)),
+        "See more:",
+        f"```\nlightgen gallery {short}{store}\nlightgen show {short}{store}\n```",
+    ]
+    return "\n\n".join(line for line in lines if line)

@@ -1,0 +1,27 @@
+"""One stage under Prefect: open the store, wait for the GPU, call the stage, publish what it made."""
+
+import logging
+from collections.abc import Callable
+
+from lightgen.progress import Progress
+from lightgen.storage.store import Store, open_store
+from schemas.ref import ArtifactRef
+from tasks.policies import gpu_slot
+from tasks.progress import RunProgress
+from tasks.publish import publish
+
+LOGGERS = (
+    "lightgen",
+    "tasks",
+)  # those of prefect.toml: Prefect sends their lines to the run, but leaves their level alone
+
+
+def run_stage(label: str, uri: str, stage: Callable[[Store, Progress], ArtifactRef]) -> ArtifactRef:
+    """Call `stage` on the store at `uri`; `label` names its artifacts (lower case, digits, dashes)."""
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    store, progress = open_store(uri), RunProgress(f"{label}-progress")
+    with gpu_slot():
+        ref = stage(store, progress)
+    publish(label, ref, store, progress.worked)
+    return ref
