@@ -37,7 +37,7 @@ def scatter_tokens(
     base: Float[Tensor, "b n d"], index: Int[Tensor, "b k"], values: Float[Tensor, "b k d"]
 ) -> Float[Tensor, "b n d"]:
     """A copy of `base` with base[b, index[b, k]] = values[b, k]."""
-    return base.scatter(1, index.unsqueeze(-1).expand(-1, -1, base.shape[-1]), values)
+    return base.scatter(1, index.unsqueeze(-1).expand(-1, -1, base.shape[-1]), values.to(base.dtype))
 
 
 def decode_counts(masked: int, iterations: int) -> Sequence[int]:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightgen.seeds import derive_seed
+from lightgen.storage.feature_codec import latents_from_table, text_from_table
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class FeatureSet:
         return len(self.mean)
 
     @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, rows, columns."""
+        channels, rows, columns = self.mean.shape[1:]
+        return channels, rows, columns
+
+    @property
     def longest_text(self) -> int:
         """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
         return int(self.text_tokens.max())
@@ -46,6 +54,21 @@ class FeatureSet:
             latents = latents + self.std[index].float() * torch.randn(latents.shape, generator=generator)
         text, keep = pad_text(self.text, self.text_start[rows], self.text_tokens[rows], self.longest_text)
         return Batch(latents, text, keep)
+
+
+def read_features(table: pa.Table) -> FeatureSet:
+    """The rows of a FEATURES version in memory; a spread of zero everywhere is dropped."""
+    mean, std = latents_from_table(table)
+    flat, count = text_from_table(table)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    return FeatureSet(mean, std if bool(std.any()) else None, flat, start, count)
+
+
+def memory_features(latents: Float[Tensor, "n c h w"], texts: list[Float[Tensor, "l t"]]) -> FeatureSet:
+    """Features that were never stored: exact latents and their texts."""
+    count = np.array([len(text) for text in texts])
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    return FeatureSet(latents, None, torch.cat(texts), start, count)
 
 
 def pad_text(

@@ -23,7 +23,7 @@ from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_opt
 
 _log = logging.getLogger(__name__)
 
-OnSample = Callable[[int, Student], None]
+OnSample = Callable[[int, Student], object]
 
 
 class LoopConfig(BaseModel):

@@ -1,0 +1,48 @@
+"""What both training stages hand over: the one shard of a CHECKPOINT version, and sample grids on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightgen.encoders.vae import Vae
+from lightgen.model.restore import CheckpointConfig
+from lightgen.model.sampling import SampleConfig, sample_latents
+from lightgen.model.student import Grid, Student
+from lightgen.seeds import derive_seed
+from lightgen.stages.sampling import contact_sheet, decode_tokens
+from lightgen.storage.build import ShardOutput
+from lightgen.training.data import FeatureSet, pad_text
+from lightgen.training.loop import Run
+from lightgen.training.weights import tensor_rows, weight_files
+
+COLUMNS = 8
+
+
+def checkpoint_output(run: Run, settings: CheckpointConfig, samples: bytes) -> ShardOutput:
+    """The one shard of a CHECKPOINT version."""
+    table = tensor_rows(run)
+    files = {**weight_files(run), "config.json": settings.model_dump_json(indent=1).encode(), "samples.png": samples}
+    return ShardOutput(table=table, rows_in=table.num_rows, files=files)
+
+
+def sample_drawer(
+    data: FeatureSet, vae: Vae, config: SampleConfig, captions: int, folder: Path, seed: int
+) -> Callable[[int, Student], bytes]:
+    """Draws a grid of the first captions, writes it to `folder` as `samples-<step>.png` and returns its bytes."""
+    rows = np.arange(min(captions, len(data)))
+    text, keep = pad_text(data.text, data.text_start[rows], data.text_tokens[rows], data.longest_text)
+    seeds = [derive_seed(seed, "sample-grid", int(row)) for row in rows]
+
+    @torch.no_grad()
+    def draw(step: int, student: Student) -> bytes:
+        student.eval()
+        grid = Grid(data.latent_shape[1] // student.config.patch, data.latent_shape[2] // student.config.patch)
+        tokens = sample_latents(student, student.text(text, keep), grid, seeds, config)
+        png = contact_sheet(decode_tokens(student, vae, tokens, grid), COLUMNS)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"samples-{step:08d}.png").write_bytes(png)
+        return png
+
+    return draw

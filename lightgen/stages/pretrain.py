@@ -1,0 +1,100 @@
+"""FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+import lightgen.model
+import lightgen.training
+from lightgen.encoders.restore import load_encoders, read_encoders
+from lightgen.errors import ConfigError
+from lightgen.model.config import PRESETS, StudentConfig
+from lightgen.model.restore import CheckpointConfig, Weights, load_student
+from lightgen.model.sampling import SampleConfig
+from lightgen.model.student import Student
+from lightgen.progress import SILENT, Progress
+from lightgen.seeds import derive_seed
+from lightgen.stages.checkpoints import checkpoint_output, sample_drawer
+from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.storage.store import Store
+from lightgen.training.data import read_features
+from lightgen.training.loop import LoopConfig, train
+from lightgen.training.objectives import MaskedDiffusion
+from lightgen.training.weights import resize_positions
+from schemas.ref import ArtifactRef
+from schemas.tensors import SCHEMA
+
+
+class PretrainConfig(BaseModel):
+    """Training at one resolution; the defaults are the paper's 256 px stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    student: StudentConfig | str = Field(default="lightgen-0.7b", description="sizes, or the name of a preset")
+    loop: LoopConfig = LoopConfig()
+    batch_size: int = Field(default=2048, gt=0)
+    noise_copies: int = Field(default=4, ge=1, description="noise levels a masked token is trained at in one step")
+    variance_bound: bool = Field(default=True, description="train the variance of the sampler too")
+    start_weights: Weights = Field(default="ema", description="which weights of `start` to go on from")
+    grid: int | None = Field(default=None, gt=0, description="resize the position tables of `start` to this side")
+    samples: SampleConfig = SampleConfig()
+    sample_captions: int = Field(default=16, ge=1, description="captions of the grid drawn as training goes")
+
+    def sizes(self) -> StudentConfig:
+        """The student's sizes, names resolved."""
+        if isinstance(self.student, StudentConfig):
+            return self.student
+        if self.student not in PRESETS:
+            raise ConfigError(f"pretrain.student: no preset {self.student!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[self.student]
+
+
+def pretrain(
+    features: ArtifactRef,
+    config: PretrainConfig,
+    store: Store,
+    *,
+    seed: int,
+    progress: Progress = SILENT,
+    start: ArtifactRef | None = None,
+) -> ArtifactRef:
+    """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
+    parents = [features] if start is None else [features, start]
+    modules = [lightgen.model, lightgen.training, "lightgen.stages.pretrain"]
+    plan = make_plan("checkpoint", "pretrain", modules, config, seed, parents, n_shards=1)
+
+    def make_shard(_: int) -> ShardOutput:
+        source = store.open(features)
+        data = read_features(source.table())
+        student = _first_student(config, store, start, seed)
+        check_features(student, data.latent_shape, data.text.shape[1])
+        vae, _text = load_encoders(source, store, "cpu")
+        draw = sample_drawer(data, vae, config.samples, config.sample_captions, store.scratch(plan), seed)
+        objective = MaskedDiffusion(data, config.batch_size, config.noise_copies, seed, config.variance_bound)
+        run = train(
+            student, objective, config.loop, seed=seed, folder=store.scratch(plan), run_id=plan.version,
+            progress=progress, on_sample=draw,
+        )  # fmt: skip
+        settings = CheckpointConfig(
+            student=run.student.config, features=features, size_px=read_encoders(source).size_px, steps=run.step
+        )
+        return checkpoint_output(run, settings, draw(run.step, run.average))
+
+    return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
+
+
+def _first_student(config: PretrainConfig, store: Store, start: ArtifactRef | None, seed: int) -> Student:
+    if start is None:
+        return Student(config.sizes()).init(derive_seed(seed, "student"))
+    student = load_student(store.open(start), config.start_weights)
+    return student if config.grid is None else resize_positions(student, config.grid)
+
+
+def check_features(student: Student, shape: tuple[int, int, int], text_dim: int) -> None:
+    """Refuse features that the student cannot read."""
+    sizes = student.config
+    if sizes.text_dim != text_dim:
+        raise ConfigError(f"pretrain.student.text_dim is {sizes.text_dim}, the features' text has {text_dim} channels")
+    if sizes.latent_channels != shape[0] or shape[1] % sizes.patch or shape[2] % sizes.patch:
+        raise ConfigError(
+            f"pretrain.student has latent_channels {sizes.latent_channels} and patch {sizes.patch}, "
+            f"which do not fit latents of {shape}"
+        )
