@@ -1,0 +1,67 @@
+"""Latents of a diffusers AutoencoderKL: mean and spread of the posterior, shifted and scaled as its config says."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from lightgen.errors import ConfigError, ModelError
+from lightgen.storage.weights import Weights, weights_folder
+
+
+class DiffusersVaeConfig(Weights):
+    """Settings of a pretrained VAE; the paper's is that of Stable Diffusion 3.5 (model_facts 1.1)."""
+
+    kind: Literal["diffusers"] = "diffusers"
+    model: str = "stabilityai/stable-diffusion-3.5-large"
+    subfolder: str = "vae"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+class DiffusersVae:
+    """Encoder and decoder; latents are (sample - shift) * scale."""
+
+    def __init__(self, config: DiffusersVaeConfig, device: str) -> None:
+        self.model = _load(config).to(device)
+        self.device, self.dtype = device, self.model.dtype
+        settings = self.model.config
+        self.scale: float = settings.scaling_factor
+        self.shift: float = settings.shift_factor or 0.0
+        self.channels: int = settings.latent_channels
+        self.down = 2 ** (len(settings.block_out_channels) - 1)
+
+    def latent_shape(self, size_px: int) -> tuple[int, int, int]:
+        """Channels, rows and columns of the latent of a square image."""
+        if size_px % self.down:
+            raise ConfigError(f"size_px {size_px} is not a multiple of {self.down}, the VAE's reduction")
+        return self.channels, size_px // self.down, size_px // self.down
+
+    @torch.inference_mode()
+    def encode(self, images: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """Mean and standard deviation of each latent, float32 on the CPU."""
+        pixels = images.to(self.device).movedim(-1, 1).to(self.dtype) / 127.5 - 1
+        posterior = self.model.encode(pixels).latent_dist
+        mean = (posterior.mean.float() - self.shift) * self.scale
+        return mean.cpu(), (posterior.std.float() * self.scale).cpu()
+
+    @torch.inference_mode()
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b H W 3"]:
+        """Images of latents, clamped to what a pixel can hold."""
+        z = latents.to(self.device).float() / self.scale + self.shift
+        pixels = self.model.decode(z.to(self.dtype)).sample.float()
+        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous().cpu()
+
+
+def _load(config: DiffusersVaeConfig) -> Any:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from safetensors import SafetensorError
+
+    folder = weights_folder(config)
+    try:
+        model: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model {config.model}: not a usable AutoencoderKL: {str(error)[:300]}") from None
+    # float16 overflows in the decoder of VAEs that say so.
+    upcast = config.dtype == "float16" and model.config.force_upcast
+    return model.eval().requires_grad_(False).to(torch.float32 if upcast else getattr(torch, config.dtype))

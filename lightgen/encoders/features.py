@@ -1,0 +1,102 @@
+"""Features of a shard of images: the pure part of stage `encode`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lightgen.encoders.crop import read_square
+from lightgen.encoders.text import TextEncoder
+from lightgen.encoders.vae import Vae
+from lightgen.errors import SchemaMismatch
+from lightgen.progress import Progress
+from lightgen.storage.build import Reject, ShardOutput
+from lightgen.storage.feature_codec import latent_array, text_array
+from lightgen.storage.pixels import BadImage
+from schemas import features
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Both encoders with their settings: the pure part of the stage, one shard at a time."""
+
+    size_px: int
+    batch: int
+    vae: Vae
+    text: TextEncoder
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a latent."""
+        return self.vae.latent_shape(self.size_px)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the features."""
+        return features.schema(self.shape, self.text.dim, self.text.storage)
+
+    def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
+        """Features of the rows of `table` (id, prompt_id, caption), in their order."""
+        ids = table.column("id").to_pylist()
+        squares, broken = _decode([(id, images[id]) for id in ids], self.size_px)
+        mean, std = self._moments(list(squares.values()), progress)
+        places = {id: place for place, id in enumerate(squares)}
+        captions = table.column("caption").to_pylist()
+        vectors = dict(zip(dict.fromkeys(captions), self.text.encode(list(dict.fromkeys(captions))), strict=True))
+        finite = _finite(mean) & _finite(std)
+        reasons = {id: (bad.reason, bad.detail) for id, bad in broken.items()}
+        for id, caption in zip(ids, captions, strict=True):
+            if id in places and not bool(finite[places[id]]):
+                reasons[id] = ("feature_nonfinite", "a latent moment is not a finite float16")
+            elif id in places and not bool(torch.isfinite(vectors[caption].half()).all()):
+                reasons[id] = ("feature_nonfinite", "a text value is not finite")
+        good = [row for row, id in enumerate(ids) if id not in reasons]
+        rows = table.select(["id", "prompt_id", "caption"]).to_pylist()
+        rejects = [Reject(rows[i]["id"], *reasons[ids[i]], row=rows[i]) for i in range(len(rows)) if ids[i] in reasons]
+        chosen = torch.tensor([places[ids[row]] for row in good], dtype=torch.long)
+        made = self._table(table.take(pa.array(good, pa.int64())), mean[chosen], std[chosen], vectors)
+        return ShardOutput(table=made, rejects=rejects, rows_in=table.num_rows)
+
+    def _moments(self, squares: list[Tensor], progress: Progress) -> tuple[Tensor, Tensor]:
+        # float16 at once: a shard of 512 px features is 260 MB this way and would be a gigabyte with its copies.
+        means, stds = [torch.zeros(0, *self.shape, dtype=torch.float16)], []
+        for group in _groups(squares, self.batch):
+            mean, std = self.vae.encode(torch.stack(group))
+            if tuple(mean.shape[1:]) != self.shape or mean.shape != std.shape:
+                raise SchemaMismatch(f"FeatureShape: the VAE gave {tuple(mean.shape[1:])}, expected {self.shape}")
+            means.append(mean.half())
+            stds.append(std.half())
+            progress.advance(len(group))
+        return torch.cat(means), torch.cat([means[0], *stds])
+
+    def _table(self, rows: pa.Table, mean: Tensor, std: Tensor, vectors: dict[str, Tensor]) -> pa.Table:
+        texts = [vectors[caption] for caption in rows.column("caption").to_pylist()]
+        wrong = [tuple(one.shape) for one in texts if one.ndim != 2 or one.shape[1] != self.text.dim]
+        if wrong:
+            raise SchemaMismatch(f"FeatureShape: the text encoder gave {wrong[0]}, expected (tokens, {self.text.dim})")
+        columns = [rows.column(name).combine_chunks() for name in ("id", "prompt_id", "caption")]
+        columns += [latent_array(mean), latent_array(std), text_array(texts, self.text.storage)]
+        columns.append(pa.array([len(one) for one in texts], pa.int32()))
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def _decode(images: list[tuple[str, bytes]], size_px: int) -> tuple[dict[str, Tensor], dict[str, BadImage]]:
+    squares, broken = {}, {}
+    for id, data in images:
+        square = read_square(data, size_px)
+        if isinstance(square, BadImage):
+            broken[id] = square
+        else:
+            squares[id] = square
+    return squares, broken
+
+
+def _groups(squares: list[Tensor], size: int) -> Iterator[list[Tensor]]:
+    return (squares[start : start + size] for start in range(0, len(squares), size))
+
+
+def _finite(moments: Float[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
+    return torch.isfinite(moments).flatten(1).all(1)

@@ -1,0 +1,98 @@
+"""Token embeddings of a T5 encoder, trimmed to the true length of each caption.
+
+T5 sees its own padding mask; captions of like length share a batch, so that hardly any padding is computed.
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from lightgen.errors import ModelError
+from lightgen.storage.weights import Weights, weights_folder, weights_identity
+
+
+class T5Config(Weights):
+    """Settings of a T5 encoder; the paper's is Flan-T5-XXL at 128 tokens (model_facts 1.3)."""
+
+    kind: Literal["t5"] = "t5"
+    model: str = "google/flan-t5-xxl"
+    tokenizer_subfolder: str = Field("", description="for example tokenizer_2 of a Flux repository")
+    max_tokens: int = Field(128, ge=1, description="longer captions are cut; the end mark counts")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    storage: Literal["float16", "bfloat16"] = "bfloat16"
+    batch_tokens: int = Field(8192, ge=1, description="tokens of a batch, padding included")
+
+
+class T5TextEncoder:
+    """Captions to the last hidden states of T5."""
+
+    def __init__(self, config: T5Config, device: str) -> None:
+        self.config, self.device = config, device
+        self.tokenizer, self.model = _load(config)
+        self.model.to(device)
+        self.dim: int = self.model.config.d_model
+        self.identity: dict[str, Any] = t5_identity(config)
+
+    @property
+    def storage(self) -> Literal["float16", "bfloat16"]:
+        """The type that features keep."""
+        return self.config.storage
+
+    def encode(self, captions: list[str]) -> list[Float[Tensor, "tokens dim"]]:
+        """One float32 tensor on the CPU a caption, rounded to the storage type; equal captions are computed once."""
+        unique = list(dict.fromkeys(captions))
+        ids = [
+            self.tokenizer(caption, truncation=True, max_length=self.config.max_tokens).input_ids for caption in unique
+        ]
+        vectors: dict[str, Tensor] = {}
+        for places in buckets([len(tokens) for tokens in ids], self.config.batch_tokens):
+            for place, vector in zip(places, self._batch([ids[place] for place in places]), strict=True):
+                vectors[unique[place]] = vector
+        return [vectors[caption] for caption in captions]
+
+    @torch.inference_mode()
+    def _batch(self, ids: list[list[int]]) -> list[Float[Tensor, "tokens dim"]]:
+        longest = max(len(tokens) for tokens in ids)
+        padded = torch.full((len(ids), longest), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(padded)
+        for row, tokens in enumerate(ids):
+            padded[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        states = self.model(input_ids=padded.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
+        stored = states.to(getattr(torch, self.storage)).float().cpu()
+        return [stored[row, : len(tokens)].clone() for row, tokens in enumerate(ids)]
+
+
+def t5_identity(config: T5Config) -> dict[str, Any]:
+    """What names the encoder in a recipe; needs no weights in memory."""
+    return {"kind": "t5", "model": config.model, "max_tokens": config.max_tokens, **weights_identity(config)}
+
+
+def buckets(lengths: list[int], batch_tokens: int) -> list[list[int]]:
+    """Places of captions in batches of like length, the longest first, each at most `batch_tokens` padded tokens."""
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        # The first of a batch is its longest, so it alone decides the padded size.
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= batch_tokens:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+    return batches
+
+
+def _load(config: T5Config) -> tuple[Any, Any]:
+    from safetensors import SafetensorError
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    folder = weights_folder(config, also=(config.tokenizer_subfolder,))
+    root = folder.parents[len(config.subfolder.split("/")) - 1] if config.subfolder else folder
+    dtype = getattr(torch, config.dtype)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(root / config.tokenizer_subfolder, local_files_only=True)
+        model = T5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"model {config.model}: not a usable T5 encoder: {str(error)[:300]}") from None
+    return tokenizer, model.eval().requires_grad_(False)
