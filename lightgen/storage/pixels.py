@@ -1,0 +1,197 @@
+"""Images as bytes and as pixels: encode once, decode behind guards (design/storage.md 8.1 and 8.2, rows 15-23).
+
+Whatever is wrong with an image is a value, `BadImage`, with one of these reasons:
+
+    empty_file, too_large, not_an_image, image_format, image_animated, image_too_many_pixels, image_too_small,
+    image_aspect, image_metadata_bomb, image_mode, image_truncated
+"""
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import GifImagePlugin, Image, ImageFile, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+ImageFormat = Literal["png", "webp", "jpg"]
+Pixels = UInt8[np.ndarray, "height width 3"]
+
+PLUGINS: dict[ImageFormat, type[ImageFile.ImageFile]] = {
+    "png": PngImageFile,
+    "jpg": JpegImageFile,
+    "webp": WebPImageFile,
+}
+# What begins like this is an image, of a kind that no stage opens: each further parser is one more to attack.
+OTHER_IMAGES = (
+    (b"%!PS", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"8BPS", "PSD"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"<svg", "SVG"),
+)
+# PIL's parsers raise all of these on hostile bytes.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may be at most before its pixels are touched."""
+
+    bytes: int = 32 << 20
+    pixels: int = 64 << 20
+    side_px: int = 16_384
+    min_side_px: int = 8
+    aspect: float = 20.0
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """Why bytes are not an image to work with."""
+
+    reason: str
+    detail: str
+
+
+def encode_image(pixels: Pixels, format: ImageFormat, quality: int = 92) -> bytes:
+    """The bytes of a file without metadata; `quality` is for the lossy formats, and `png` is exact."""
+    image, out = Image.fromarray(pixels), io.BytesIO()
+    if format == "png":
+        image.save(out, "PNG", compress_level=6)
+    elif format == "webp":
+        image.save(out, "WEBP", quality=quality, method=4)
+    else:
+        # Full chroma resolution: halved chroma smears the edges of saturated colours.
+        image.save(out, "JPEG", quality=quality, subsampling=0)
+    return out.getvalue()
+
+
+def decode_image(data: bytes, limits: Limits = LIMITS) -> Pixels | BadImage:
+    """8-bit RGB, upright, transparent parts over white; or why not."""
+    if not data:
+        return BadImage("empty_file", "0 bytes")
+    if len(data) > limits.bytes:
+        return BadImage("too_large", f"{len(data)} bytes > {limits.bytes}")
+    format = sniff(data)
+    if format is None:
+        return _refused_format(data)
+    try:
+        return _decode(data, format, limits)
+    except BROKEN as error:
+        return _explain(error)
+
+
+def sniff(data: bytes) -> ImageFormat | None:
+    """The format by its first bytes; names and headers of transport are not trusted."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+def _decode(data: bytes, format: ImageFormat, limits: Limits) -> Pixels | BadImage:
+    if format == "webp" and (bad := _check_size(_webp_canvas(data), limits)):
+        return bad  # PIL reserves the whole canvas of a WebP already when it opens it
+    # Not Image.open: that only warns up to 179 Mpx, and tries other parsers.
+    with PLUGINS[format](io.BytesIO(data)) as image:
+        if bad := _check_size(image.size, limits):
+            return bad
+        if getattr(image, "n_frames", 1) != 1:
+            return BadImage("image_animated", f"{getattr(image, 'n_frames', 0)} frames")
+        image.load()
+        return _as_rgb(image)
+
+
+def _check_size(size: tuple[int, int], limits: Limits) -> BadImage | None:
+    width, height = size
+    shown, short, long = f"{width} x {height} px", min(size), max(size)
+    if width * height > limits.pixels:
+        return BadImage("image_too_many_pixels", f"{width * height} > {limits.pixels} ({shown})")
+    if long > limits.side_px:
+        return BadImage("image_too_many_pixels", f"{shown}: a side > {limits.side_px}")
+    if long > limits.aspect * short:
+        return BadImage("image_aspect", f"{shown}: sides differ more than {limits.aspect:g} times")
+    if short < limits.min_side_px:
+        return BadImage("image_too_small", f"{shown}: a side < {limits.min_side_px}")
+    return None
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int]:
+    """Width and height by the first chunk. Raises ValueError."""
+    kind, body = data[12:16], data[20:30]
+    if len(body) < 10:
+        raise ValueError("WebP ends in its header")
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", body[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    raise ValueError(f"WebP begins with chunk {kind!r}")
+
+
+def _as_rgb(image: Image.Image) -> Pixels | BadImage:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # PIL would clip 16-bit grey at 255, not scale it.
+        grey = np.asarray(image, dtype=np.int64).clip(0, 65535) >> 8
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    pixels = np.array(image.convert("RGB"))
+    return pixels if pixels.ndim == 3 and pixels.shape[2] == 3 else BadImage("image_mode", f"mode {image.mode}")
+
+
+def _refused_format(data: bytes) -> BadImage:
+    head = data[:512].lstrip()
+    name = next((name for magic, name in OTHER_IMAGES if head.startswith(magic) or data.startswith(magic)), None)
+    if name is None and head.startswith(b"<?xml") and b"<svg" in data[:4096]:
+        name = "SVG"
+    if name == "GIF" and _is_animated_gif(data):
+        return BadImage("image_animated", "GIF of several frames")
+    if name is None:
+        return BadImage("not_an_image", f"begins with {data[:16]!r}")
+    return BadImage("image_format", f"{name}; allowed are JPEG, PNG and WebP")
+
+
+def _is_animated_gif(data: bytes) -> bool:
+    try:
+        with GifImagePlugin.GifImageFile(io.BytesIO(data)) as image:
+            return image.is_animated
+    except BROKEN:
+        return False
+
+
+def _explain(error: Exception) -> BadImage:
+    text = f"{type(error).__name__}: {error}"[:300]
+    if isinstance(error, ValueError) and "Decompressed data too large" in str(error):
+        return BadImage("image_metadata_bomb", text)
+    if isinstance(error, ValueError) and "conversion" in str(error):
+        return BadImage("image_mode", text)
+    return BadImage("image_truncated", text)
