@@ -46,7 +46,9 @@ def test_gather_and_scatter_equal_loops() -> None:
             assert torch.equal(put[b, n], expected)
 
 
-@pytest.mark.parametrize(("tokens", "iterations"), [(256, 64), (1024, 64), (4096, 64), (16, 16), (16, 64), (7, 3), (1, 5)])
+@pytest.mark.parametrize(
+    ("tokens", "iterations"), [(256, 64), (1024, 64), (4096, 64), (16, 16), (16, 64), (7, 3), (1, 5)]
+)
 def test_decode_counts_sum_to_the_masked_tokens(tokens: int, iterations: int) -> None:
     counts = decode_counts(tokens, iterations)
     assert sum(counts) == tokens
