@@ -1,0 +1,83 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, T5EncoderModel
+
+from lightgen.encoders.t5 import T5Config, T5TextEncoder, buckets, t5_identity
+from lightgen.errors import ConfigError, ModelError
+from tests.tiny_encoders import tiny_t5
+
+CAPTIONS = ["a red circle", "two blue", "the cat and the dog on the red square of a green dog", "a red circle", "cat"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_t5(tmp_path_factory.mktemp("t5"))
+
+
+def _config(folder: Path, **settings: object) -> T5Config:
+    return T5Config.model_validate({"model": str(folder), "dtype": "float32", "storage": "float16", **settings})
+
+
+def test_equals_transformers_one_caption_at_a_time(folder: Path) -> None:
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), T5EncoderModel.from_pretrained(folder).eval()
+    got = T5TextEncoder(_config(folder, batch_tokens=40), "cpu").encode(CAPTIONS)
+    for caption, vectors in zip(CAPTIONS, got, strict=True):
+        with torch.no_grad():
+            expected = model(**tokenizer(caption, return_tensors="pt")).last_hidden_state[0]
+        assert vectors.shape == expected.shape
+        assert torch.allclose(vectors, expected, atol=2e-3), caption
+
+
+def test_padding_without_its_mask_would_be_seen(folder: Path) -> None:
+    """The null control of the test above: the mask is what makes it pass."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), T5EncoderModel.from_pretrained(folder).eval()
+    ids = tokenizer("a red circle", return_tensors="pt").input_ids
+    with torch.no_grad():
+        alone = model(input_ids=ids).last_hidden_state[0]
+        padded = model(input_ids=torch.nn.functional.pad(ids, (0, 9))).last_hidden_state[0, : ids.shape[1]]
+    assert not torch.allclose(alone, padded, atol=2e-3)
+
+
+def test_values_are_already_what_is_stored(folder: Path) -> None:
+    for storage in ("float16", "bfloat16"):
+        vectors = T5TextEncoder(_config(folder, storage=storage), "cpu").encode(["two red"])[0]
+        assert torch.equal(vectors, vectors.to(getattr(torch, storage)).float())
+
+
+def test_long_captions_are_cut_and_keep_their_end_mark(folder: Path) -> None:
+    cut = T5TextEncoder(_config(folder, max_tokens=4), "cpu")
+    assert cut.encode([CAPTIONS[2]])[0].shape == (4, 24)
+    assert cut.tokenizer(CAPTIONS[2], truncation=True, max_length=4).input_ids[-1] == cut.tokenizer.eos_token_id
+
+
+def test_buckets_hold_like_lengths_and_every_caption_once() -> None:
+    lengths = [3, 9, 3, 8, 1, 9, 20]
+    batches = buckets(lengths, 18)
+    assert sorted(place for batch in batches for place in batch) == list(range(7))
+    assert batches == [[6], [1, 5], [3, 0], [2, 4]]
+    assert all(len(batch) == 1 or len(batch) * max(lengths[p] for p in batch) <= 18 for batch in batches)
+
+
+def test_the_identity_follows_the_weights(folder: Path, tmp_path: Path) -> None:
+    before = t5_identity(_config(folder))
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    assert t5_identity(_config(copy))["sha256"] == before["sha256"]
+    torch.manual_seed(99)
+    T5EncoderModel(T5EncoderModel.from_pretrained(folder).config).save_pretrained(copy)
+    assert t5_identity(_config(copy))["sha256"] != before["sha256"]
+
+
+def test_foreign_weights_are_refused_with_the_way_out(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="RevisionNotPinned.*google/flan-t5-xxl"):
+        t5_identity(T5Config())
+    with pytest.raises(ConfigError, match="no such folder"):
+        t5_identity(T5Config(model=str(tmp_path / "nowhere")))
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}")
+    with pytest.raises(ModelError, match="broken weights"):
+        t5_identity(_config(broken))
+    with pytest.raises(ModelError, match="not a usable T5"):
+        T5TextEncoder(_config(broken), "cpu")
