@@ -22,11 +22,15 @@ class PatchPcaConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["patch_pca"] = "patch_pca"
-    patch_px: int = Field(4, ge=1, description="side of a patch")
-    channels: int = Field(16, ge=1, description="components kept; 2x2 patchify makes tokens of four times this")
-    whitening: float = Field(0.0, ge=0, le=1, description="1: every channel has unit variance; 0: only their mean has")
-    fit_sizes_px: tuple[int, ...] = Field((32, 64), min_length=1, description="resolutions whose patches are fitted")
-    fit_images: int = Field(4096, ge=1, description="images used, those of the smallest ids")
+    patch_px: int = Field(default=4, ge=1, description="side of a patch")
+    channels: int = Field(default=16, ge=1, description="components kept; 2x2 patchify makes tokens of four times this")
+    whitening: float = Field(
+        default=0.0, ge=0, le=1, description="1: every channel has unit variance; 0: only their mean has"
+    )
+    fit_sizes_px: tuple[int, ...] = Field(
+        default=(32, 64), min_length=1, description="resolutions whose patches are fitted"
+    )
+    fit_images: int = Field(default=4096, ge=1, description="images used, those of the smallest ids")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -19,11 +19,11 @@ class T5Config(Weights):
 
     kind: Literal["t5"] = "t5"
     model: str = "google/flan-t5-xxl"
-    tokenizer_subfolder: str = Field("", description="for example tokenizer_2 of a Flux repository")
-    max_tokens: int = Field(128, ge=1, description="longer captions are cut; the end mark counts")
+    tokenizer_subfolder: str = Field(default="", description="for example tokenizer_2 of a Flux repository")
+    max_tokens: int = Field(default=128, ge=1, description="longer captions are cut; the end mark counts")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     storage: Literal["float16", "bfloat16"] = "bfloat16"
-    batch_tokens: int = Field(8192, ge=1, description="tokens of a batch, padding included")
+    batch_tokens: int = Field(default=8192, ge=1, description="tokens of a batch, padding included")
 
 
 class T5TextEncoder:

@@ -21,8 +21,8 @@ class WordsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["words"] = "words"
-    dim: int = Field(64, ge=1, description="length of a word's vector")
-    max_tokens: int = Field(128, ge=1, description="words kept of a caption")
+    dim: int = Field(default=64, ge=1, description="length of a word's vector")
+    max_tokens: int = Field(default=128, ge=1, description="words kept of a caption")
     storage: Literal["float16", "bfloat16"] = "float16"
 
 

@@ -42,11 +42,11 @@ class Thresholds(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sharpness: int = Field(5, ge=0, le=BEST)
-    artefact_free: int = Field(5, ge=0, le=BEST)
-    caption_match: int = Field(6, ge=0, le=BEST)
-    countable: int = Field(5, ge=0, le=BEST)
-    spatial_clarity: int = Field(5, ge=0, le=BEST)
+    sharpness: int = Field(default=5, ge=0, le=BEST)
+    artefact_free: int = Field(default=5, ge=0, le=BEST)
+    caption_match: int = Field(default=6, ge=0, le=BEST)
+    countable: int = Field(default=5, ge=0, le=BEST)
+    spatial_clarity: int = Field(default=5, ge=0, le=BEST)
 
 
 class QwenVlConfig(Weights):
@@ -56,8 +56,8 @@ class QwenVlConfig(Weights):
     model: str = "Qwen/Qwen2.5-VL-7B-Instruct"
     thresholds: Thresholds = Thresholds()
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    batch: int = Field(8, ge=1)
-    max_new_tokens: int = Field(128, ge=1)
+    batch: int = Field(default=8, ge=1)
+    max_new_tokens: int = Field(default=128, ge=1)
 
 
 class QwenVlJudge:
@@ -161,7 +161,7 @@ def _load(config: QwenVlConfig, device: str) -> tuple[Any, Any]:
     dtype = getattr(torch, config.dtype)
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

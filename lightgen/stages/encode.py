@@ -40,11 +40,11 @@ class EncodeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size_px: int = Field(256, ge=8, description="side of the square the image is cropped to")
+    size_px: int = Field(default=256, ge=8, description="side of the square the image is cropped to")
     crop: Literal["adm"] = "adm"
     vae: VaeConfig
     text: TextConfig
-    batch: int = Field(32, ge=1, description="images at a time through the VAE")
+    batch: int = Field(default=32, ge=1, description="images at a time through the VAE")
     device: Device = "auto"
 
 

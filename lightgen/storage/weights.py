@@ -22,7 +22,7 @@ class Weights(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field(min_length=1, description="local folder, or owner/name on the Hugging Face hub")
-    revision: str | None = Field(None, description="commit of the hub repository, 40 hex digits")
+    revision: str | None = Field(default=None, description="commit of the hub repository, 40 hex digits")
     subfolder: str = ""
 
 

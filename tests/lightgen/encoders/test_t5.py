@@ -71,7 +71,7 @@ def test_the_identity_follows_the_weights(folder: Path, tmp_path: Path) -> None:
 
 
 def test_foreign_weights_are_refused_with_the_way_out(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="RevisionNotPinned.*google/flan-t5-xxl"):
+    with pytest.raises(ConfigError, match=r"RevisionNotPinned.*google/flan-t5-xxl"):
         t5_identity(T5Config())
     with pytest.raises(ConfigError, match="no such folder"):
         t5_identity(T5Config(model=str(tmp_path / "nowhere")))

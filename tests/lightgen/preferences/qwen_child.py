@@ -1,7 +1,8 @@
 """Judges two images with a tiny random Qwen2.5-VL in the folder given, and prints the verdicts as JSON.
 
-A process of its own: once torchvision is importable, transformers uses it everywhere, and a CPU torch lacks the compiled
-operators that torchvision registers fake kernels for. Their names are declared here, which is all its image code needs.
+A process of its own: once torchvision is importable, transformers uses it everywhere, and a CPU torch lacks the
+compiled operators that torchvision registers fake kernels for. Their names are declared here, which is all its image
+code needs.
 """
 
 import dataclasses
