@@ -4,7 +4,9 @@ import pyarrow as pa
 
 SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False, metadata={"is": "hash of teacher, prompt, sample index and size"}),
+        pa.field(
+            "id", pa.string(), nullable=False, metadata={"is": "hash of teacher, prompt, sample index, seed and size"}
+        ),
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
         pa.field("sample", pa.int32(), nullable=False, metadata={"is": "index among the images of one prompt"}),

@@ -8,7 +8,12 @@ SCHEMA = pa.schema(
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
         pa.field("phash", pa.uint64(), nullable=False, metadata={"is": "64-bit DCT perceptual hash"}),
-        pa.field("contrast", pa.float32(), nullable=False, metadata={"is": "standard deviation of luma, 0 to 1"}),
+        pa.field(
+            "contrast",
+            pa.float32(),
+            nullable=False,
+            metadata={"is": "greatest standard deviation of red, green and blue, 0 to 0.5"},
+        ),
         pa.field("nearest_distance", pa.int32(), nullable=False, metadata={"unit": "bits; 65 where there is no other"}),
         pa.field("nearest_id", pa.string(), nullable=False, metadata={"is": "the image at that distance, or empty"}),
     ]

@@ -1,0 +1,193 @@
+"""Every bad image of design/storage.md 8.2 (rows 15 to 23) gives its reason; good ones come out as they went in."""
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lightgen.storage.pixels import LIMITS, BadImage, decode_image, encode_image, sniff
+
+
+def picture(height: int = 40, width: int = 60) -> np.ndarray:
+    """A smooth gradient with a saturated patch."""
+    y, x = np.mgrid[0:height, 0:width]
+    image = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], axis=-1).astype(np.uint8)
+    image[5:15, 5:25] = (255, 0, 0)
+    return image
+
+
+def saved(image: Image.Image, format: str, **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *extra: bytes) -> bytes:
+    """A PNG whose header claims a size; its pixels are few."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+    )
+
+
+def webp_canvas(width: int, height: int) -> bytes:
+    body = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    payload = b"WEBPVP8X" + struct.pack("<I", 10) + body
+    return b"RIFF" + struct.pack("<I", len(payload)) + payload
+
+
+def frames(format: str, n: int = 5) -> bytes:
+    images = [Image.fromarray(np.full((30, 30, 3), 10 * i, np.uint8)) for i in range(n)]
+    return saved(images[0], format, save_all=True, append_images=images[1:])
+
+
+def zip_bomb_text() -> bytes:
+    return chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(200 << 20), 9))
+
+
+def reason(data: bytes) -> str:
+    outcome = decode_image(data)
+    assert isinstance(outcome, BadImage), "was accepted"
+    assert outcome.detail
+    return outcome.reason
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "jpg"])
+def test_round_trip(format) -> None:
+    image = picture()
+    data = encode_image(image, format, 95)
+    back = decode_image(data)
+    assert sniff(data) == format
+    assert isinstance(back, np.ndarray)
+    assert back.shape == image.shape
+    assert np.abs(back.astype(int) - image).mean() < (0.1 if format == "png" else 6)
+    if format == "png":
+        assert np.array_equal(back, image)
+
+
+def test_encoding_is_deterministic_and_quality_counts() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    assert encode_image(image, "jpg", 90) == encode_image(image, "jpg", 90)
+    assert len(encode_image(image, "jpg", 50)) < len(encode_image(image, "jpg", 95))
+    assert len(encode_image(image, "webp", 50)) < len(encode_image(image, "webp", 95))
+
+
+def test_row_15_html_named_jpg() -> None:
+    assert reason(b"<!DOCTYPE html><html><body>404</body></html>") == "not_an_image"
+
+
+@pytest.mark.parametrize("side", [20_000, 13_000])
+def test_rows_16_and_17_many_pixels(side: int) -> None:
+    outcome = decode_image(png(side, side))
+    assert outcome == BadImage("image_too_many_pixels", f"{side * side} > 67108864 ({side} x {side} px)")
+
+
+def test_many_pixels_in_webp_and_jpeg_are_refused_by_their_header() -> None:
+    assert reason(webp_canvas(16_000, 16_000)) == "image_too_many_pixels"
+    jpeg = bytearray(saved(Image.new("RGB", (64, 64)), "JPEG"))
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = struct.pack(">HH", 60_000, 60_000)
+    began = time.perf_counter()
+    assert reason(bytes(jpeg)) == "image_too_many_pixels"
+    assert time.perf_counter() - began < 1
+
+
+def test_a_side_may_not_be_endless() -> None:
+    assert reason(png(17_000, 3_000)) == "image_too_many_pixels"
+
+
+def test_row_18_truncated_and_empty() -> None:
+    whole = encode_image(picture(), "jpg")
+    assert reason(whole[: len(whole) // 2]) == "image_truncated"
+    assert reason(encode_image(picture(), "png")[:-200]) == "image_truncated"
+    assert reason(encode_image(picture(), "webp")[:-20]) == "image_truncated"
+    assert reason(b"") == "empty_file"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+        b"8BPS\0\1" + bytes(40),
+        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
+        saved(Image.new("RGB", (20, 20)), "TIFF"),
+        saved(Image.new("RGB", (20, 20)), "BMP"),
+        saved(Image.new("RGB", (20, 20)), "GIF"),
+    ],
+    ids=["eps", "psd", "svg", "tiff", "bmp", "gif"],
+)
+def test_row_19_other_formats(data: bytes) -> None:
+    assert reason(data) == "image_format"
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
+def test_row_20_animations(format: str) -> None:
+    assert reason(frames(format)) == "image_animated"
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_row_21_metadata_bomb(place: str) -> None:
+    bomb = zip_bomb_text()
+    assert len(bomb) < 1 << 20
+    good = saved(Image.fromarray(picture()), "PNG")
+    at = good.index(b"IDAT") - 4 if place == "before" else good.index(b"IEND") - 4
+    assert reason(good[:at] + bomb + good[at:]) == "image_metadata_bomb"
+
+
+def test_row_22_modes_are_converted() -> None:
+    image = Image.fromarray(picture())
+    cmyk = decode_image(saved(image.convert("CMYK"), "JPEG", quality=95))
+    assert isinstance(cmyk, np.ndarray)
+    assert np.abs(cmyk.astype(int) - picture()).mean() < 6
+    deep = (np.arange(40 * 60).reshape(40, 60) * 27).astype(np.uint16)
+    grey = decode_image(saved(Image.fromarray(deep), "PNG"))
+    assert isinstance(grey, np.ndarray)
+    assert np.array_equal(grey[..., 1], deep >> 8)
+
+
+def test_row_22_transparency_lies_over_white() -> None:
+    image = Image.new("RGBA", (20, 10), (200, 0, 0, 0))
+    image.paste((0, 0, 255, 255), (0, 0, 10, 10))
+    for data in (saved(image, "PNG"), saved(image.quantize(8), "PNG"), saved(image, "WEBP", lossless=True)):
+        pixels = decode_image(data)
+        assert isinstance(pixels, np.ndarray)
+        assert pixels[5, 15].tolist() == [255, 255, 255]
+        assert pixels[5, 5].tolist() == [0, 0, 255]
+
+
+def test_row_22_exif_rotation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(picture())
+    turned = decode_image(saved(image, "PNG", exif=exif))
+    assert isinstance(turned, np.ndarray)
+    assert np.array_equal(turned, np.rot90(picture(), -1))
+
+
+def test_row_23_shapes() -> None:
+    assert reason(png(1, 1)) == "image_too_small"
+    assert reason(png(1, 16_000)) == "image_aspect"
+
+
+def test_too_many_bytes() -> None:
+    assert reason(encode_image(picture(), "png") + bytes(LIMITS.bytes)) == "too_large"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_files_are_values_not_exceptions(data) -> None:
+    whole = bytearray(encode_image(picture(24, 20), data.draw(st.sampled_from(["png", "webp", "jpg"]))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    outcome = decode_image(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    assert isinstance(outcome, BadImage) or (outcome.dtype == np.uint8 and outcome.ndim == 3)
