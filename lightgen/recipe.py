@@ -59,7 +59,9 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _one_resolution_each(self) -> Self:
         if self.pretrain and len(self.pretrain) != len(self.encode):
-            raise ValueError(f"encode has {len(self.encode)} entries and pretrain {len(self.pretrain)}: give one each a resolution")
+            raise ValueError(
+                f"encode has {len(self.encode)} entries and pretrain {len(self.pretrain)}: give one each a resolution"
+            )
         return self
 
 
@@ -74,7 +76,9 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
         _override(data, key, value)
     for key, text in _strings(data, ""):
         if SECRET.search(text):
-            raise ConfigError(f"{path}: {key} looks like a secret (masked); recipes are stored with every version. Use the environment")
+            raise ConfigError(
+                f"{path}: {key} looks like a secret (masked); recipes are stored with every version. Use the environment"
+            )
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -110,7 +114,11 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = data
     for part in parents:
-        node = node[int(part)] if isinstance(node, list) and part.isdigit() and int(part) < len(node) else _child(node, part, key)
+        node = (
+            node[int(part)]
+            if isinstance(node, list) and part.isdigit() and int(part) < len(node)
+            else _child(node, part, key)
+        )
     if isinstance(node, list):
         if not (last.isdigit() and int(last) < len(node)):
             raise ConfigError(f"override {key}: {last!r} is not an index below {len(node)}")

@@ -1,0 +1,108 @@
+"""Texts as sets of hashed word n-grams: the common ground of near-duplicates, decontamination and embeddings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """Sorted distinct 32-bit hashes of every text; text i owns hashes[offsets[i]:offsets[i + 1]]."""
+
+    hashes: np.ndarray
+    offsets: np.ndarray
+
+    def of(self, text: int) -> np.ndarray:
+        """The set of one text."""
+        return self.hashes[self.offsets[text] : self.offsets[text + 1]]
+
+
+def shingle(texts: Sequence[str], words: int) -> Shingles:
+    """Lower-cased n-grams of `words` words; a shorter text is one shingle, an empty one none."""
+    encoded = [text.lower().encode() for text in texts]
+    starts = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(text) for text in encoded], out=starts[1:])
+    data = np.frombuffer(b"".join(encoded), np.uint8) if encoded else np.zeros(0, np.uint8)
+    hashes, counts = _shingle(data, starts, words)
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return Shingles(_packed(hashes, starts, counts, offsets), offsets)
+
+
+@numba.njit(cache=True)
+def _is_word(byte: int) -> bool:
+    # Bytes of 128 and more belong to letters beyond ASCII.
+    return 48 <= byte <= 57 or 97 <= byte <= 122 or byte >= 128
+
+
+@numba.njit(cache=True)
+def _shingle(data: np.ndarray, starts: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of text i from starts[i] on (a text of n bytes has at most n words), and how many there are."""
+    n = len(starts) - 1
+    hashes = np.empty(len(data) + n, np.uint32)
+    counts = np.zeros(n, np.int64)
+    recent = np.zeros(words, np.uint64)
+    for i in range(n):
+        found, at, write = 0, starts[i], starts[i]
+        while at < starts[i + 1]:
+            if not _is_word(data[at]):
+                at += 1
+                continue
+            value = FNV_OFFSET
+            while at < starts[i + 1] and _is_word(data[at]):
+                value = (value ^ np.uint64(data[at])) * FNV_PRIME
+                at += 1
+            recent[found % words] = value
+            found += 1
+            if found >= words:
+                hashes[write] = _mixed(recent, found, words)
+                write += 1
+        if 0 < found < words:
+            hashes[write] = _mixed(recent, found, found)
+            write += 1
+        block = np.sort(hashes[starts[i] : write])
+        kept = 0
+        for k in range(len(block)):
+            if k == 0 or block[k] != block[k - 1]:
+                hashes[starts[i] + kept] = block[k]
+                kept += 1
+        counts[i] = kept
+    return hashes, counts
+
+
+@numba.njit(cache=True)
+def _mixed(recent: np.ndarray, found: int, words: int) -> np.uint32:
+    """Hash of the last `words` words, in order."""
+    value = FNV_OFFSET
+    for k in range(words):
+        value = (value ^ recent[(found - words + k) % len(recent)]) * FNV_PRIME
+        value ^= value >> np.uint64(29)
+    return np.uint32(value >> np.uint64(32))
+
+
+@numba.njit(cache=True)
+def _packed(hashes: np.ndarray, starts: np.ndarray, counts: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    out = np.empty(offsets[-1], np.uint32)
+    for i in range(len(counts)):
+        out[offsets[i] : offsets[i + 1]] = hashes[starts[i] : starts[i] + counts[i]]
+    return out
+
+
+@numba.njit(cache=True)
+def common_count(a: np.ndarray, b: np.ndarray) -> int:
+    """Elements that two sorted sets share."""
+    i = j = found = 0
+    while i < len(a) and j < len(b):
+        if a[i] == b[j]:
+            found += 1
+            i += 1
+            j += 1
+        elif a[i] < b[j]:
+            i += 1
+        else:
+            j += 1
+    return found

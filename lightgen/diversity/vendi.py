@@ -1,0 +1,15 @@
+"""The Vendi score: the effective number of distinct items in a set (Friedman and Dieng 2023)."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def vendi_score(vectors: Float[np.ndarray, "n d"]) -> float:
+    """exp(entropy of the eigenvalues of X X^T / n) for unit rows; by the d x d Gram matrix in float64, so exact."""
+    if len(vectors) == 0:
+        return 0.0
+    x = np.asarray(vectors, np.float64)
+    eigenvalues = np.linalg.eigvalsh(x.T @ x / len(x))
+    positive = eigenvalues[eigenvalues > 1e-15]
+    positive = positive / positive.sum()
+    return float(np.exp(-(positive * np.log(positive)).sum()))

@@ -1,0 +1,196 @@
+"""Corpora -> CAPTIONS: reads, repairs and counts captions; what is refused is kept with its reason."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import ftfy
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from lightgen.corpora import files, raw, scenes
+from lightgen.corpora.config import CorpusConfig
+from lightgen.corpora.raw import RawCaption
+from lightgen.progress import SILENT, Progress
+from lightgen.seeds import content_id
+from lightgen.storage.build import Reject, ShardOutput, build, make_plan
+from lightgen.storage.store import Store
+from schemas.captions import SCHEMA
+from schemas.ref import ArtifactRef
+
+DETAIL = 500
+Count = Callable[[str], int]
+
+
+class SourceConfig(BaseModel):
+    """Which corpora, and what a caption must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpora: list[CorpusConfig] = Field(min_length=1)
+    tokenizer: str = Field(default="words", description="`words`, or id or path of a transformers tokenizer")
+    min_characters: int = Field(default=3, ge=1)
+    max_characters: int = Field(default=2000, ge=1)
+    max_tokens: int = Field(default=128, ge=1, description="what the student's text encoder reads; the paper's 128")
+    shard_rows: int = Field(default=1000, ge=1)
+    max_reject_fraction: float = Field(default=0.6, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A caption ready to keep."""
+
+    caption: str
+    tokens: int
+
+
+def source(config: SourceConfig, store: Store, *, seed: int, progress: Progress = SILENT) -> ArtifactRef:
+    """Captions of all corpora in shards; the same content under another path is the same version."""
+    digest, rows = _digest(config)
+    n_shards = max(1, -(-rows // config.shard_rows))
+    plan = make_plan(
+        "captions",
+        "source",
+        [files, raw, scenes, "lightgen.stages.source"],
+        _without_paths(config),
+        seed,
+        [],
+        n_shards,
+        extra={"input_sha256": digest, "rows": rows},
+    )
+    chunks = _Chunks(config)
+
+    def make_shard(shard: int) -> ShardOutput:
+        return clean_rows(chunks.of(shard), config, tokenizer(config.tokenizer))
+
+    return build(
+        store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction, progress=progress, unit="rows"
+    )
+
+
+def clean_rows(rows: Iterable[RawCaption], config: SourceConfig, count: Count) -> ShardOutput:
+    """Cleaned captions and rejects; a repeat within the shard is a reject naming the first."""
+    kept: dict[str, dict[str, object]] = {}
+    rejects: list[Reject] = []
+    taken = 0
+    for row in rows:
+        taken += 1
+        cleaned = clean(row.text, config, count)
+        if isinstance(cleaned, tuple):
+            reason, detail = cleaned
+            rejects.append(_reject(row, reason, detail))
+            continue
+        key = content_id("caption", cleaned.caption)
+        if key in kept:
+            rejects.append(_reject(row, "duplicate_exact", f"same as {key}"))
+            continue
+        kept[key] = {
+            "id": key,
+            "caption": cleaned.caption,
+            "tokens": cleaned.tokens,
+            "source": row.source,
+            "licence": row.licence,
+        }
+    return ShardOutput(table=pa.Table.from_pylist(list(kept.values()), SCHEMA), rejects=rejects, rows_in=taken)
+
+
+def clean(text: str | bytes | None, config: SourceConfig, count: Count) -> Cleaned | tuple[str, str]:
+    """The repaired caption and its tokens, or (reason, detail)."""
+    if text is None:
+        return "caption_empty", "no text"
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return "caption_encoding", f"not UTF-8: {error.reason} at byte {error.start}"
+    if wrong := _unreadable(text):
+        return "caption_encoding", wrong
+    if len(text) > 8 * config.max_characters:
+        # Repairing megabytes is work for nothing.
+        return "caption_too_long", f"{len(text)} characters, at most {config.max_characters}"
+    fixed = re.sub(r"\s+", " ", ftfy.fix_text(text, normalization="NFC")).strip()
+    if len(fixed) < config.min_characters:
+        return "caption_empty", f"{len(fixed)} characters, at least {config.min_characters}"
+    if len(fixed) > config.max_characters:
+        return "caption_too_long", f"{len(fixed)} characters, at most {config.max_characters}"
+    tokens = count(fixed)
+    if tokens > config.max_tokens:
+        return "caption_too_long", f"{tokens} tokens, at most {config.max_tokens}"
+    return Cleaned(fixed, tokens)
+
+
+def _unreadable(text: str) -> str:
+    if "\0" in text:
+        return "a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "a lone surrogate: the file is not UTF-8"
+    if "\ufffd" in text:
+        return "a replacement character: the text was decoded wrongly before"
+    return ""
+
+
+@cache
+def tokenizer(name: str) -> Count:
+    """Counts the tokens of a caption as the student's text encoder would."""
+    if name == "words":
+        return lambda text: len(text.split())
+    from transformers import AutoTokenizer
+
+    known = AutoTokenizer.from_pretrained(name)
+    return lambda text: len(known(text)["input_ids"])
+
+
+def _reject(row: RawCaption, reason: str, detail: str) -> Reject:
+    shown = row.text if isinstance(row.text, str) else (row.text or b"").decode("utf-8", "backslashreplace")
+    shown = shown.encode("utf-8", "backslashreplace").decode()[:DETAIL]
+    record = {"text": shown, "source": row.source, "licence": row.licence}
+    return Reject(content_id("raw", shown, row.source), reason, f"{row.where}: {detail}"[:DETAIL], record)
+
+
+def _read(config: SourceConfig) -> Iterator[RawCaption]:
+    return itertools.chain.from_iterable(corpus.read() for corpus in config.corpora)
+
+
+def _digest(config: SourceConfig) -> tuple[str, int]:
+    """Digest and number of all raw captions: a file changed under the same path is another version."""
+    digest, rows = hashlib.sha256(), 0
+    for row in _read(config):
+        text = row.text.encode("utf-8", "surrogatepass") if isinstance(row.text, str) else row.text
+        for part in (text or b"", row.source.encode(), row.licence.encode()):
+            digest.update(len(part).to_bytes(8, "big") + part)
+        rows += 1
+    return digest.hexdigest(), rows
+
+
+class _WithoutPaths(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    tokenizer: str
+    min_characters: int
+    max_characters: int
+    max_tokens: int
+    shard_rows: int
+
+
+def _without_paths(config: SourceConfig) -> _WithoutPaths:
+    """The settings that decide the rows; where the files lie does not."""
+    return _WithoutPaths.model_validate(config.model_dump(include=set(_WithoutPaths.model_fields)))
+
+
+class _Chunks:
+    """Raw captions by shard, read in one pass while the shards are asked for in order."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        self.config, self.next, self.rows = config, 0, iter(())
+
+    def of(self, shard: int) -> list[RawCaption]:
+        """The rows of `shard`; going back starts the reading again."""
+        size = self.config.shard_rows
+        if self.next == 0 or shard < self.next:
+            self.next, self.rows = 0, _read(self.config)
+        for _ in itertools.islice(self.rows, (shard - self.next) * size):
+            pass
+        self.next = shard + 1
+        return list(itertools.islice(self.rows, size))
