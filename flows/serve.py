@@ -32,7 +32,8 @@ In another terminal, in this folder:
 def main() -> None:
     """Read the options, start everything, wait, stop everything."""
     options = _options()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell that starts us in the background has SIGINT ignored
+        signal.signal(number, _interrupt)
     children.adopt_orphans()
     try:
         _start(options)

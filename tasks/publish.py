@@ -46,8 +46,13 @@ def page(label: str, version: Version, worked: bool) -> str:
     lines = [
         f"## {label}: {version.rows:,} rows of {ref.kind}" + (f", {rejected:,} rejected" if rejected else ""),
         f"{'Made in this run' if worked else 'Found sealed; nothing was computed'}. Version `{ref.version}`.",
-        " ".join(thumbnails(version, PICTURES)),
+        " ".join(f'![{_plain(caption)}]({uri} "{_plain(caption)}")' for caption, uri in thumbnails(version, PICTURES)),
         "See more:",
         f"```\nlightgen gallery {short}{store}\nlightgen show {short}{store}\n```",
     ]
     return "\n\n".join(line for line in lines if line)
+
+
+def _plain(caption: str) -> str:
+    """A caption without the characters that mean something to Markdown."""
+    return "".join(character for character in caption if character not in '[]()<>"`\\\n')

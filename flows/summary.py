@@ -1,0 +1,63 @@
+"""The last words of the demo: scores of every model, what each stage took, and where the report lies."""
+
+from collections.abc import Sequence
+
+from lightgen.progress import duration
+from lightgen.stages.pages.lineage import ancestors, step
+from lightgen.storage.store import Store, open_store
+from schemas.ref import ArtifactRef
+from schemas.report import TASKS, ModelScores, Report
+
+
+def summary(ref: ArtifactRef) -> str:
+    """Plain text, for a terminal."""
+    store = open_store(ref.uri)
+    version = store.open(ref)
+    report = Report.model_validate_json(version.file("report.json").read_bytes())
+    return "\n\n".join(
+        [
+            "",
+            _stages(ref, store),
+            _scores(report),
+            "\n".join(report.findings),
+            f"Report:   {version.file('report.html').resolve()}\n"
+            f"Look:     lightgen gallery images@latest --store {ref.uri}\n"
+            f"Draw:     lightgen generate checkpoint@latest 'two red circles' --store {ref.uri}",
+        ]
+    )
+
+
+def _stages(ref: ArtifactRef, store: Store) -> str:
+    lines = [("stage", "rows in", "rows out", "rejected", "size", "took", "version")]
+    for one in (step(version) for version in ancestors([ref], store)):
+        name = f"{one.stage} {one.label}".strip()
+        size = f"{one.bytes_total / 1e6:,.1f} MB"
+        counts = (f"{one.rows_in:,}", f"{one.rows_out:,}", f"{one.rejected:,}")
+        lines.append((name, *counts, size, duration(one.seconds), str(one.ref)))
+    return _table(lines)
+
+
+def _scores(report: Report) -> str:
+    tasks = [task for task in TASKS if report.prompts.get(task)]
+    lines = [("model", "overall", f"{report.confidence:.0%} interval", *(task.replace("_", " ") for task in tasks))]
+    lines += [_score(model, tasks) for model in report.models]
+    return _table(lines)
+
+
+def _score(model: ModelScores, tasks: Sequence[str]) -> tuple[str, ...]:
+    overall = model.overall
+    cells = (f"{model.tasks[task].mean:.2f}" if task in model.tasks else "-" for task in tasks)
+    return (model.name, f"{overall.mean:.3f}", f"{overall.low:.3f} to {overall.high:.3f}", *cells)
+
+
+def _table(lines: Sequence[tuple[str, ...]]) -> str:
+    """First column to the left, the others to the right, a rule below the head."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    spelled = [
+        "  ".join(
+            cell.ljust(width) if at == 0 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    return "\n".join([spelled[0], "─" * len(spelled[0]), *spelled[1:]])
