@@ -1,4 +1,4 @@
-"""PAIRS: preference pairs in tar shards (`<id>.winner.png`, `<id>.loser.png`, `<id>.json`); written by stage `pair`."""
+"""PAIRS: preference pairs in tar shards (`<id>.winner.<format>`, `<id>.loser.png`, `<id>.json`); written by stage `pair`."""
 
 import pyarrow as pa
 
@@ -8,6 +8,7 @@ SCHEMA = pa.schema(
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
         pa.field("winner_id", pa.string(), nullable=False, metadata={"is": "id of the teacher's or real image"}),
+        pa.field("winner_format", pa.string(), nullable=False, metadata={"values": "png, webp, jpg"}),
         pa.field("loser_seed", pa.int64(), nullable=False, metadata={"is": "seed of the student's own sample"}),
         pa.field("winner_score", pa.float32(), nullable=False, metadata={"range": "0 to 1"}),
         pa.field("loser_score", pa.float32(), nullable=False, metadata={"range": "0 to 1"}),

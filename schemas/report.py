@@ -1,10 +1,14 @@
-"""REPORT: one row for each judged image of an evaluation; written by stage `evaluate`."""
+"""REPORT: one row for each judged image of an evaluation, and `report.json` beside it; written by stage `evaluate`."""
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
 SCHEMA = pa.schema(
     [
-        pa.field("model", pa.string(), nullable=False, metadata={"is": "name of the column in the report's table"}),
+        pa.field("id", pa.string(), nullable=False, metadata={"is": "hash of model name, prompt and sample index"}),
+        pa.field("model", pa.string(), nullable=False, metadata={"is": "name of the row in the report's table"}),
         pa.field("task", pa.string(), nullable=False, metadata={"values": "GenEval's six tasks"}),
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
@@ -12,6 +16,55 @@ SCHEMA = pa.schema(
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("correct", pa.bool_(), nullable=False),
         pa.field("reason", pa.string(), nullable=False, metadata={"is": "why not, or empty"}),
-        pa.field("image_sha256", pa.string(), nullable=False),
+        pa.field("image_sha256", pa.string(), nullable=False, metadata={"of": "the pixels, row-major RGB"}),
     ]
 )
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(_Part):
+    """An estimate and its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class ModelScores(_Part):
+    """One model: share of right images by task, and their unweighted mean."""
+
+    name: str
+    version: str | None = Field(description="of its checkpoint; None: the teacher, or no training at all")
+    images: int
+    tasks: dict[str, Interval]
+    overall: Interval
+
+
+class Difference(_Part):
+    """`name` minus `baseline` on the same prompts and seeds."""
+
+    name: str
+    baseline: str
+    tasks: dict[str, Interval]
+    overall: Interval
+
+    @property
+    def sure(self) -> bool:
+        """Whether the overall interval excludes zero."""
+        return not self.overall.low <= 0 <= self.overall.high
+
+
+class Report(_Part):
+    """`report.json`."""
+
+    version: str = Field(description="the report's own")
+    prompts: dict[str, int] = Field(description="prompts by task")
+    samples_per_prompt: int
+    detector: str
+    confidence: float = Field(description="of every interval")
+    models: list[ModelScores]
+    differences: list[Difference]
+    findings: list[str] = Field(description="what alignment changed, in words")
