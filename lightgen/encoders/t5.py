@@ -44,9 +44,8 @@ class T5TextEncoder:
     def encode(self, captions: list[str]) -> list[Float[Tensor, "tokens dim"]]:
         """One float32 tensor on the CPU a caption, rounded to the storage type; equal captions are computed once."""
         unique = list(dict.fromkeys(captions))
-        ids = [
-            self.tokenizer(caption, truncation=True, max_length=self.config.max_tokens).input_ids for caption in unique
-        ]
+        longest = self.config.max_tokens
+        ids = self.tokenizer(unique, truncation=True, max_length=longest).input_ids if unique else []
         vectors: dict[str, Tensor] = {}
         for places in buckets([len(tokens) for tokens in ids], self.config.batch_tokens):
             for place, vector in zip(places, self._batch([ids[place] for place in places]), strict=True):

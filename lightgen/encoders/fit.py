@@ -1,0 +1,86 @@
+"""Rows and files of a `vae` version: a patch PCA fitted on kept images, or which pretrained VAE is used."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import safetensors.torch
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from lightgen.encoders import patch_pca
+from lightgen.encoders.crop import read_square
+from lightgen.encoders.diffusers_vae import DiffusersVaeConfig
+from lightgen.encoders.kept_images import images_of, read_shard
+from lightgen.encoders.patch_pca import PatchPca, PatchPcaConfig
+from lightgen.errors import ConfigError
+from lightgen.progress import Progress
+from lightgen.storage.pixels import BadImage
+from lightgen.storage.store import Store
+from lightgen.storage.version import Version
+from lightgen.storage.weights import rows_digest, tensor_row, tensor_rows, weights_folder
+
+Sealed = tuple[list[dict[str, str]], dict[str, bytes]]
+SAMPLE = 256
+log = logging.getLogger(__name__)
+
+
+def fit_or_describe(
+    kept: Version, config: PatchPcaConfig | DiffusersVaeConfig, store: Store, progress: Progress
+) -> Sealed:
+    """Tensor rows and extra files of the VAE; foreign weights are named by digest and stay where they lie."""
+    if isinstance(config, PatchPcaConfig):
+        return _fit(kept, config, store, progress)
+    rows = tensor_rows(weights_folder(config))
+    described = {"kind": config.kind, "config": config.model_dump(mode="json"), "sha256": rows_digest(rows)}
+    return rows, {"vae.json": json.dumps(described, indent=1).encode()}
+
+
+def _fit(kept: Version, config: PatchPcaConfig, store: Store, progress: Progress) -> Sealed:
+    sample: dict[int, list[Tensor]] = {size: [] for size in config.fit_sizes_px}
+    fitted = patch_pca.fit(_squares(kept, config, store, progress, sample), config)
+    named = fitted.vae.tensors()
+    described = {
+        "kind": config.kind,
+        "config": config.model_dump(mode="json"),
+        "patches": fitted.patches,
+        "explained_variance": round(fitted.explained, 6),
+        "psnr_db": {str(size): _psnr(fitted.vae, torch.stack(some)) for size, some in sample.items()},
+    }
+    log.info("patch_pca keeps %.4f of the variance, PSNR by size %s dB", fitted.explained, described["psnr_db"])
+    rows = [tensor_row(name, tensor) for name, tensor in sorted(named.items())]
+    return rows, {
+        "vae.safetensors": safetensors.torch.save(named),
+        "vae.json": json.dumps(described, indent=1).encode(),
+    }
+
+
+def _squares(
+    kept: Version, config: PatchPcaConfig, store: Store, progress: Progress, sample: dict[int, list[Tensor]]
+) -> Iterator[UInt8[Tensor, "1 size size 3"]]:
+    """The images to fit at every resolution, one at a time; the first of each size also go to `sample`."""
+    # Ids are hashes, so the smallest of them are a fair sample, and the same one whatever the order of the rows.
+    ids = sorted(kept.table(columns=["id"]).column("id").to_pylist())[: config.fit_images]
+    if not ids:
+        raise ConfigError(f"{kept.ref} has no rows: nothing to fit a VAE on")
+    images = images_of(kept, store)
+    progress.start("fit vae", len(ids), "images")
+    for shard in range(kept.n_shards):
+        for data in read_shard(images, kept, shard, set(ids)).values():
+            for size in config.fit_sizes_px:
+                square = read_square(data, size)
+                if isinstance(square, BadImage):
+                    continue  # stage encode rejects it, with its reason
+                if len(sample[size]) < SAMPLE:
+                    sample[size].append(square)
+                yield square[None]
+            progress.advance(1)
+    progress.finish()
+
+
+def _psnr(vae: PatchPca, images: UInt8[Tensor, "n size size 3"]) -> float:
+    """Peak signal to noise ratio after latents are stored as float16, in dB."""
+    mean, _ = vae.encode(images)
+    error = (vae.decode(mean.half().float()).double() - images.double()).square().mean()
+    return round(float(10 * torch.log10(255.0**2 / error.clamp(min=1e-10))), 2)
