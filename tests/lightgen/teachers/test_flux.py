@@ -110,7 +110,7 @@ def test_speed_settings_are_no_content(saved: Path) -> None:
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT[:7]])
 def test_row_47_a_hub_id_needs_a_commit(revision: str | None) -> None:
-    with pytest.raises(ConfigError, match="RevisionNotPinned.*40 digits"):
+    with pytest.raises(ConfigError, match=r"RevisionNotPinned.*40 digits"):
         FluxTeacher(FluxConfig(revision=revision)).identity()
 
 
@@ -123,7 +123,7 @@ def test_a_pinned_hub_id_is_known_by_its_commit() -> None:
 def test_row_42_pickled_weights_are_refused(folder: Path) -> None:
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(ConfigError, match="UnsafeWeights.*save_pretrained"):
+    with pytest.raises(ConfigError, match=r"UnsafeWeights.*save_pretrained"):
         FluxTeacher(settings(folder)).identity()
     with pytest.raises(ModelError, match="safetensors"):
         FluxTeacher(settings(folder)).generate(["a cat"], [1], 32)
@@ -144,7 +144,7 @@ def test_row_47_code_of_the_repository_is_refused(folder: Path) -> None:
     index = folder / "model_index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "transformer": ["my_code", "Evil"]}))
     (folder / "transformer" / "my_code.py").write_text("raise SystemExit('ran')")
-    with pytest.raises(ConfigError, match="RemoteCodeRefused.*my_code"):
+    with pytest.raises(ConfigError, match=r"RemoteCodeRefused.*my_code"):
         FluxTeacher(settings(folder)).identity()
 
 

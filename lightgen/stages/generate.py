@@ -1,0 +1,159 @@
+"""PROMPTS -> IMAGES: a teacher paints every prompt, each sample from a seed of its own."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from lightgen.progress import SILENT, Progress
+from lightgen.seeds import content_id, derive_seed
+from lightgen.storage import pixels
+from lightgen.storage.build import Reject, ShardOutput, build, make_plan
+from lightgen.storage.pixels import ImageFormat, encode_image
+from lightgen.storage.store import Store
+from lightgen.teachers.base import Teacher, TeacherFailure
+from lightgen.teachers.config import TeacherConfig, make_teacher, teacher_content, teacher_modules
+from schemas.canonical import canonical_json
+from schemas.images import SCHEMA
+from schemas.ref import ArtifactRef
+
+# A channel that spans no more than this is flat: safety filters and overflows leave such images.
+FLAT_LEVELS = 2
+
+
+class GenerateConfig(BaseModel):
+    """Which teacher paints, how large and how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teacher: TeacherConfig
+    size_px: int = Field(512, ge=16, le=4096, description="side of the square image")
+    samples_per_prompt: int = Field(1, ge=1)
+    format: ImageFormat = Field("jpg", description="png is exact; jpg and webp lose by `quality`")
+    quality: int = Field(92, ge=1, le=100)
+    batch: int = Field(8, ge=1, description="images the teacher paints at once")
+    workers: int = Field(2, ge=1, description="threads that encode files while the teacher paints")
+    max_reject_fraction: float = Field(0.05, ge=0, le=1)
+
+    def content(self) -> "GenerateConfig":
+        """Without what changes only the speed, or whether the result is accepted."""
+        neutral = {"batch": 1, "workers": 1, "max_reject_fraction": 0.05}
+        return self.model_copy(update={**neutral, "teacher": teacher_content(self.teacher)})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to be painted."""
+
+    id: str
+    prompt_id: str
+    caption: str
+    sample: int
+    seed: int
+
+
+def generate(
+    prompts: ArtifactRef, config: GenerateConfig, store: Store, *, seed: int, progress: Progress = SILENT
+) -> ArtifactRef:
+    """Images of every prompt; the file of an image is made here once, and never again downstream."""
+    source, teacher = store.open(prompts), make_teacher(config.teacher)
+    identity = teacher.identity()
+    modules = [__name__, pixels, *teacher_modules(config.teacher)]
+    plan = make_plan(
+        "images", "generate", modules, config.content(), seed, [prompts], source.n_shards, models=[identity]
+    )
+    done = store.find_sealed(plan)
+    if done:
+        return done
+    progress.start("generate", source.rows * config.samples_per_prompt, "images")
+
+    def make_shard(shard: int) -> ShardOutput:
+        rows = source.table(shard, columns=["id", "caption"]).to_pylist()
+        return paint(samples_of(rows, identity, config, seed), teacher, identity, config, progress)
+
+    ref = build(store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction)
+    progress.finish()
+    return ref
+
+
+def samples_of(
+    prompts: Iterable[dict[str, Any]], identity: dict[str, Any], config: GenerateConfig, seed: int
+) -> list[Sample]:
+    """The samples of each prompt, in order; neither id nor seed depends on what stands beside it."""
+    samples = []
+    for prompt in prompts:
+        for index in range(config.samples_per_prompt):
+            own_seed = derive_seed(seed, "generate", prompt["id"], index)
+            id = content_id(identity, prompt["id"], index, own_seed, config.size_px)
+            samples.append(Sample(id, prompt["id"], prompt["caption"], index, own_seed))
+    return samples
+
+
+def paint(
+    samples: Sequence[Sample],
+    teacher: Teacher,
+    identity: dict[str, Any],
+    config: GenerateConfig,
+    progress: Progress = SILENT,
+) -> ShardOutput:
+    """The shard with all samples: batch after batch, while threads encode the batches before."""
+    outcomes: list[Future[bytes] | Reject] = []
+    with ThreadPoolExecutor(config.workers) as pool:
+        for start in range(0, len(samples), config.batch):
+            batch = samples[start : start + config.batch]
+            outcomes += _paint_batch(batch, teacher, config, pool)
+            progress.advance(len(batch))
+    return _shard(samples, outcomes, _teacher_note(identity), config)
+
+
+def _paint_batch(
+    batch: Sequence[Sample], teacher: Teacher, config: GenerateConfig, pool: Executor
+) -> list[Future[bytes] | Reject]:
+    images = teacher.generate([one.caption for one in batch], [one.seed for one in batch], config.size_px)
+    assert len(images) == len(batch), f"teacher gave {len(images)} images for {len(batch)} captions"
+    outcomes: list[Future[bytes] | Reject] = []
+    for sample, image in zip(batch, images, strict=True):
+        checked = image if isinstance(image, TeacherFailure) else _checked(image, config.size_px)
+        if isinstance(checked, TeacherFailure):
+            outcomes.append(Reject(sample.id, checked.reason, checked.detail, vars(sample)))
+        else:
+            outcomes.append(pool.submit(encode_image, checked, config.format, config.quality))
+    return outcomes
+
+
+def _checked(image: np.ndarray, size_px: int) -> np.ndarray | TeacherFailure:
+    assert image.shape == (size_px, size_px, 3), f"teacher gave {image.shape}"
+    assert image.dtype == np.uint8, f"teacher gave {image.dtype}"
+    flat = image.reshape(-1, 3)
+    least, most = flat.min(axis=0).astype(int), flat.max(axis=0).astype(int)
+    if (most - least > FLAT_LEVELS).any():
+        return image
+    return TeacherFailure("blank_image", f"one colour all over, {least.tolist()}")
+
+
+def _teacher_note(identity: dict[str, Any]) -> dict[str, Any]:
+    """Which teacher painted, short enough to stand beside every image; the plan of the version has the whole."""
+    return {"kind": identity.get("kind"), "model": identity.get("model"), "digest": content_id(identity)}
+
+
+def _shard(
+    samples: Sequence[Sample], outcomes: Sequence[Future[bytes] | Reject], note: dict[str, Any], config: GenerateConfig
+) -> ShardOutput:
+    rows, blobs, rejects = [], [], []
+    for sample, outcome in zip(samples, outcomes, strict=True):
+        if isinstance(outcome, Reject):
+            rejects.append(outcome)
+            continue
+        data = outcome.result()
+        sha256 = hashlib.sha256(data).hexdigest()
+        size = {"width": config.size_px, "height": config.size_px}
+        row = {**vars(sample), **size, "format": config.format, "image_sha256": sha256}
+        rows.append(row)
+        blobs.append({config.format: data, "json": canonical_json({**row, "teacher": note})})
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    return ShardOutput(table=table, rejects=rejects, rows_in=len(samples), blobs=blobs)
