@@ -32,13 +32,13 @@ class GenerateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     teacher: TeacherConfig
-    size_px: int = Field(512, ge=16, le=4096, description="side of the square image")
-    samples_per_prompt: int = Field(1, ge=1)
-    format: ImageFormat = Field("jpg", description="png is exact; jpg and webp lose by `quality`")
-    quality: int = Field(92, ge=1, le=100)
-    batch: int = Field(8, ge=1, description="images the teacher paints at once")
-    workers: int = Field(2, ge=1, description="threads that encode files while the teacher paints")
-    max_reject_fraction: float = Field(0.05, ge=0, le=1)
+    size_px: int = Field(default=512, ge=16, le=4096, description="side of the square image")
+    samples_per_prompt: int = Field(default=1, ge=1)
+    format: ImageFormat = Field(default="jpg", description="png is exact; jpg and webp lose by `quality`")
+    quality: int = Field(default=92, ge=1, le=100)
+    batch: int = Field(default=8, ge=1, description="images the teacher paints at once")
+    workers: int = Field(default=2, ge=1, description="threads that encode files while the teacher paints")
+    max_reject_fraction: float = Field(default=0.05, ge=0, le=1)
 
     def content(self) -> "GenerateConfig":
         """Without what changes only the speed, or whether the result is accepted."""

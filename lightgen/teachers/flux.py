@@ -39,14 +39,14 @@ class FluxConfig(BaseModel):
     model: str = Field(
         "black-forest-labs/FLUX.1-dev", min_length=1, description="local folder, or owner/name on the hub"
     )
-    revision: str | None = Field(None, description="commit of the hub repository, 40 hex digits")
-    steps: int = Field(28, ge=1)
-    guidance: float = Field(3.5, ge=0, description="distilled guidance; FLUX.1-schnell wants 0")
-    max_tokens: int = Field(512, ge=1, le=512, description="T5 tokens of a caption; FLUX.1-schnell wants 256")
+    revision: str | None = Field(default=None, description="commit of the hub repository, 40 hex digits")
+    steps: int = Field(default=28, ge=1)
+    guidance: float = Field(default=3.5, ge=0, description="distilled guidance; FLUX.1-schnell wants 0")
+    max_tokens: int = Field(default=512, ge=1, le=512, description="T5 tokens of a caption; FLUX.1-schnell wants 256")
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     device: Device = "auto"
     offload: Literal["none", "model", "sequential"] = Field(
-        "none", description="keep on the GPU everything, one model at a time, or one layer at a time"
+        default="none", description="keep on the GPU everything, one model at a time, or one layer at a time"
     )
 
     def content(self) -> "FluxConfig":

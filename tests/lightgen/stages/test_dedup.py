@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from lightgen.diversity import image_scores
 from lightgen.errors import TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages import dedup as stage
@@ -182,7 +183,7 @@ def test_other_thresholds_do_not_decode_again(store: Store, monkeypatch: pytest.
     def never(data: bytes) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(stage, "decode_image", never)
+    monkeypatch.setattr(image_scores, "decode_image", never)
     assert run(store, images) == first
     stricter = run(store, images, same_caption_only=False)
     assert stricter.version != first.version
