@@ -1,0 +1,68 @@
+"""The one primitive the store stands on: create a key with these bytes, all or nothing, only if it is absent.
+
+`LocalFiles` and `S3Files` provide it. Keys are relative, slash-separated and made of [A-Za-z0-9._-] only.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lightgen.errors import UnsafePath
+
+Outcome = Literal["created", "same"]
+Chunk = bytes | memoryview
+KEY_PART = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$")
+
+
+class Files(Protocol):
+    """A place for immutable files."""
+
+    uri: str
+
+    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
+        """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """All bytes of `key`. Raises FileNotFoundError."""
+        ...
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes]:
+        """All bytes of each key, in order. Raises FileNotFoundError."""
+        ...
+
+    def read_range(self, key: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; fewer at the end of the file. Not verified."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """Names of files and folders directly in `folder`, sorted; empty where it is absent."""
+        ...
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Name -> bytes of the files directly in `folder`."""
+        ...
+
+    def fetch(self, key: str, sha256: str, size: int) -> Path:
+        """A local file with the bytes of `key`; for a remote key a cached copy, named by its sha256."""
+        ...
+
+    def settle(self, folder: str) -> None:
+        """Return when everything created in `folder`, by whomever, survives a loss of power."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; absent is fine. For probes and garbage collection only."""
+        ...
+
+    def scratch(self, name: str) -> Path:
+        """A local folder for unfinished work, kept between runs, invisible to readers."""
+        ...
+
+
+def checked_key(key: str) -> str:
+    """`key`, if it cannot leave the store. Raises UnsafePath."""
+    if not all(KEY_PART.match(part) for part in key.split("/")):
+        raise UnsafePath(f"{key!r} is not a name the store accepts: letters, digits, '.', '_' and '-' between slashes")
+    return key

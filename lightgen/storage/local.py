@@ -1,0 +1,204 @@
+"""Create-if-absent on a local file system: write and fsync a temporary file, link it, fsync the folder."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightgen.errors import (
+    StoreConflict,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnsupported,
+    UnsafePath,
+)
+from lightgen.storage.files import Chunk, Outcome, checked_key
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+TEMPORARY_S = 24 * 3600.0
+
+
+class LocalFiles:
+    """A folder as a place for immutable files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.uri = str(self.root)
+        if self.root.is_symlink():
+            raise UnsafePath(f"{self.root} is a symbolic link; name the folder it points to as the store")
+
+    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
+        """See `Files.create`."""
+        final = self._path(key)
+        with speaking_of_space(self.root):
+            self._make_folder(final.parent)
+            temporary = self._write_temporary(chunks)
+            try:
+                self._link(temporary, final)
+                outcome: Outcome = "created"
+            except FileExistsError:
+                if not same_bytes(final, chunks):
+                    raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
+                outcome = "same"
+            finally:
+                os.unlink(temporary)
+            # Also after "same": whoever created it may not have reached this line yet.
+            fsync_folder(final.parent)
+        return outcome
+
+    def read(self, key: str) -> bytes:
+        """See `Files.read`."""
+        return self._path(key).read_bytes()
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes]:
+        """See `Files.read_many`."""
+        return [self.read(key) for key in keys]
+
+    def read_range(self, key: str, offset: int, size: int) -> bytes:
+        """See `Files.read_range`."""
+        with self._path(key).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def names(self, folder: str) -> list[str]:
+        """See `Files.names`."""
+        try:
+            return sorted(os.listdir(self._path(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Files.sizes`."""
+        found: dict[str, int] = {}
+        for name in self.names(folder):
+            status = os.lstat(self._path(folder) / name)
+            if stat.S_ISREG(status.st_mode):
+                found[name] = status.st_size
+        return found
+
+    def fetch(self, key: str, sha256: str, size: int) -> Path:
+        """See `Files.fetch`: the file itself. Raises FileNotFoundError."""
+        path = self._path(key)
+        os.stat(path)
+        return path
+
+    def settle(self, folder: str) -> None:
+        """See `Files.settle`: fsync of the folder and those above it."""
+        path = self._path(folder)
+        while path != self.root.parent:
+            if path.is_dir():
+                fsync_folder(path)
+            path = path.parent
+
+    def delete(self, key: str) -> None:
+        """See `Files.delete`."""
+        with speaking_of_space(self.root), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(key))
+
+    def scratch(self, name: str) -> Path:
+        """See `Files.scratch`."""
+        path = self._path(f"_scratch/{name}")
+        with speaking_of_space(self.root):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def sweep(self, older_than_s: float = TEMPORARY_S) -> None:
+        """Remove temporary files that a killed writer left behind."""
+        limit = time.time() - older_than_s
+        for path in (self.root / "_tmp").glob("*"):
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < limit:
+                    path.unlink()
+
+    def _path(self, key: str) -> Path:
+        path = self.root
+        for part in checked_key(key).split("/"):
+            path = path / part
+            if path.is_symlink():
+                raise UnsafePath(f"{path} is a symbolic link; a store holds plain files and folders only")
+        return path
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        if folder != self.root:
+            self._make_folder(folder.parent)
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        fsync_folder(folder.parent)
+
+    def _write_temporary(self, chunks: Sequence[Chunk]) -> Path:
+        self._make_folder(self.root / "_tmp")
+        path = self.root / "_tmp" / uuid.uuid4().hex
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            with open(descriptor, "wb", buffering=1 << 20) as file:
+                file.writelines(chunks)
+                file.flush()
+                os.fsync(descriptor)
+        except BaseException:
+            os.unlink(path)
+            raise
+        return path
+
+    def _link(self, temporary: Path, final: Path) -> None:
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in NO_LINK:
+                raise
+            raise StoreUnsupported(
+                f"{self.root} lies on a file system without hard links ({error.strerror}), so two runs could overwrite "
+                "each other there. Use another disk or an S3 store."
+            ) from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the entries of `folder` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def same_bytes(path: Path, chunks: Sequence[Chunk]) -> bool:
+    """Whether the file holds exactly `chunks`."""
+    with path.open("rb") as file:
+        theirs = hashlib.file_digest(file, "sha256").digest()
+    ours = hashlib.sha256()
+    for chunk in chunks:
+        ours.update(chunk)
+    return ours.digest() == theirs
+
+
+@contextlib.contextmanager
+def speaking_of_space(root: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an error that says so."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise StoreFull(
+                f"no space left for the store {root} ({error.strerror}). Nothing was published and finished shards "
+                "stay: free some space and run the same command again."
+            ) from error
+        if error.errno in READ_ONLY:
+            raise StoreReadOnly(
+                f"the store {root} may not be written ({error.strerror}: {error.filename or root})"
+            ) from error
+        raise
