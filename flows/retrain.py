@@ -13,12 +13,10 @@ from tasks.source import source
 
 
 def trained_on(store: Store) -> set[str]:
-    """Fingerprints of the captions that the newest student comes from; empty where there is no student."""
-    published = store.log("checkpoint")
-    if not published:
-        return set()
-    newest = store.open(f"checkpoint@{published[-1].version}")
-    return {version.ref.fingerprint for version in ancestors([newest.ref], store) if version.ref.kind == "captions"}
+    """Fingerprints of all captions that a student of the store comes from."""
+    students = {entry.version for entry in store.log("checkpoint") if entry.version}
+    refs = [store.open(f"checkpoint@{version}").ref for version in sorted(students)]
+    return {version.ref.fingerprint for version in ancestors(refs, store) if version.ref.kind == "captions"}
 
 
 @flow(name="retrain", flow_run_name=run_name, persist_result=False)
@@ -29,5 +27,5 @@ def retrain(
     job = Job.of(recipe, overrides, store)
     captions = source(job.recipe.source, **job.common)
     if captions.fingerprint in trained_on(open_store(job.store)):
-        return Completed(message=f"nothing new: the newest student was made from {captions}")
+        return Completed(message=f"nothing new: a student has been trained on {captions} already")
     return {"checkpoint": student(job, distill_set(job))}

@@ -79,6 +79,6 @@ def start(home: Path, port: int, host: str = LOOPBACK, wait_s: float = 120.0) ->
 
 
 def start_private(home: Path = HOME) -> str:
-    """A server on a free port, stopped when this process exits, after Prefect has sent its last log lines and events."""
+    """A server on a free port, stopped when this process exits, after Prefect has sent its last lines and events."""
     atexit.register(children.stop_all, lambda command: APP in command)
     return start(home, free_port())

@@ -1,4 +1,4 @@
-"""What a Prefect server needs before our deployments run: work pool, GPU slot, an end to silent runs. Safe to repeat."""
+"""What a Prefect server needs before our deployments run: pool, GPU slot, an end to silent runs. Safe to repeat."""
 
 from datetime import timedelta
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from prefect import Task
+from prefect.artifacts import MarkdownArtifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
@@ -31,9 +32,17 @@ def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> boo
 
 
 def advise(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
-    """Log what to do about a failed stage, as its last line."""
+    """Say what to do about a failed stage: in the log, and on a page of the run."""
     error = state.result(raise_on_failure=False)
-    task_run_logger(task_run, task).error("stage %s failed: %s\nWhat to do: %s", task.name, error, _advice(error))
+    advice = _advice(error)
+    task_run_logger(task_run, task).error("stage %s failed: %s\nWhat to do: %s", task.name, error, advice)
+    MarkdownArtifact(
+        key="what-to-do",
+        description=f"{task_run.name} failed: {advice}",
+        markdown=f"## {task_run.name} failed\n\n> {type(error).__name__}: {error}\n\n**What to do:** {advice}",
+        task_run_id=task_run.id,
+        flow_run_id=task_run.flow_run_id,
+    ).create()
 
 
 def _advice(error: object) -> str:

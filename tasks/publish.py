@@ -1,5 +1,9 @@
 """What a stage leaves in the Prefect run for people: a table of figures and a page with pictures."""
 
+import re
+import textwrap
+from collections.abc import Sequence
+
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from lightgen.stages.gallery import thumbnails
@@ -7,16 +11,15 @@ from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef
 
-PICTURES = 24
+PICTURES, ACROSS = 18, 6
 
 
 def publish(label: str, ref: ArtifactRef, store: Store, worked: bool) -> None:
     """Write both artifacts of a stage; `worked` is False where the version was sealed before this run."""
     version = store.open(ref)
     create_table_artifact(figures(version, worked), key=f"{label}-figures", description=f"**{label}** → `{ref}`")
-    create_markdown_artifact(
-        page(label, version, worked), key=f"{label}-page", description=f"{label}: what it made, and how to see more"
-    )
+    described = f"what {label} made: {ref.rows:,} rows of {ref.kind}"
+    create_markdown_artifact(page(label, version, worked), key=f"{label}-page", description=described)
 
 
 def figures(version: Version, worked: bool) -> list[dict[str, str]]:
@@ -41,18 +44,34 @@ def figures(version: Version, worked: bool) -> list[dict[str, str]]:
 def page(label: str, version: Version, worked: bool) -> str:
     """Markdown: one sentence, thumbnails where the artifact shows something, and the commands to see more."""
     ref, rejected = version.ref, sum(version.reject_reasons.values())
-    short = f"{ref.kind}@{ref.version[:12]}"
-    store = f" --store {ref.uri}"
+    name = f"{ref.kind}@{ref.version[:12]} --store {ref.uri}"
     lines = [
         f"## {label}: {version.rows:,} rows of {ref.kind}" + (f", {rejected:,} rejected" if rejected else ""),
         f"{'Made in this run' if worked else 'Found sealed; nothing was computed'}. Version `{ref.version}`.",
-        " ".join(f'![{_plain(caption)}]({uri} "{_plain(caption)}")' for caption, uri in thumbnails(version, PICTURES)),
+        _pictures(thumbnails(version, PICTURES)),
         "See more:",
-        f"```\nlightgen gallery {short}{store}\nlightgen show {short}{store}\n```",
+        f"```\nlightgen gallery {name}\nlightgen show {name}\n```",
     ]
     return "\n\n".join(line for line in lines if line)
 
 
+def _pictures(thumbs: Sequence[tuple[str, str]]) -> str:
+    """A table, because Prefect's page puts every picture outside a table on a line of its own."""
+    cells = [(f"![]({uri})", _plain(caption)) for caption, uri in thumbs]
+    if len(cells) <= 1:
+        return "".join(f"{picture}\n\n{caption}" for picture, caption in cells)
+    lines: list[str] = []
+    for at in range(0, len(cells), ACROSS):
+        group = [*cells[at : at + ACROSS], *[("", "")] * ACROSS][:ACROSS]
+        lines += [_line([picture for picture, _ in group]), _line([caption for _, caption in group])]
+    return "\n".join([lines[0], _line(["---"] * ACROSS), *lines[1:]])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def _plain(caption: str) -> str:
-    """A caption without the characters that mean something to Markdown."""
-    return "".join(character for character in caption if character not in '[]()<>"`\\\n')
+    """A caption without the characters that mean something to Markdown, in lines as short as a thumbnail is wide."""
+    words = textwrap.shorten(re.sub(r"[^\w\s.,;:'%+-]", " ", caption), 72, placeholder=" ...")
+    return "<br>".join(textwrap.wrap(words, 15))
