@@ -58,10 +58,14 @@ def _load(config: DiffusersVaeConfig) -> Any:
     from safetensors import SafetensorError
 
     folder = weights_folder(config)
+    # float16 overflows in the decoder of VAEs that say so.
+    settings: Any = AutoencoderKL.load_config(folder)
+    upcast = config.dtype == "float16" and settings.get("force_upcast", True)
+    dtype = torch.float32 if upcast else getattr(torch, config.dtype)
     try:
-        model: Any = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        model: Any = AutoencoderKL.from_pretrained(
+            folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model {config.model}: not a usable AutoencoderKL: {str(error)[:300]}") from None
-    # float16 overflows in the decoder of VAEs that say so.
-    upcast = config.dtype == "float16" and model.config.force_upcast
-    return model.eval().requires_grad_(False).to(torch.float32 if upcast else getattr(torch, config.dtype))
+    return model.eval().requires_grad_(False)

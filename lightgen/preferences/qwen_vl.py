@@ -84,7 +84,7 @@ class QwenVlJudge:
 
     def _ask(self, conversations: list[list[dict[str, Any]]]) -> list[str]:
         import torch
-        from qwen_vl_utils import process_vision_info
+        from qwen_vl_utils import process_vision_info  # pyright: ignore[reportMissingImports]  # an extra
 
         texts = [
             self.processor.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in conversations
@@ -148,7 +148,8 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _load(config: QwenVlConfig, device: str) -> tuple[Any, Any]:
     try:
-        import qwen_vl_utils  # noqa: F401  # fails here, before minutes of loading weights
+        # Here and not at the first image, before minutes of loading weights.
+        import qwen_vl_utils  # noqa: F401  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise ConfigError(
             f"judge qwen_vl needs qwen-vl-utils and torchvision ({error}): pip install '.[judge]'"
