@@ -116,7 +116,7 @@ class Rows(Document):
 
 
 class Manifest(Document):
-    """`manifest.json`: the commit of a version, made from plan and receipts only, so every committer writes the same."""
+    """`manifest.json`: the commit of a version, made from plan and receipts only, so all committers agree."""
 
     format: Literal[1] = 1
     kind: Kind

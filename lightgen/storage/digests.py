@@ -23,9 +23,11 @@ Cell = bytes | memoryview
 def row_digests(table: pa.Table, blobs: Sequence[Mapping[str, bytes]] | None = None) -> list[bytes]:
     """Digest of each row, in table order; `blobs` maps extension -> sha256 (32 bytes) for each row."""
     columns = sorted(table.column_names)
+    if not table.num_rows:
+        return []
     head = canonical_json([[name, str(table.schema.field(name).type)] for name in columns]) + b"\0"
     fixed, variable = _split(table, columns)
-    width = len(fixed) // table.num_rows if table.num_rows else 0
+    width = len(fixed) // table.num_rows
     digests = []
     for row in range(table.num_rows):
         parts: list[Cell] = [head, fixed[row * width : (row + 1) * width]]
@@ -62,13 +64,12 @@ def _split(table: pa.Table, columns: list[str]) -> tuple[bytes, list[list[Cell |
     """Narrow numbers of all rows as one block of equal rows, and the cells of every other column."""
     blocks, variable = [], []
     for name in columns:
-        array = pa.concat_arrays(table.column(name).chunks) if table.num_rows else pa.array([], pa.int8())
+        array = pa.concat_arrays(table.column(name).chunks)
         if pt.is_boolean(array.type) or pt.is_integer(array.type) or pt.is_floating(array.type):
             blocks.append(_numbers(array))
         else:
             variable.append(_cells(array))
-    rows = table.num_rows
-    return (np.concatenate(blocks, axis=1).tobytes() if blocks and rows else b""), variable
+    return (np.concatenate(blocks, axis=1).tobytes() if blocks else b""), variable
 
 
 def _numbers(array: pa.Array) -> np.ndarray:

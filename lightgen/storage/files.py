@@ -12,7 +12,7 @@ from lightgen.errors import UnsafePath
 
 Outcome = Literal["created", "same"]
 Chunk = bytes | memoryview
-KEY_PART = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$")
+KEY_PART = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")
 
 
 class Files(Protocol):

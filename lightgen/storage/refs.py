@@ -1,4 +1,4 @@
-"""The log of a kind: numbered, create-only, hash-chained entries that say what was published, tagged and retired."""
+"""The log of a kind: numbered, create-only entries, each chained to the one before. "Latest" is read from it."""
 
 import hashlib
 import re
@@ -9,61 +9,65 @@ from lightgen.errors import StoreConflict, StoreCorrupt
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from schemas.documents import Manifest, RefEntry
-from schemas.ref import Kind
 
-Operation = Literal["publish", "tag", "retire"]
-ENTRY = re.compile(r"^(\d{8})\.json$")
+ENTRY = re.compile(r"^(\d{8})\.json\Z")
 
 
 def read_log(files: Files, kind: str) -> list[RefEntry]:
-    """Every entry in order. Raises StoreCorrupt for a gap, a wrong number or a broken chain."""
-    names = [name for name in files.names(f"refs/{kind}") if ENTRY.match(name)]
-    entries: list[RefEntry] = []
-    before = b""
-    for n, (name, data) in enumerate(
-        zip(names, files.read_many([f"refs/{kind}/{name}" for name in names]), strict=True), 1
-    ):
-        where = f"{files.uri}/refs/{kind}/{name}"
+    """All entries, first to last. Raises StoreCorrupt for a gap, a broken chain or an entry that does not parse."""
+    entries, previous = [], ""
+    for n, (where, data) in enumerate(_stored(files, kind), start=1):
         entry = parse_document(RefEntry, data, where)
-        if name != f"{n:08d}.json" or entry.n != n or entry.kind != kind:
-            raise StoreCorrupt(f"{where}: entry {n} of the log was expected here; one is missing or misplaced")
-        if entry.prev_sha256 != (hashlib.sha256(before).hexdigest() if before else ""):
-            raise StoreCorrupt(f"{where}: prev_sha256 is not the digest of the entry before; one of the two was edited")
+        if where != _key(kind, n) or entry.n != n or entry.kind != kind:
+            raise StoreCorrupt(f"{where}: entry {n} of the log of {kind} is missing")
+        if entry.prev_sha256 != previous:
+            raise StoreCorrupt(f"{where}: prev_sha256 is not the digest of entry {n - 1}; one of them was changed")
         entries.append(entry)
-        before = data
+        previous = hashlib.sha256(data).hexdigest()
     return entries
 
 
-def append(
-    files: Files, kind: Kind, manifest: Manifest, op: Literal["publish", "tag", "retire"], tag: str = ""
-) -> RefEntry:
-    """Append an entry; what the log says already is not said twice. Races are settled by create-if-absent."""
+def publish(files: Files, manifest: Manifest) -> None:
+    """Put a sealed version into the log, unless it stands there already."""
+    append(files, manifest, "publish")
+
+
+def append(files: Files, manifest: Manifest, op: Literal["publish", "tag", "retire"], tag: str = "") -> None:
+    """Add one entry; what is true already is not said again."""
     while True:
-        log = read_log(files, kind)
-        if known := _said(log, manifest.version, op, tag):
-            return known
+        log = read_log(files, manifest.kind)
+        if _is_said(log, manifest.version, op, tag):
+            files.settle(f"refs/{manifest.kind}")
+            return
         entry = RefEntry(
             n=len(log) + 1,
             op=op,
-            kind=kind,
+            kind=manifest.kind,
             version=manifest.version,
             fingerprint=manifest.fingerprint,
             manifest_sha256=hashlib.sha256(manifest.canonical()).hexdigest(),
             tag=tag,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
-            prev_sha256=hashlib.sha256(log[-1].canonical()).hexdigest() if log else "",
+            prev_sha256=hashlib.sha256(files.read(_key(manifest.kind, len(log)))).hexdigest() if log else "",
         )
         try:
-            files.create(f"refs/{kind}/{entry.n:08d}.json", [entry.canonical()])
+            files.create(_key(manifest.kind, entry.n), [entry.canonical()])
+            return
         except StoreConflict:
-            continue
-        return entry
+            continue  # another run took this number; read its entry and try the next
 
 
-def _said(log: list[RefEntry], version: str, op: str, tag: str) -> RefEntry | None:
-    """The latest word on `version` (or on `tag`), if it is the same already."""
+def _is_said(log: list[RefEntry], version: str, op: str, tag: str) -> bool:
     if op == "tag":
-        last = next((entry for entry in reversed(log) if entry.op == "tag" and entry.tag == tag), None)
-        return last if last and last.version == version else None
-    last = next((entry for entry in reversed(log) if entry.op != "tag"), None)
-    return last if last and last.version == version and last.op == op else None
+        return next((e.version for e in reversed(log) if e.op == "tag" and e.tag == tag), None) == version
+    last = next((e.op for e in reversed(log) if e.version == version and e.op != "tag"), None)
+    return last == op
+
+
+def _stored(files: Files, kind: str) -> list[tuple[str, bytes]]:
+    keys = [f"refs/{kind}/{name}" for name in files.names(f"refs/{kind}") if ENTRY.match(name)]
+    return list(zip(keys, files.read_many(keys), strict=True))
+
+
+def _key(kind: str, n: int) -> str:
+    return f"refs/{kind}/{n:08d}.json"

@@ -1,137 +1,210 @@
-"""A store of immutable versions, on a local disk or on S3."""
+"""A store: a folder or an S3 prefix of immutable, verifiable versions.
 
+store.json                                    which store this is
+v/<kind>/<version>/plan.json                  the recipe, written first
+v/<kind>/<version>/{data,index,digests,rejects,files}/part-00012-of-00064.<sha16>.<name>
+v/<kind>/<version>/done/00012.json            receipt: the commit of one shard
+v/<kind>/<version>/manifest.json              the commit of the version, written last
+refs/<kind>/00000041.json                     log: latest, tags
+_tmp, _scratch                                local work in progress; never part of a version
+"""
+
+import contextlib
+import logging
 import re
 import uuid
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-from lightgen.errors import RefNotFound, StoreConflict, StoreError, StoreUnsupported
-from lightgen.storage import refs
+from lightgen.errors import RefNotFound, StoreConflict, StoreCorrupt, StoreError, StoreUnsupported
+from lightgen.settings import s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
-from lightgen.storage.version import Version, read_manifest
-from schemas.documents import Plan, RefEntry, StoreMark
+from lightgen.storage.refs import append, read_log
+from lightgen.storage.version import Version
+from schemas.documents import TAG, Manifest, Plan, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
-REF = re.compile(r"^(?P<kind>[a-z]+)(@(?P<what>latest|\d{1,7}|tag:[A-Za-z0-9._-]+|[0-9a-f]{8,32}))?$")
+log = logging.getLogger(__name__)
+KINDS: tuple[str, ...] = get_args(Kind)
+VERSION_NAME = re.compile(r"^[0-9a-f]{32}\Z")
+PREFIX = re.compile(r"^[0-9a-f]{8,32}\Z")
 
 
 class Store:
-    """Finds versions; `storage.build` makes them."""
+    """One store; opened by `open_store`."""
 
     def __init__(self, files: Files) -> None:
-        self.files, self.uri = files, files.uri
+        self.files = files
+        self.uri = files.uri
 
     def open(self, ref: ArtifactRef | str) -> Version:
-        """A sealed version. Raises RefNotFound saying what there is, StoreCorrupt for a damaged manifest."""
-        kind, version = (ref.kind, ref.version) if isinstance(ref, ArtifactRef) else self._resolve(ref)
-        manifest = read_manifest(self.files, kind, version)
-        if manifest is None:
-            raise RefNotFound(f"{kind}@{version[:12]} is not in {self.uri}; {self._known(kind)}")
-        return Version(self.files, f"v/{kind}/{version}", manifest)
+        """The sealed version that `ref` names. Raises RefNotFound, StoreCorrupt."""
+        kind, version = (ref.kind, ref.version) if isinstance(ref, ArtifactRef) else self.resolve(ref)
+        found = Version(self.files, self.manifest(kind, version))
+        if isinstance(ref, ArtifactRef) and (ref.rows, ref.fingerprint) != (found.rows, found.manifest.fingerprint):
+            raise StoreCorrupt(f"{ref} was made with other content than {self.uri} holds under that name")
+        return found
+
+    def resolve(self, ref: str) -> tuple[str, str]:
+        """Kind and version of `kind`, `kind@latest`, `kind@3`, `kind@<digest prefix>` or `kind@tag:name`."""
+        kind, _, what = ref.partition("@")
+        if kind not in KINDS:
+            raise RefNotFound(f"{kind!r} is not a kind of artifact; there are {', '.join(KINDS)}")
+        entries = self.log(kind)
+        matches = self._matches(kind, what or "latest", entries)
+        if len(matches) == 1:
+            return kind, matches[0]
+        if matches:
+            raise RefNotFound(f"{ref!r} fits {len(matches)} versions: {', '.join(sorted(matches))}; give more digits")
+        known = ", ".join(_known(kind, entries)) or f"no {kind} yet"
+        raise RefNotFound(f"{ref!r} is not in {self.uri}. There is: {known}")
 
     def find_sealed(self, plan: Plan) -> ArtifactRef | None:
-        """The version of `plan` if it is sealed already; its place in the log is mended if a kill left it out."""
-        manifest = read_manifest(self.files, plan.kind, plan.version)
-        if manifest is None:
+        """The finished version of this recipe, its files present and of the right size. Raises StoreCorrupt."""
+        try:
+            manifest = self.manifest(plan.kind, plan.version)
+        except RefNotFound:
             return None
-        if not any(entry.version == plan.version for entry in self.log(plan.kind)):
-            refs.append(self.files, plan.kind, manifest, "publish")
-        return Version(self.files, f"v/{plan.kind}/{plan.version}", manifest).ref
+        self.check_sizes(manifest)
+        return ref_of(self, manifest)
 
-    def log(self, kind: Kind) -> list[RefEntry]:
-        """What was published, tagged and retired, oldest first."""
-        return refs.read_log(self.files, kind)
+    def log(self, kind: str) -> list[RefEntry]:
+        """Entries of the log of `kind`, first to last: n, version, op, tag, at. Raises StoreCorrupt."""
+        return read_log(self.files, kind)
 
-    def tag(self, ref: ArtifactRef, name: str) -> None:
-        """Let `kind@tag:name` mean this version."""
-        refs.append(self.files, ref.kind, self.open(ref).manifest, "tag", name)
+    def tag(self, ref: ArtifactRef | str, name: str) -> None:
+        """Give a version a name; the newest wins. Raises StoreError for a name that cannot be one."""
+        if not re.fullmatch(TAG, name):
+            raise StoreError(f"{name!r} cannot be a tag: 1 to 64 letters, digits, '.', '_' and '-'")
+        version = self.open(ref)
+        append(self.files, version.manifest, "tag", name)
 
-    def retire(self, ref: ArtifactRef) -> None:
+    def retire(self, ref: ArtifactRef | str) -> None:
         """Take a version out of `latest`; its bytes stay."""
-        refs.append(self.files, ref.kind, self.open(ref).manifest, "retire")
+        append(self.files, self.open(ref).manifest, "retire")
 
     def scratch(self, plan: Plan) -> Path:
-        """A local folder for unfinished work on `plan`; survives a kill, is never visible to readers."""
+        """A local folder for work in progress of `plan`; survives a kill, removed once the version is sealed."""
         return self.files.scratch(f"{plan.kind}-{plan.version}")
 
-    def _resolve(self, text: str) -> tuple[Kind, str]:
-        match = REF.match(text)
-        kind = next((kind for kind in KINDS if match and match["kind"] == kind), None)
-        if match is None or kind is None:
-            raise RefNotFound(
-                f"{text!r} names no artifact: write KIND@latest, KIND@3, KIND@<8 or more digits of a digest> or "
-                f"KIND@tag:NAME, with KIND one of {', '.join(KINDS)}"
-            )
-        what, log = match["what"] or "latest", self.log(kind)
-        found = set(_matching(log, what))
-        if len(found) == 1:
-            return kind, found.pop()
-        trouble = "means several versions" if found else "is not in the log"
-        raise RefNotFound(f"{text}: {trouble} of {self.uri}; {self._known(kind)}")
+    def versions(self, kind: str) -> list[str]:
+        """Digests of all versions with a folder, finished or not."""
+        return [name for name in self.files.names(f"v/{kind}") if VERSION_NAME.match(name)]
 
-    def _known(self, kind: Kind) -> str:
-        known = [f"{kind}@{entry.n} ({entry.version[:12]})" for entry in self.log(kind) if entry.op == "publish"]
-        return f"there is {', '.join(known[-5:])}" if known else f"there are no {kind} yet"
+    def check_sizes(self, manifest: Manifest) -> None:
+        """Raises StoreCorrupt where a file of the version is missing or of another size."""
+        base = f"v/{manifest.kind}/{manifest.version}"
+        entries = [entry for receipt in manifest.shards for entry in receipt.files]
+        folders = {entry.path.split("/")[0] for entry in entries}
+        sizes = {f"{folder}/{n}": s for folder in folders for n, s in self.files.sizes(f"{base}/{folder}").items()}
+        for entry in entries:
+            if sizes.get(entry.path) != entry.bytes:
+                got = "missing" if entry.path not in sizes else f"{sizes[entry.path]} bytes"
+                raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
 
+    @cached_property
+    def mark(self) -> StoreMark:
+        """The store's identity."""
+        return parse_document(StoreMark, self.files.read("store.json"), f"{self.uri}/store.json")
 
-def _matching(log: list[RefEntry], what: str) -> list[str]:
-    """Versions of the log that `what` means."""
-    retired = {entry.version for entry in log if entry.op == "retire"}
-    if what == "latest":
-        alive = [entry.version for entry in log if entry.op == "publish" and entry.version not in retired]
-        return alive[-1:]
-    if what.startswith("tag:"):
-        return [entry.version for entry in log if entry.op == "tag" and entry.tag == what[4:]][-1:]
-    if len(what) < 8:
-        return [entry.version for entry in log if str(entry.n) == what]
-    return [entry.version for entry in log if entry.version.startswith(what)]
-
-
-def open_store(uri: str) -> Store:
-    """The store at a folder or `s3://bucket/prefix`, made if absent.
-
-    Raises StoreUnsupported where the place cannot create a key only if it is absent, StoreAccess, StoreFull,
-    StoreReadOnly or UnsafePath.
-    """
-    files = _files(uri)
-    try:
-        parse_document(StoreMark, files.read("store.json"), f"{files.uri}/store.json")
-    except FileNotFoundError:
-        _probe(files)
+    def manifest(self, kind: str, version: str) -> Manifest:
+        """The manifest of a sealed version. Raises RefNotFound where there is none, StoreCorrupt."""
+        where = f"v/{kind}/{version}/manifest.json"
         try:
-            files.create("store.json", [StoreMark(store_id=uuid.uuid4().hex).canonical()])
+            manifest = parse_document(Manifest, self.files.read(where), where)
+        except FileNotFoundError:
+            raise RefNotFound(f"{kind}@{version[:12]} is not a finished version of {self.uri}") from None
+        if (manifest.kind, manifest.version) != (kind, version):
+            raise StoreCorrupt(f"{where}: is the manifest of {manifest.kind}@{manifest.version}")
+        return manifest
+
+    def _matches(self, kind: str, what: str, entries: list[RefEntry]) -> list[str]:
+        retired = _retired(entries)
+        if what == "latest":
+            return [e.version for e in entries if e.op == "publish" and e.version not in retired][-1:]
+        if what.startswith("tag:"):
+            return [e.version for e in entries if e.op == "tag" and e.tag == what[4:]][-1:]
+        if what.isdecimal() and len(what) < 8:
+            return [e.version for e in entries if e.n == int(what)]
+        if PREFIX.match(what):
+            return sorted({e.version for e in entries if e.version.startswith(what)})
+        return []
+
+
+def open_store(uri: str, *, create: bool = True, cache: Path | None = None) -> Store:
+    """Open the store at a local path or `s3://bucket/prefix`, and make it where it is absent and `create`.
+
+    `cache` holds local copies of remote files. Raises StoreUnsupported where the place cannot create a key only if it
+    is absent, RefNotFound where there is no store and `create` is off, StoreAccess, UnsafePath.
+    """
+    files = _files(uri, cache)
+    try:
+        files.read("store.json")
+    except FileNotFoundError:
+        if not create:
+            raise RefNotFound(f"there is no store at {files.uri}") from None
+        probe(files)
+        mark = StoreMark(store_id=uuid.uuid4().hex)
+        with contextlib.suppress(StoreConflict):  # another run made it in this moment
+            files.create("store.json", [mark.canonical()])
+    store = Store(files)
+    log.debug("opened store %s (%s)", store.uri, store.mark.store_id)
+    if isinstance(files, LocalFiles):
+        files.sweep()
+    return store
+
+
+def probe(files: Files) -> None:
+    """Raises StoreUnsupported where a second create of one key is not refused, or a new key is not listed at once."""
+    name = uuid.uuid4().hex
+    key, first, second = f"_probe/{name}", b"first", b"second, which must be refused"
+    files.create(key, [first])
+    try:
+        refused = False
+        try:
+            files.create(key, [second])
         except StoreConflict:
-            parse_document(StoreMark, files.read("store.json"), f"{files.uri}/store.json")
-    return Store(files)
+            refused = True
+        if not refused or files.read(key) != first:
+            raise StoreUnsupported(
+                f"{files.uri} ignores 'create only if absent' (If-None-Match); two runs could overwrite each other. "
+                "Use a store with conditional PUT, such as AWS S3, SeaweedFS or a local disk."
+            )
+        if name not in files.names("_probe"):
+            raise StoreUnsupported(f"{files.uri} does not list a key right after it was created")
+    finally:
+        files.delete(key)
 
 
-def _files(uri: str) -> Files:
+def ref_of(store: Store, manifest: Manifest) -> ArtifactRef:
+    """The reference to a sealed version of `store`."""
+    return ArtifactRef(
+        kind=manifest.kind,
+        uri=store.uri,
+        version=manifest.version,
+        rows=manifest.rows.out,
+        fingerprint=manifest.fingerprint,
+    )
+
+
+def _files(uri: str, cache: Path | None) -> Files:
     if uri.startswith("s3://"):
         from lightgen.storage.s3 import S3Files
 
-        return S3Files(uri)
-    if "://" in uri:
+        return S3Files(uri, s3_endpoint(), cache or Path.home() / ".cache" / "lightgen")
+    if "://" in uri.removeprefix("file://"):
         raise StoreError(f"{uri}: a store is a folder or s3://bucket/prefix")
-    return LocalFiles(Path(uri))
+    return LocalFiles(Path(uri.removeprefix("file://")).expanduser())
 
 
-def _probe(files: Files) -> None:
-    """Create one key twice: the second time must be refused and must change nothing."""
-    key = f"_probe/{uuid.uuid4().hex}"
-    refused = False
-    files.create(key, [b"first"])
-    try:
-        files.create(key, [b"second"])
-    except StoreConflict:
-        refused = True
-    kept = files.read(key) == b"first"
-    listed = key.split("/")[1] in files.names("_probe")
-    files.delete(key)
-    if not (refused and kept and listed):
-        raise StoreUnsupported(
-            f"{files.uri} ignores If-None-Match, so two runs could overwrite each other there. "
-            "Use a store with conditional writes: AWS S3, SeaweedFS, MinIO, or a local folder"
-        )
+def _retired(entries: list[RefEntry]) -> set[str]:
+    state = {entry.version: entry.op for entry in entries if entry.op != "tag"}
+    return {version for version, op in state.items() if op == "retire"}
+
+
+def _known(kind: str, entries: list[RefEntry]) -> list[str]:
+    published = [f"{kind}@{e.n} ({e.version[:12]})" for e in entries if e.op == "publish"][-5:]
+    return published + sorted({f"{kind}@tag:{e.tag}" for e in entries if e.op == "tag"})

@@ -7,14 +7,15 @@ Format: POSIX.1-1988 ustar, regular files only, mode 0644, all times and owners 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from lightgen.errors import ShardMalformed, UnsafePath
 
 BLOCK = 512
 MAX_MEMBER = 64 << 20
 MAX_MEMBERS = 200_000
-TAR_KEY = re.compile(r"^[A-Za-z0-9_-]{1,80}$")
-EXTENSION = re.compile(r"^[A-Za-z0-9_-]{1,16}(\.[A-Za-z0-9_-]{1,16}){0,2}$")
+TAR_KEY = re.compile(r"^[A-Za-z0-9_-]{1,80}\Z")
+EXTENSION = re.compile(r"^[A-Za-z0-9_-]{1,16}(\.[A-Za-z0-9_-]{1,16}){0,2}\Z")
 # Members that a reader such as webdataset would run, or inflate without a limit.
 UNSAFE_EXTENSIONS = {"pyd", "pickle", "pkl", "pth", "pt", "gz", "xz", "bz2", "zst", "zip"}
 # Everything of a header but name, size and checksum is the same for each member.
@@ -49,6 +50,7 @@ def padding(size: int) -> bytes:
     return _PADDING[size % BLOCK]
 
 
+@cache
 def check_extension(extension: str) -> None:
     """Raises UnsafePath for an extension that no reader should meet."""
     if not EXTENSION.match(extension) or extension.rsplit(".", 1)[-1].lower() in UNSAFE_EXTENSIONS:

@@ -1,5 +1,6 @@
-"""A sealed version: its manifest, and its rows and files, each verified before it is handed out."""
+"""Reading a sealed version: every byte is checked against the manifest before it is used."""
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -7,24 +8,24 @@ from pathlib import Path
 import pyarrow as pa
 
 from lightgen.errors import RefNotFound, StoreCorrupt
-from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.parquet import read_parquet
-from lightgen.storage.tar import read_members
-from schemas.documents import FileEntry, Manifest, Plan, Receipt, Role
+from schemas.documents import FileEntry, Manifest, Plan, Role
 from schemas.ref import ArtifactRef
+from schemas.rejects import SCHEMA as REJECTS
 
 
 class Version:
-    """Reads one sealed version."""
+    """One sealed version of an artifact."""
 
-    def __init__(self, files: Files, folder: str, manifest: Manifest) -> None:
-        self.files, self.folder, self.manifest = files, folder, manifest
-        self._verified: dict[str, Path] = {}
+    def __init__(self, files: Files, manifest: Manifest) -> None:
+        self.files = files
+        self.manifest = manifest
+        self._verified: set[str] = set()
 
-    @cached_property
+    @property
     def ref(self) -> ArtifactRef:
-        """The reference that names this version."""
+        """The reference that names it."""
         m = self.manifest
         return ArtifactRef(
             kind=m.kind, uri=self.files.uri, version=m.version, rows=m.rows.out, fingerprint=m.fingerprint
@@ -32,12 +33,12 @@ class Version:
 
     @property
     def plan(self) -> Plan:
-        """The recipe."""
+        """Its recipe."""
         return self.manifest.plan
 
     @property
     def parents(self) -> list[ArtifactRef]:
-        """The versions this one was made from."""
+        """What it was made from, in the same store."""
         return [ArtifactRef(uri=self.files.uri, **parent.model_dump()) for parent in self.plan.parents]
 
     @property
@@ -47,132 +48,146 @@ class Version:
 
     @property
     def rows(self) -> int:
-        """Rows of all shards, rejects not counted."""
+        """Rows that passed."""
         return self.manifest.rows.out
 
     @property
     def seconds(self) -> float:
-        """Wall seconds of all shards together, from their receipts."""
+        """Wall seconds of its shards, added up."""
         return sum(receipt.seconds for receipt in self.manifest.shards)
 
     @property
     def reject_reasons(self) -> dict[str, int]:
-        """Reason -> rejected rows."""
+        """Rows refused, by reason."""
         return dict(self.manifest.reject_reasons)
 
     @property
     def bytes_total(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all its files."""
         return self.manifest.bytes_total
 
+    @property
+    def folder(self) -> str:
+        """Key of its folder in the store."""
+        return f"v/{self.manifest.kind}/{self.manifest.version}"
+
     def table(self, shard: int | None = None, columns: list[str] | None = None) -> pa.Table:
-        """Rows of one shard or of all, in order. Raises StoreCorrupt for bytes that are not the manifest's."""
-        return self._table("table", shard, columns)
+        """Rows of one shard, or of all in order. Raises StoreCorrupt, KeyError for an unknown column."""
+        return self._tables("table", shard, columns)
 
     def rejects(self, shard: int | None = None) -> pa.Table:
-        """Rejected rows with their reasons."""
-        return self._table("rejects", shard, None)
+        """Refused rows of one shard, or of all: id, reason, detail, row."""
+        tables = [t for s in self._shards(shard) for t in self._tables_of("rejects", s, None)]
+        return pa.concat_tables(tables) if tables else REJECTS.empty_table()
 
     def digests(self, shard: int | None = None) -> pa.Table:
-        """Key and digest of every row."""
-        return self._table("digests", shard, None)
+        """Key and digest of each row, sorted by digest within a shard."""
+        return self._tables("digests", shard, None)
+
+    def index(self, shard: int | None = None) -> pa.Table:
+        """Where each blob lies: key, extension, offset and size in bytes, sha256. Only for kinds with blobs."""
+        return self._tables("index", shard, None)
 
     def samples(self, shard: int) -> Iterator[tuple[str, dict[str, bytes]]]:
-        """(id, {extension: bytes}) of every sample of a tar shard, in table order."""
-        entry = self._entry(self.manifest.shards[shard], "tar")
-        where = f"{self.ref} {entry.path}"
-        data = memoryview(self._path(entry).read_bytes())
-        key, members = "", dict[str, bytes]()
-        for member in read_members(data, where):
-            name, _, extension = member.name.partition(".")
-            if name != key and members:
-                yield key, members
-                members = {}
-            key = name
-            members[extension] = bytes(data[member.offset : member.offset + member.size])
-        if members:
-            yield key, members
+        """Id and blobs by extension of each row of a shard, in table order."""
+        tar = memoryview(self.read(self.entry("tar", shard)))
+        last, sample = "", dict[str, bytes]()
+        for row in self.index(shard).to_pylist():
+            if row["key"] != last and sample:
+                yield last, sample
+                sample = {}
+            last = row["key"]
+            sample[row["extension"]] = bytes(tar[row["offset"] : row["offset"] + row["size"]])
+        if sample:
+            yield last, sample
 
     def member(self, id: str, extension: str) -> bytes:
-        """One member of a sample, by the index. Raises KeyError."""
-        shard, offset, size = self._index[id, extension]
-        entry = self._entry(self.manifest.shards[shard], "tar")
-        with self._path(entry).open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
+        """One blob, read from its place and verified by its own sha256. Raises RefNotFound, StoreCorrupt."""
+        try:
+            shard, offset, size, sha256 = self._members[id, extension]
+        except KeyError:
+            raise RefNotFound(f"{self.ref} has no {id}.{extension}") from None
+        key = f"{self.folder}/{self.entry('tar', shard).path}"
+        data = self.files.read_range(key, offset, size)
+        if hashlib.sha256(data).digest() != sha256:
+            raise StoreCorrupt(f"{key}: the {size} bytes of {id}.{extension} at {offset} are damaged")
+        return data
 
     def file(self, name: str) -> Path:
-        """A local, verified path of the extra file `name`. Raises RefNotFound naming the files there are."""
-        entries = {e.name: e for receipt in self.manifest.shards for e in receipt.files if e.role == "file"}
-        if name not in entries:
-            raise RefNotFound(f"{self.ref} has no file {name!r}; it has {', '.join(sorted(entries)) or 'none'}")
-        return self._path(entries[name])
+        """A local path of an extra file such as `model.safetensors`, verified. Raises RefNotFound, StoreCorrupt.
+
+        Where several shards have one of that name, it is the first shard's.
+        """
+        holders = [r.shard for r in self.manifest.shards for e in r.files if (e.role, e.name) == ("file", name)]
+        if not holders:
+            raise RefNotFound(f"{self.ref} has no file {name!r}; it has {', '.join(self.file_names) or 'none'}")
+        entry = self.entry("file", holders[0], name)
+        self.read(entry)
+        return self.files.fetch(f"{self.folder}/{entry.path}", entry.sha256, entry.bytes)
 
     @property
     def file_names(self) -> list[str]:
-        """Names of the extra files."""
-        return sorted(entry.name for receipt in self.manifest.shards for entry in receipt.files if entry.role == "file")
+        """Plain names of the extra files of all shards."""
+        return sorted({entry.name for r in self.manifest.shards for entry in r.files if entry.role == "file"})
+
+    def paths(self, role: Role = "table") -> list[str]:
+        """Full paths or URLs of its files of one role, in order, for DuckDB, webdataset and other readers."""
+        entries = [entry for receipt in self.manifest.shards for entry in receipt.files if entry.role == role]
+        return [f"{self.files.uri}/{self.folder}/{entry.path}" for entry in entries]
+
+    def entry(self, role: Role, shard: int, name: str | None = None) -> FileEntry:
+        """The manifest's line about a file. Raises RefNotFound."""
+        entries = self.manifest.shards[shard].files
+        for entry in entries:
+            if entry.role == role and name in (None, entry.name):
+                return entry
+        known = ", ".join(entry.name for entry in entries if entry.role == role) or "none"
+        raise RefNotFound(f"{self.ref} has no {role} {name or ''} in shard {shard}; there is: {known}")
+
+    def read(self, entry: FileEntry) -> pa.Buffer:
+        """The bytes of a file, mapped into memory; hashed once for each Version object. Raises StoreCorrupt."""
+        key = f"{self.folder}/{entry.path}"
+        try:
+            path = self.files.fetch(key, entry.sha256, entry.bytes)
+        except FileNotFoundError:
+            raise StoreCorrupt(f"{key}: is missing") from None
+        size = path.stat().st_size
+        if size != entry.bytes:
+            raise StoreCorrupt(f"{key}: expected {entry.bytes} bytes, got {size}")
+        data = pa.py_buffer(b"") if not size else pa.memory_map(str(path)).read_buffer()
+        if key not in self._verified and hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise StoreCorrupt(f"{key}: sha256 is not that of the manifest; the file was changed")
+        self._verified.add(key)
+        return data
 
     @cached_property
-    def _index(self) -> dict[tuple[str, str], tuple[int, int, int]]:
-        found: dict[tuple[str, str], tuple[int, int, int]] = {}
+    def _members(self) -> dict[tuple[str, str], tuple[int, int, int, bytes]]:
+        found = {}
         for shard in range(self.n_shards):
-            for row in self._table("index", shard, None).to_pylist():
-                found[row["key"], row["extension"]] = (shard, row["offset"], row["size"])
+            columns = self.index(shard).to_pydict()
+            places = zip(columns["offset"], columns["size"], columns["sha256"], strict=True)
+            for pair, place in zip(zip(columns["key"], columns["extension"], strict=True), places, strict=True):
+                found[pair] = (shard, *place)
         return found
 
-    def _table(self, role: Role, shard: int | None, columns: list[str] | None) -> pa.Table:
-        shards = range(self.n_shards) if shard is None else [shard]
-        return pa.concat_tables([self._read(self.manifest.shards[i], role, columns) for i in shards])
+    def _shards(self, shard: int | None) -> list[int]:
+        if shard is not None and not 0 <= shard < self.n_shards:
+            raise IndexError(f"{self.ref} has shards 0 to {self.n_shards - 1}, not {shard}")
+        return list(range(self.n_shards)) if shard is None else [shard]
 
-    def _read(self, receipt: Receipt, role: Role, columns: list[str] | None) -> pa.Table:
-        entry = self._entry(receipt, role)
-        where = f"{self.ref} {entry.path}"
-        table = read_parquet(pa.py_buffer(self._path(entry).read_bytes()), columns, where)
-        if table.num_rows != entry.rows:
-            raise StoreCorrupt(f"{where}: {table.num_rows} rows, its receipt says {entry.rows}")
-        return table
+    def _tables(self, role: Role, shard: int | None, columns: list[str] | None) -> pa.Table:
+        tables = [table for s in self._shards(shard) for table in self._tables_of(role, s, columns)]
+        if not tables:
+            raise RefNotFound(f"{self.ref} has no {role}")
+        return pa.concat_tables(tables)
 
-    def _entry(self, receipt: Receipt, role: Role) -> FileEntry:
-        entry = next((entry for entry in receipt.files if entry.role == role), None)
-        if entry is None:
-            raise StoreCorrupt(f"{self.ref}: shard {receipt.shard} has no {role}")
-        return entry
-
-    def _path(self, entry: FileEntry) -> Path:
-        """The file, its bytes hashed once for each Version object."""
-        if entry.path not in self._verified:
-            self._verified[entry.path] = verified_file(self.files, self.folder, entry)
-        return self._verified[entry.path]
-
-
-def verified_file(files: Files, folder: str, entry: FileEntry) -> Path:
-    """A local file whose size and sha256 are those of `entry`. Raises StoreCorrupt naming it."""
-    import hashlib
-
-    key = f"{folder}/{entry.path}"
-    try:
-        path = files.fetch(key, entry.sha256, entry.bytes)
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise StoreCorrupt(f"{files.uri}/{key} is missing; its receipt names it with {entry.bytes} bytes") from None
-    if size != entry.bytes:
-        raise StoreCorrupt(f"{files.uri}/{key}: {size} bytes, its receipt says {entry.bytes}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != entry.sha256:
-        raise StoreCorrupt(f"{files.uri}/{key}: sha256 {digest[:16]}..., its receipt says {entry.sha256[:16]}...")
-    return path
-
-
-def read_manifest(files: Files, kind: str, version: str) -> Manifest | None:
-    """The manifest of a version, or None where it is not sealed. Raises StoreCorrupt."""
-    key = f"v/{kind}/{version}/manifest.json"
-    try:
-        data = files.read(key)
-    except FileNotFoundError:
-        return None
-    manifest = parse_document(Manifest, data, f"{files.uri}/{key}")
-    if manifest.version != version or manifest.kind != kind:
-        raise StoreCorrupt(f"{files.uri}/{key} is the manifest of {manifest.kind}@{manifest.version}")
-    return manifest
+    def _tables_of(self, role: Role, shard: int, columns: list[str] | None) -> list[pa.Table]:
+        tables = []
+        for entry in self.manifest.shards[shard].files:
+            if entry.role == role:
+                where = f"{self.folder}/{entry.path}"
+                table = read_parquet(self.read(entry), columns, where)
+                if table.num_rows != entry.rows:
+                    raise StoreCorrupt(f"{where}: expected {entry.rows} rows, got {table.num_rows}")
+                tables.append(table)
+        return tables

@@ -1,0 +1,89 @@
+"""Commit a version: check what the receipts say, then create its manifest from plan and receipts alone."""
+
+import pyarrow as pa
+
+from lightgen.errors import DuplicateKey, StoreConflict, StoreCorrupt, TooManyRejects
+from lightgen.storage.digests import fingerprint_of_table
+from lightgen.storage.shards import Reject
+from lightgen.storage.store import Store
+from lightgen.storage.version import Version
+from schemas.documents import Manifest, Plan, Receipt, Rows
+
+EXAMPLE_CHARACTERS = 120
+
+
+def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fraction: float) -> Manifest:
+    """Seal the version. Raises TooManyRejects, DuplicateKey, StoreCorrupt; then nothing is published."""
+    assert len(receipts) == plan.n_shards, "commit before all shards are done"
+    base = f"v/{plan.kind}/{plan.version}"
+    draft = manifest_of(plan, receipts, "0" * 64)
+    store.check_sizes(draft)
+    _check_rejects(Version(store.files, draft), max_reject_fraction)
+    manifest = manifest_of(plan, receipts, fingerprint_of_table(checked_digests(Version(store.files, draft))))
+    # A receipt that another worker has linked, but not yet made durable, must not vanish under the manifest.
+    for folder in ("done", "data", "index", "digests", "rejects", "files"):
+        store.files.settle(f"{base}/{folder}")
+    try:
+        store.files.create(f"{base}/manifest.json", [manifest.canonical()])
+    except StoreConflict:
+        raise StoreCorrupt(f"{base}/manifest.json: is not what the plan and the receipts give") from None
+    return manifest
+
+
+def manifest_of(plan: Plan, receipts: dict[int, Receipt], fingerprint: str) -> Manifest:
+    """The manifest: no clock, no name of the committer, so that all committers write the same bytes."""
+    shards = [receipts[shard] for shard in range(plan.n_shards)]
+    reasons: dict[str, int] = {}
+    for receipt in shards:
+        for reason, count in receipt.reject_reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return Manifest(
+        kind=plan.kind,
+        version=plan.version,
+        fingerprint=fingerprint,
+        plan=plan,
+        shards=shards,
+        rows=Rows(
+            taken=sum(receipt.rows_in for receipt in shards),
+            out=sum(receipt.rows_out for receipt in shards),
+            rejected=sum(receipt.rows_rejected for receipt in shards),
+        ),
+        reject_reasons=reasons,
+        bytes_total=sum(entry.bytes for receipt in shards for entry in receipt.files),
+    )
+
+
+def checked_digests(version: Version) -> pa.Table:
+    """Key and digest of all rows. Raises DuplicateKey where one key stands in two shards."""
+    digests = version.digests()
+    counts = digests.column("key").value_counts()
+    keys, counted = counts.field("values"), counts.field("counts")
+    if len(keys) == digests.num_rows or not _has_keys(version):
+        return digests
+    twice = next(key for key, count in zip(keys.to_pylist(), counted.to_pylist(), strict=True) if count > 1)
+    holders = [s for s in range(version.n_shards) if twice in version.digests(s).column("key").to_pylist()]
+    raise DuplicateKey(f"{version.ref}: key {twice!r} stands in shards {', '.join(map(str, holders))}")
+
+
+def _has_keys(version: Version) -> bool:
+    """Rows without an id are named by their digest, and two equal rows are then no mistake."""
+    digests = version.digests()
+    return digests.num_rows > 0 and digests.column("key")[0].as_py() != digests.column("digest")[0].as_py().hex()
+
+
+def _check_rejects(version: Version, max_reject_fraction: float) -> None:
+    rows = version.manifest.rows
+    if not rows.taken or rows.rejected / rows.taken <= max_reject_fraction:
+        return
+    examples: dict[str, Reject] = {}
+    for row in version.rejects().to_pylist():
+        examples.setdefault(row["reason"], Reject(row["id"], row["reason"], row["detail"], {}))
+    top = sorted(version.reject_reasons.items(), key=lambda item: -item[1])[:5]
+    lines = [
+        f"  {count:>8} {reason}, such as {examples[reason].id!r}: {examples[reason].detail[:EXAMPLE_CHARACTERS]!r}"
+        for reason, count in top
+    ]
+    raise TooManyRejects(
+        f"{version.plan.stage}: {rows.rejected} of {rows.taken} rows rejected, more than {max_reject_fraction:.0%}. "
+        "Nothing was published. Mend the input or raise max_reject_fraction:\n" + "\n".join(lines)
+    )

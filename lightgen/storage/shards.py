@@ -1,0 +1,198 @@
+"""Write one shard: its files named by content, then its receipt."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from lightgen.errors import DuplicateKey, UnsafePath
+from lightgen.storage.digests import DIGESTS, row_digests
+from lightgen.storage.files import Chunk, Files
+from lightgen.storage.parquet import conform, schema_digest, write_parquet
+from lightgen.storage.tar import BLOCK, END, check_extension, check_tar_key, header, padding
+from schemas.documents import FileEntry, Plan, Receipt, Role
+from schemas.rejects import SCHEMA as REJECTS
+
+KEY = re.compile(r"^[A-Za-z0-9._-]{1,200}\Z")
+PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
+DETAIL_CHARACTERS = 500
+FOLDER: dict[Role, str] = {
+    "table": "data",
+    "tar": "data",
+    "index": "index",
+    "digests": "digests",
+    "rejects": "rejects",
+    "file": "files",
+}
+INDEX = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False, metadata={"is": "id of the row"}),
+        pa.field("extension", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False, metadata={"unit": "bytes into the tar"}),
+        pa.field("size", pa.int64(), nullable=False, metadata={"unit": "bytes"}),
+        pa.field("sha256", pa.binary(32), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that does not pass, with the reason; `row` is the refused row as a JSON value."""
+
+    id: str
+    reason: str
+    detail: str
+    row: dict
+
+
+@dataclass(frozen=True)
+class ShardOutput:
+    """What a stage made of one shard: rows_in == table rows + rejects.
+
+    `blobs` holds {extension: bytes} for each row of the table; they go to a tar whose sample keys are the ids.
+    `files` are extra files by plain name.
+    """
+
+    table: pa.Table
+    rows_in: int
+    rejects: Sequence[Reject] = ()
+    blobs: Sequence[Mapping[str, bytes]] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A tar in pieces, with the index of its members and the digests of each row's blobs."""
+
+    chunks: list[Chunk]
+    index: pa.Table
+    digests: list[dict[str, bytes]]
+
+
+def write_shard(
+    files: Files, plan: Plan, shard: int, output: ShardOutput, schema: pa.Schema, started_at: str, seconds: float
+) -> Receipt:
+    """Create the files of a shard; the receipt that is returned is not yet written. Raises StoreError."""
+    where = f"{plan.kind} shard {shard}"
+    table = conform(output.table, schema, where)
+    assert output.rows_in == table.num_rows + len(output.rejects), f"{where}: rows_in is not rows + rejects"
+    ids = check_keys(table, where)
+    writer = _Writer(files, plan, shard)
+    blob_digests = None
+    if output.blobs is not None:
+        tar = pack(ids, output.blobs)
+        blob_digests = tar.digests
+        writer.add("tar", "tar", tar.chunks, tar.index.num_rows)
+        writer.add_table("index", tar.index)
+    writer.add_table("table", table)
+    digests = row_digests(table, blob_digests)
+    writer.add_table("digests", _digest_table(ids or [digest.hex() for digest in digests], digests))
+    if output.rejects:
+        writer.add_table("rejects", reject_table(output.rejects))
+    for name, data in sorted(output.files.items()):
+        if not PLAIN_NAME.match(name):
+            raise UnsafePath(f"{where}: {name!r} is no plain name for a file")
+        writer.add("file", name, [data], 0)
+    reasons: dict[str, int] = {}
+    for reject in output.rejects:
+        reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
+    return Receipt(
+        version=plan.version,
+        shard=shard,
+        schema_sha256=schema_digest(schema),
+        files=writer.entries,
+        rows_in=output.rows_in,
+        rows_out=table.num_rows,
+        rows_rejected=len(output.rejects),
+        reject_reasons=reasons,
+        started_at=started_at,
+        seconds=round(seconds, 3),
+    )
+
+
+class _Writer:
+    """Creates files of one shard under content names and remembers their entries."""
+
+    def __init__(self, files: Files, plan: Plan, shard: int) -> None:
+        self.files, self.plan, self.shard = files, plan, shard
+        self.entries: list[FileEntry] = []
+
+    def add(self, role: Role, name: str, chunks: Sequence[Chunk], rows: int) -> None:
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        sha256 = digest.hexdigest()
+        part = f"part-{self.shard:05d}-of-{self.plan.n_shards:05d}.{sha256[:16]}.{name}"
+        path = f"{FOLDER[role]}/{part}"
+        self.files.create(f"v/{self.plan.kind}/{self.plan.version}/{path}", chunks)
+        size = sum(len(chunk) for chunk in chunks)
+        self.entries.append(FileEntry(role=role, name=name, path=path, bytes=size, sha256=sha256, rows=rows))
+
+    def add_table(self, role: Role, table: pa.Table) -> None:
+        self.add(role, "parquet", [write_parquet(table)], table.num_rows)
+
+
+def key_column(schema: pa.Schema) -> str | None:
+    """The column that names rows: `id`, else `name` (tensors), else none (their digest names them)."""
+    return next((name for name in ("id", "name") if name in schema.names), None)
+
+
+def check_keys(table: pa.Table, where: str) -> list[str]:
+    """The keys of all rows, or an empty list where the schema has none. Raises UnsafePath, DuplicateKey."""
+    column = key_column(table.schema)
+    if column is None:
+        return []
+    keys: list[str] = table.column(column).to_pylist()
+    seen: dict[str, int] = {}
+    for row, key in enumerate(keys):
+        if not KEY.match(key) or not key.strip("."):
+            raise UnsafePath(f"{where} row {row}: bad key {key[:80]!r}: 1 to 200 of letters, digits, '.', '_' and '-'")
+        if key in seen:
+            raise DuplicateKey(f"{where}: key {key!r} stands in row {seen[key]} and in row {row}")
+        seen[key] = row
+    return keys
+
+
+def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]]) -> Tar:
+    """The tar of a shard, samples in table order, members by extension; no payload is copied."""
+    assert len(blobs) == len(ids), "one dict of blobs for each row with an id"
+    chunks: list[Chunk] = []
+    index: dict[str, list] = {name: [] for name in INDEX.names}
+    position, digests = 0, []
+    for key, members in zip(ids, blobs, strict=True):
+        check_tar_key(key)
+        digests.append({extension: hashlib.sha256(data).digest() for extension, data in members.items()})
+        for extension in sorted(members):
+            check_extension(extension)
+            data = members[extension]
+            size = len(data)
+            chunks += (header(f"{key}.{extension}".encode(), size), data, padding(size))
+            place = (key, extension, position + BLOCK, size, digests[-1][extension])
+            for column, value in zip(index.values(), place, strict=True):
+                column.append(value)
+            position += BLOCK + size + len(chunks[-1])
+    chunks.append(END)
+    return Tar(chunks, pa.table(index, schema=INDEX), digests)
+
+
+def reject_table(rejects: Sequence[Reject]) -> pa.Table:
+    """Rejects as rows; text is made valid UTF-8 and details are cut, for a refused row may hold anything."""
+    columns = {
+        "id": [_text(reject.id) for reject in rejects],
+        "reason": [_text(reject.reason) for reject in rejects],
+        "detail": [_text(reject.detail)[:DETAIL_CHARACTERS] for reject in rejects],
+        "row": [json.dumps(reject.row, sort_keys=True, default=str) for reject in rejects],
+    }
+    return pa.table(columns, schema=REJECTS)
+
+
+def _digest_table(keys: Sequence[str], digests: Sequence[bytes]) -> pa.Table:
+    pairs = sorted(zip(digests, keys, strict=True))
+    return pa.table({"key": [key for _, key in pairs], "digest": [digest for digest, _ in pairs]}, schema=DIGESTS)
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode()
