@@ -14,7 +14,7 @@ from lightgen.stages.pages.curves import checkpoint_charts
 from lightgen.stages.pages.html import picture
 from lightgen.stages.pages.lineage import ancestors, steps
 from lightgen.stages.pages.report import Exhibit, Page, Shot, report_page, tones
-from lightgen.stages.pages.scores import compare, findings, model_scores
+from lightgen.stages.pages.scores import CONFIDENCE, Bootstrap, compare, findings, model_scores
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef
@@ -33,7 +33,6 @@ class Settings:
     detector: str
     samples_per_prompt: int
     resamples: int
-    confidence: float
     seed: int
     usd_per_hour: float
     exhibits_per_task: int
@@ -63,14 +62,17 @@ def make_report(exam: Exam, judged: Sequence[Judged], models: Models, settings: 
         prompts[job.metadata.tag] = prompts.get(job.metadata.tag, 0) + (job.sample == 0)
     baseline = next((one for one in judged if models.get(one.name)), None)
     others = [one for one in judged if models.get(one.name) and one is not baseline]
-    differences = [compare(one, baseline, settings) for one in others] if baseline else []
+    bootstrap = Bootstrap(settings.resamples, settings.seed)
+    differences = (
+        [compare(one.name, one.rows, baseline.name, baseline.rows, bootstrap) for one in others] if baseline else []
+    )
     return Report(
         version=settings.version,
         prompts=prompts,
         samples_per_prompt=settings.samples_per_prompt,
         detector=settings.detector,
-        confidence=settings.confidence,
-        models=[model_scores(one, _version(models.get(one.name)), settings) for one in judged],
+        confidence=CONFIDENCE,
+        models=[model_scores(one.name, _version(models.get(one.name)), one.rows, bootstrap) for one in judged],
         differences=differences,
         findings=findings(differences, sum(prompts.values())),
     )

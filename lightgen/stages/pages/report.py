@@ -96,7 +96,9 @@ def _difference_charts(report: Report) -> list[Markup]:
     values = [value for one in report.differences for value in (one.overall, *one.tasks.values())]
     reach = max((abs(end) for value in values for end in (value.low, value.high)), default=0.0)
     for one in report.differences:
-        named = [("overall", one.overall)] + [(LABELS.get(task, task), one.tasks[task]) for task in shown if task in one.tasks]
+        named = [("overall", one.overall)] + [
+            (LABELS.get(task, task), one.tasks[task]) for task in shown if task in one.tasks
+        ]
         rows = [Whisker(name, value.mean, value.low, value.high, tone[one.name]) for name, value in named]
         charts.append(whisker_chart(f"{one.name} minus {one.baseline}", rows, reach))
     return charts

@@ -15,7 +15,10 @@ def opened(data):
 
 def test_cells_lie_where_model_and_prompt_say():
     red, blue = np.full((60, 60, 3), (200, 0, 0), np.uint8), np.full((30, 30, 3), (0, 0, 200), np.uint8)
-    columns = [Column("a <b>red</b>\x1b[0m", {"one": Cell(red, True), "two": None}), Column("x", {"two": Cell(blue, False)})]
+    columns = [
+        Column("a <b>red</b>\x1b[0m", {"one": Cell(red, True), "two": None}),
+        Column("x", {"two": Cell(blue, False)}),
+    ]
     sheet = opened(contact_sheet(columns, ["one", "two"]))
     x, y = EDGE + LEFT, EDGE + TOP
     assert tuple(sheet[y + 30, x + 30]) == (200, 0, 0)
