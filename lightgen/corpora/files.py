@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Literal, cast
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.core import OpenFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.corpora.raw import RawCaption
@@ -37,7 +38,7 @@ class _FileCorpus(BaseModel):
         if self.path.startswith("s3://") and s3_endpoint():
             options["endpoint_url"] = s3_endpoint()
         try:
-            return cast(BinaryIO, fsspec.open(self.path, "rb", **options).open())
+            return cast(BinaryIO, cast(OpenFile, fsspec.open(self.path, "rb", **options)).open())
         except OSError as error:
             raise InputCorrupt(f"cannot open {self.path}: {error}. Check the path and your access to it") from error
 
