@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TextPlacement = Literal["late", "interleaved"]
+Prediction = Literal["noise", "velocity", "sample"]
 
 
 class StudentConfig(BaseModel):
@@ -30,6 +31,9 @@ class StudentConfig(BaseModel):
     grid: int = Field(default=16, gt=0, description="side of the learned position tables, in tokens")
     mlp_ratio: float = Field(default=4.0, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    prediction: Prediction = Field(
+        default="noise", description="what the head predicts: see diffusion.prediction_error"
+    )
     text_drop: float = Field(default=0.1, ge=0, le=1, description="share of samples trained without their caption")
     attend_padding: bool = Field(
         default=False, description="compat: attend padded text positions as if they were words"

@@ -12,10 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lightgen.model.blocks import NORM_EPS, init_linear, norm
+from lightgen.model.config import Prediction
 
 STEPS = 1000
 MAX_BETA = 0.999
 TIME_CHANNELS = 256
+LEAST_NOISE = 0.02  # variance below which the weight of a sample prediction grows no more
 Predict = Callable[[Tensor, int], Tensor]
 
 
@@ -55,15 +57,44 @@ def add_noise(x0: Float[Tensor, "m d"], t: Int[Tensor, " m"], noise: Float[Tenso
     return bars.sqrt() * x0 + (1 - bars).sqrt() * noise
 
 
-def noise_error(output: Float[Tensor, "m dd"], noise: Float[Tensor, "m d"]) -> Float[Tensor, " m"]:
-    """Mean squared error of the predicted noise, for each token."""
-    return (output[:, : noise.shape[1]] - noise).square().mean(dim=1)
+def prediction_error(
+    prediction: Prediction,
+    output: Float[Tensor, "m dd"],
+    x0: Float[Tensor, "m d"],
+    noise: Float[Tensor, "m d"],
+    t: Int[Tensor, " m"],
+) -> Float[Tensor, " m"]:
+    """Mean squared error of each token's prediction, the first half of `output`.
+
+    `noise`: of eps, as published. `velocity`: of sqrt(abar) eps - sqrt(1 - abar) x_0, which weighs coarse noise more.
+    `sample`: of x_0, weighted like the velocity; the easiest for a small head, for clean tokens fill few dimensions.
+    """
+    predicted = output[:, : x0.shape[1]]
+    if prediction == "noise":
+        return (predicted - noise).square().mean(dim=1)
+    bars = _table(cosine_schedule().alpha_bars, x0)[t].unsqueeze(-1)
+    if prediction == "sample":
+        return ((predicted - x0).square() / (1 - bars).clamp(min=LEAST_NOISE)).mean(dim=1)
+    return (predicted - bars.sqrt() * noise + (1 - bars).sqrt() * x0).square().mean(dim=1)
+
+
+def as_noise(
+    prediction: Prediction, output: Float[Tensor, "m dd"], xt: Float[Tensor, "m d"], t: Int[Tensor, " m"]
+) -> Float[Tensor, "m dd"]:
+    """The head's output with its first half turned into a prediction of the noise."""
+    if prediction == "noise":
+        return output
+    bars = _table(cosine_schedule().alpha_bars, xt)[t].unsqueeze(-1)
+    predicted, variance = output.chunk(2, dim=1)
+    if prediction == "sample":
+        return torch.cat([(xt - bars.sqrt() * predicted) / (1 - bars).sqrt(), variance], dim=1)
+    return torch.cat([(1 - bars).sqrt() * xt + bars.sqrt() * predicted, variance], dim=1)
 
 
 def variance_bound(
     output: Float[Tensor, "m dd"], x0: Float[Tensor, "m d"], xt: Float[Tensor, "m d"], t: Int[Tensor, " m"]
 ) -> Float[Tensor, " m"]:
-    """Variational bound in bits a number; it teaches only the variance, its gradient does not touch the mean."""
+    """Variational bound in bits a number, `output` as noise; its gradient teaches the variance, not the mean."""
     schedule = cosine_schedule()
     noise, raw = output.detach()[:, : x0.shape[1]], output[:, x0.shape[1] :]
     mean, log_variance = _posterior(schedule, xt, noise, raw, t)

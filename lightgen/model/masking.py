@@ -6,21 +6,30 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import truncnorm
 from torch import Tensor
 
-RATIO_MEAN, RATIO_STD, RATIO_LOW, RATIO_HIGH = 1.0, 0.25, 0.7, 1.0
 
+class MaskLaw(BaseModel):
+    """Share of hidden tokens: a normal distribution cut to [low, high]; the defaults are MAR's (model_facts 1.6)."""
 
-def mask_ratio(uniform: float) -> float:
-    """Share of tokens to hide: Normal(1, 0.25) cut to [0.7, 1], at the quantile `uniform` (model_facts 1.6)."""
-    low, high = (RATIO_LOW - RATIO_MEAN) / RATIO_STD, (RATIO_HIGH - RATIO_MEAN) / RATIO_STD
-    return float(truncnorm.ppf(uniform, low, high, loc=RATIO_MEAN, scale=RATIO_STD))
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float = 1.0
+    std: float = Field(default=0.25, gt=0)
+    low: float = Field(default=0.7, ge=0, lt=1)
+    high: float = Field(default=1.0, gt=0, le=1)
+
+    def ratio(self, uniform: float) -> float:
+        """The law's quantile at `uniform`."""
+        low, high = (self.low - self.mean) / self.std, (self.high - self.mean) / self.std
+        return float(truncnorm.ppf(uniform, low, high, loc=self.mean, scale=self.std))
 
 
 def masked_count(tokens: int, ratio: float) -> int:
-    """Tokens hidden of `tokens` at `ratio`, rounded up."""
-    return math.ceil(tokens * ratio)
+    """Tokens hidden of `tokens` at `ratio`, rounded up; at least one, for the loss needs a token."""
+    return max(1, math.ceil(tokens * ratio))
 
 
 def random_orders(batch: int, tokens: int, generator: torch.Generator) -> Int[Tensor, "b n"]:

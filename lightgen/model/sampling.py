@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from lightgen.model.diffusion import DiffusionHead, Schedule, cosine_schedule, sample
+from lightgen.model.diffusion import Schedule, as_noise, cosine_schedule, sample
 from lightgen.model.masking import decode_counts, gather_tokens, scatter_tokens
 from lightgen.model.student import Grid, Student, Text
 
@@ -74,7 +74,7 @@ def _decode(student: Student, text: Text, grid: Grid, state: _State, count: int,
     if config.guidance_schedule == "linear":
         scale = 1 + (config.guidance - 1) * state.done / grid.tokens
     noise = _noise(state.generators, count, student.config.token_dim, config).to(z[0].device)
-    drawn = draw_tokens(student.head, z, noise, scale, config)
+    drawn = draw_tokens(student, z, noise, scale, config)
     state.tokens = scatter_tokens(state.tokens, chosen, drawn.unflatten(0, (-1, count)))
 
 
@@ -86,14 +86,16 @@ def _noise(generators: list[torch.Generator], count: int, dim: int, config: Samp
 
 
 def draw_tokens(
-    head: DiffusionHead, z: list[Tensor], noise: Float[Tensor, "s m d"], scale: float, config: SampleConfig
+    student: Student, z: list[Tensor], noise: Float[Tensor, "s m d"], scale: float, config: SampleConfig
 ) -> Float[Tensor, "m d"]:
     """Tokens for the vectors `z` = [with text] or [with text, without]; guidance acts on the noise prediction."""
+    head, prediction = student.head, student.config.prediction
     condition = head.condition(torch.cat(z))
 
     def predict(x: Tensor, t: int) -> Tensor:
         x = x.repeat(len(z), 1)
-        output = head(x, torch.full((1,), t, device=x.device), condition)
+        time = torch.full((1,), t, device=x.device)
+        output = as_noise(prediction, head(x, time, condition), x, time)
         return guide(output, scale) if len(z) == 2 else output
 
     injected = noise[1:] if config.head == "ddpm" else None

@@ -1,28 +1,29 @@
 """CHECKPOINT + PAIRS -> CHECKPOINT: direct preference optimisation, or its control, a fine-tune on the winners."""
 
 import copy
-import io
-from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image
+from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 import lightgen.model
 import lightgen.training
+from lightgen.encoders.crop import read_square
 from lightgen.encoders.restore import load_encoders
 from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
-from lightgen.errors import ConfigError
+from lightgen.errors import ConfigError, StoreCorrupt
+from lightgen.model.masking import MaskLaw
 from lightgen.model.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
+from lightgen.stages import checkpoints, sampling
 from lightgen.stages.checkpoints import checkpoint_output, sample_drawer
 from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.storage.pixels import BadImage
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.training.data import FeatureSet, memory_features
@@ -44,6 +45,7 @@ class AlignConfig(BaseModel):
     beta: float = Field(default=5000.0, gt=0, description="strength of the preference; dpo only")
     batch_size: int = Field(default=2048, gt=0, description="pairs a step")
     noise_copies: int = Field(default=4, ge=1)
+    masks: MaskLaw = MaskLaw()
     variance_bound: bool = Field(default=True, description="sft only: train the variance of the sampler too")
     loop: LoopConfig = LoopConfig(steps=312, optimizer=OptimizerConfig(lr=1e-8))
     start_weights: Weights = "ema"
@@ -61,7 +63,7 @@ def align(
     progress: Progress = SILENT,
 ) -> ArtifactRef:
     """A checkpoint that goes on from `checkpoint`; both images of a pair take the same way through the VAE."""
-    modules = [lightgen.model, lightgen.training, "lightgen.stages.align"]
+    modules = [lightgen.model, lightgen.training, checkpoints, sampling, __name__]
     plan = make_plan("checkpoint", "align", modules, config, seed, [checkpoint, pairs], n_shards=1)
 
     def make_shard(_: int) -> ShardOutput:
@@ -84,9 +86,13 @@ def align(
 
 def _objective(student: Student, winners: FeatureSet, losers: FeatureSet, config: AlignConfig, seed: int) -> Objective:
     if config.objective == "sft":
-        return MaskedDiffusion(winners, config.batch_size, config.noise_copies, seed, config.variance_bound)
+        return MaskedDiffusion(
+            winners, config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
+        )
     reference = copy.deepcopy(student).requires_grad_(False)
-    return Preference(winners, losers, reference, config.batch_size, config.noise_copies, config.beta, seed)
+    return Preference(
+        winners, losers, reference, config.batch_size, config.noise_copies, config.beta, seed, config.masks
+    )
 
 
 def read_pairs(pairs: Version, vae: Vae, text: TextEncoder, size_px: int) -> tuple[FeatureSet, FeatureSet]:
@@ -98,24 +104,20 @@ def read_pairs(pairs: Version, vae: Vae, text: TextEncoder, size_px: int) -> tup
     texts = text.encode([captions[key] for key, _ in samples])
     sides = []
     for side in ("winner", "loser"):
-        images = [_image(members, side) for _, members in samples]
-        sides.append(memory_features(_latents(images, vae, size_px), texts))
+        images = [_square(key, members, side, size_px) for key, members in samples]
+        sides.append(memory_features(_latents(images, vae), texts))
     return sides[0], sides[1]
 
 
-def _image(members: dict[str, bytes], side: str) -> UInt8[np.ndarray, "h w 3"]:
-    with Image.open(io.BytesIO(members[f"{side}.png"])) as image:
-        return np.asarray(image.convert("RGB"))
+def _square(key: str, members: dict[str, bytes], side: str, size_px: int) -> UInt8[Tensor, "size size 3"]:
+    """The square that stage encode would see: both sides take this one way."""
+    image = read_square(next(data for name, data in members.items() if name.startswith(f"{side}.")), size_px)
+    if isinstance(image, BadImage):
+        raise StoreCorrupt(f"the {side} of pair {key} cannot be used ({image.detail}); run stage pair again")
+    return image
 
 
-def _latents(images: list[np.ndarray], vae: Vae, size_px: int) -> torch.Tensor:
-    """Exact latents; images of another size than the student's are a mistake in stage pair."""
-    wrong = next((image.shape for image in images if image.shape[:2] != (size_px, size_px)), None)
-    if wrong is not None:
-        raise ConfigError(f"a pair's image is {wrong[1]}x{wrong[0]}, the checkpoint draws {size_px}x{size_px}")
-    parts = [vae.encode(torch.from_numpy(np.stack(chunk)))[0] for chunk in _chunks(images)]
-    return torch.cat(parts).half()
-
-
-def _chunks(images: list[np.ndarray]) -> Iterable[list[np.ndarray]]:
-    return (images[first : first + ENCODE_BATCH] for first in range(0, len(images), ENCODE_BATCH))
+def _latents(images: list[Tensor], vae: Vae) -> Float[Tensor, "n c h w"]:
+    """Means of the posterior, as the features keep them."""
+    chunks = (images[first : first + ENCODE_BATCH] for first in range(0, len(images), ENCODE_BATCH))
+    return torch.cat([vae.encode(torch.stack(chunk))[0].cpu() for chunk in chunks]).half()

@@ -7,11 +7,13 @@ import lightgen.training
 from lightgen.encoders.restore import load_encoders, read_encoders
 from lightgen.errors import ConfigError
 from lightgen.model.config import PRESETS, StudentConfig
+from lightgen.model.masking import MaskLaw
 from lightgen.model.restore import CheckpointConfig, Weights, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
+from lightgen.stages import checkpoints, sampling
 from lightgen.stages.checkpoints import checkpoint_output, sample_drawer
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
@@ -32,6 +34,7 @@ class PretrainConfig(BaseModel):
     loop: LoopConfig = LoopConfig()
     batch_size: int = Field(default=2048, gt=0)
     noise_copies: int = Field(default=4, ge=1, description="noise levels a masked token is trained at in one step")
+    masks: MaskLaw = MaskLaw()
     variance_bound: bool = Field(default=True, description="train the variance of the sampler too")
     start_weights: Weights = Field(default="ema", description="which weights of `start` to go on from")
     grid: int | None = Field(default=None, gt=0, description="resize the position tables of `start` to this side")
@@ -58,7 +61,7 @@ def pretrain(
 ) -> ArtifactRef:
     """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
     parents = [features] if start is None else [features, start]
-    modules = [lightgen.model, lightgen.training, "lightgen.stages.pretrain"]
+    modules = [lightgen.model, lightgen.training, checkpoints, sampling, __name__]
     plan = make_plan("checkpoint", "pretrain", modules, config, seed, parents, n_shards=1)
 
     def make_shard(_: int) -> ShardOutput:
@@ -68,7 +71,9 @@ def pretrain(
         check_features(student, data.latent_shape, data.text.shape[1])
         vae, _text = load_encoders(source, store, "cpu")
         draw = sample_drawer(data, vae, config.samples, config.sample_captions, store.scratch(plan), seed)
-        objective = MaskedDiffusion(data, config.batch_size, config.noise_copies, seed, config.variance_bound)
+        objective = MaskedDiffusion(
+            data, config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
+        )
         run = train(
             student, objective, config.loop, seed=seed, folder=store.scratch(plan), run_id=plan.version,
             progress=progress, on_sample=draw,

@@ -39,7 +39,7 @@ class LoopConfig(BaseModel):
     sample_every: int = Field(default=0, ge=0, description="steps between sample grids; 0: only the last")
     max_bad_steps: int = Field(default=10, ge=1, description="steps in a row without a finite loss before giving up")
     threads: int | None = Field(
-        None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
+        default=None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
     )
 
 

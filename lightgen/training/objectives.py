@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lightgen.model.diffusion import STEPS, add_noise, noise_error, variance_bound
-from lightgen.model.masking import gather_tokens, mask_ratio, masked_count, patchify, random_orders
+from lightgen.model.diffusion import STEPS, add_noise, as_noise, prediction_error, variance_bound
+from lightgen.model.masking import MaskLaw, gather_tokens, masked_count, patchify, random_orders
 from lightgen.model.student import Grid, Student, Text
 from lightgen.training.data import Batch, FeatureSet, rows_of_step, step_generator
+
+PAPER_MASKS = MaskLaw()
 
 
 class Objective(Protocol):
@@ -40,9 +42,10 @@ class Draw:
         return len(self.times) // self.masked.numel()
 
 
-def draw_step(images: int, tokens: int, token_dim: int, copies: int, generator: torch.Generator) -> Draw:
-    """One mask ratio for all images, an order for each, and `copies` noise levels for each masked token."""
-    hidden = masked_count(tokens, mask_ratio(float(torch.rand((), generator=generator, dtype=torch.float64))))
+def draw_step(shape: torch.Size | tuple[int, int, int], law: MaskLaw, copies: int, generator: torch.Generator) -> Draw:
+    """For tokens of `shape` one mask ratio, an order for each image, `copies` noise levels for each masked token."""
+    images, tokens, token_dim = shape
+    hidden = masked_count(tokens, law.ratio(float(torch.rand((), generator=generator, dtype=torch.float64))))
     orders = random_orders(images, tokens, generator)
     rows = copies * images * hidden
     times = torch.randint(0, STEPS, (rows,), generator=generator)
@@ -53,16 +56,16 @@ def draw_step(images: int, tokens: int, token_dim: int, copies: int, generator: 
 def errors(
     student: Student, tokens: Float[Tensor, "b n t"], text: Text, grid: Grid, draw: Draw, bound: bool
 ) -> Float[Tensor, "c b m"]:
-    """Noise error (plus the variance bound) of each copy of each masked token; the head sees no other token."""
+    """Prediction error (plus the variance bound) of each copy of each masked token; the head sees no other token."""
     encoded = student.encode(tokens, draw.visible, grid)
     (z,) = student.conditions(encoded, draw.visible, grid, text)
     condition = student.head.condition(gather_tokens(z, draw.masked).flatten(0, 1)).repeat(draw.copies, 1)
     x0 = gather_tokens(tokens, draw.masked).flatten(0, 1).repeat(draw.copies, 1)
     xt = add_noise(x0, draw.times, draw.noise)
-    output = student.head(xt, draw.times, condition)
-    error = noise_error(output, draw.noise)
+    output, prediction = student.head(xt, draw.times, condition), student.config.prediction
+    error = prediction_error(prediction, output, x0, draw.noise, draw.times)
     if bound:
-        error = error + variance_bound(output, x0, xt, draw.times)
+        error = error + variance_bound(as_noise(prediction, output, xt, draw.times), x0, xt, draw.times)
     return error.unflatten(0, (draw.copies, *draw.masked.shape))
 
 
@@ -75,6 +78,7 @@ class MaskedDiffusion:
     copies: int
     seed: int
     bound: bool = True
+    masks: MaskLaw = PAPER_MASKS
 
     def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
         student.train()
@@ -82,7 +86,7 @@ class MaskedDiffusion:
         rows = rows_of_step(self.seed, step, len(self.features), self.batch_size)
         batch = self.features.batch(rows, generator)
         tokens, grid = as_tokens(student, batch)
-        draw = draw_step(len(tokens), grid.tokens, tokens.shape[-1], self.copies, generator)
+        draw = draw_step(tokens.shape, self.masks, self.copies, generator)
         text = student.text(batch.text, batch.keep)
         dropped = torch.rand(len(tokens), generator=generator) < student.config.text_drop
         return errors(student, tokens, student.drop_text(text, dropped), grid, draw, self.bound).mean(), {}
@@ -102,13 +106,14 @@ class Preference:
     copies: int
     beta: float
     seed: int
+    masks: MaskLaw = PAPER_MASKS
 
     def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
         generator = step_generator(self.seed, step, "preference")
         rows = rows_of_step(self.seed, step, len(self.winners), self.batch_size)
         winners, losers = self.winners.batch(rows, generator), self.losers.batch(rows, generator)
         tokens, grid = as_tokens(student, winners)
-        draw = draw_step(len(tokens), grid.tokens, tokens.shape[-1], self.copies, generator)
+        draw = draw_step(tokens.shape, self.masks, self.copies, generator)
         pair = torch.stack([tokens, as_tokens(student, losers)[0]])
         with torch.no_grad():
             reference = pair_errors(self.reference, pair, winners, grid, draw)
@@ -119,7 +124,7 @@ class Preference:
 def pair_errors(
     student: Student, pair: Float[Tensor, "2 p n t"], batch: Batch, grid: Grid, draw: Draw
 ) -> Float[Tensor, "2 p"]:
-    """Mean noise error of winners (row 0) and losers (row 1) under the same draw, dropout off."""
+    """Mean prediction error of winners (row 0) and losers (row 1) under the same draw, dropout off."""
     student.eval()
     text = student.text(batch.text, batch.keep)
     each = [errors(student, tokens, text, grid, draw, bound=False).mean(dim=(0, 2)) for tokens in pair]

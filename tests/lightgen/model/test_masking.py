@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lightgen.model.masking import (
+    MaskLaw,
     decode_counts,
     gather_tokens,
-    mask_ratio,
     masked_count,
     patchify,
     random_orders,
@@ -17,7 +17,7 @@ from lightgen.model.masking import (
 
 
 def test_mask_ratio_follows_the_truncated_normal() -> None:
-    ratios = np.array([mask_ratio(u) for u in (np.arange(2000) + 0.5) / 2000])
+    ratios = np.array([MaskLaw().ratio(u) for u in (np.arange(2000) + 0.5) / 2000])
     assert ratios.min() >= 0.7
     assert ratios.max() <= 1.0
     # By rejection, without scipy: Normal(1, 0.25) kept inside [0.7, 1].

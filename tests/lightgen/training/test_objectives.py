@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lightgen.model.diffusion import add_noise
+from lightgen.model.masking import MaskLaw
 from lightgen.model.student import Student
 from lightgen.training.data import FeatureSet, step_generator
 from lightgen.training.objectives import (
@@ -26,7 +27,7 @@ def prepared(student: Student, features: FeatureSet) -> Callable:
     student.eval()
     batch = features.batch(np.arange(3), step_generator(0, 0, "test"))
     tokens, grid = as_tokens(student, batch)
-    draw = draw_step(3, grid.tokens, tokens.shape[-1], 2, step_generator(0, 0, "draw"))
+    draw = draw_step(tokens.shape, MaskLaw(), 2, step_generator(0, 0, "draw"))
     return lambda: (tokens, student.text(batch.text, batch.keep), grid, draw)
 
 
