@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from schemas.canonical import canonical_json
 from schemas.images import SCHEMA
 from schemas.ref import ArtifactRef
 
-# A channel that spans no more than this is flat: safety filters and overflows leave such images.
+# An image whose pixels all lie this near to its first is blank: safety filters and overflows leave such.
 FLAT_LEVELS = 2
 
 
@@ -102,38 +102,36 @@ def paint(
     progress: Progress = SILENT,
 ) -> ShardOutput:
     """The shard with all samples: batch after batch, while threads encode the batches before."""
-    outcomes: list[Future[bytes] | Reject] = []
+    encoding: list[Future[list[bytes | TeacherFailure]]] = []
     with ThreadPoolExecutor(config.workers) as pool:
         for start in range(0, len(samples), config.batch):
             batch = samples[start : start + config.batch]
-            outcomes += _paint_batch(batch, teacher, config, pool)
+            images = teacher.generate([one.caption for one in batch], [one.seed for one in batch], config.size_px)
+            assert len(images) == len(batch), f"teacher gave {len(images)} images for {len(batch)} captions"
+            encoding.append(pool.submit(_encode_batch, images, config))
             progress.advance(len(batch))
-    return _shard(samples, outcomes, _teacher_note(identity), config)
+    files = [file for batch in encoding for file in batch.result()]
+    return _shard(samples, files, _teacher_note(identity), config)
 
 
-def _paint_batch(
-    batch: Sequence[Sample], teacher: Teacher, config: GenerateConfig, pool: Executor
-) -> list[Future[bytes] | Reject]:
-    images = teacher.generate([one.caption for one in batch], [one.seed for one in batch], config.size_px)
-    assert len(images) == len(batch), f"teacher gave {len(images)} images for {len(batch)} captions"
-    outcomes: list[Future[bytes] | Reject] = []
-    for sample, image in zip(batch, images, strict=True):
-        checked = image if isinstance(image, TeacherFailure) else _checked(image, config.size_px)
-        if isinstance(checked, TeacherFailure):
-            outcomes.append(Reject(sample.id, checked.reason, checked.detail, vars(sample)))
-        else:
-            outcomes.append(pool.submit(encode_image, checked, config.format, config.quality))
-    return outcomes
+def _encode_batch(
+    images: Sequence[np.ndarray | TeacherFailure], config: GenerateConfig
+) -> list[bytes | TeacherFailure]:
+    checked = [image if isinstance(image, TeacherFailure) else _checked(image, config.size_px) for image in images]
+    return [
+        image if isinstance(image, TeacherFailure) else encode_image(image, config.format, config.quality)
+        for image in checked
+    ]
 
 
 def _checked(image: np.ndarray, size_px: int) -> np.ndarray | TeacherFailure:
     assert image.shape == (size_px, size_px, 3), f"teacher gave {image.shape}"
     assert image.dtype == np.uint8, f"teacher gave {image.dtype}"
-    flat = image.reshape(-1, 3)
-    least, most = flat.min(axis=0).astype(int), flat.max(axis=0).astype(int)
-    if (most - least > FLAT_LEVELS).any():
+    corner = image[0, 0]
+    # Bytes wrap around, so one comparison sees differences of both signs.
+    if (image - corner + np.uint8(FLAT_LEVELS) > 2 * FLAT_LEVELS).any():
         return image
-    return TeacherFailure("blank_image", f"one colour all over, {least.tolist()}")
+    return TeacherFailure("blank_image", f"one colour all over, {corner.tolist()}")
 
 
 def _teacher_note(identity: dict[str, Any]) -> dict[str, Any]:
@@ -142,18 +140,19 @@ def _teacher_note(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shard(
-    samples: Sequence[Sample], outcomes: Sequence[Future[bytes] | Reject], note: dict[str, Any], config: GenerateConfig
+    samples: Sequence[Sample],
+    files: Sequence[bytes | TeacherFailure],
+    note: dict[str, Any],
+    config: GenerateConfig,
 ) -> ShardOutput:
     rows, blobs, rejects = [], [], []
-    for sample, outcome in zip(samples, outcomes, strict=True):
-        if isinstance(outcome, Reject):
-            rejects.append(outcome)
+    for sample, file in zip(samples, files, strict=True):
+        if isinstance(file, TeacherFailure):
+            rejects.append(Reject(sample.id, file.reason, file.detail, vars(sample)))
             continue
-        data = outcome.result()
-        sha256 = hashlib.sha256(data).hexdigest()
         size = {"width": config.size_px, "height": config.size_px}
-        row = {**vars(sample), **size, "format": config.format, "image_sha256": sha256}
+        row = {**vars(sample), **size, "format": config.format, "image_sha256": hashlib.sha256(file).hexdigest()}
         rows.append(row)
-        blobs.append({config.format: data, "json": canonical_json({**row, "teacher": note})})
+        blobs.append({config.format: file, "json": canonical_json({**row, "teacher": note})})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     return ShardOutput(table=table, rejects=rejects, rows_in=len(samples), blobs=blobs)

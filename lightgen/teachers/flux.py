@@ -37,7 +37,7 @@ class FluxConfig(BaseModel):
 
     kind: Literal["flux"] = "flux"
     model: str = Field(
-        "black-forest-labs/FLUX.1-dev", min_length=1, description="local folder, or owner/name on the hub"
+        default="black-forest-labs/FLUX.1-dev", min_length=1, description="local folder, or owner/name on the hub"
     )
     revision: str | None = Field(default=None, description="commit of the hub repository, 40 hex digits")
     steps: int = Field(default=28, ge=1)

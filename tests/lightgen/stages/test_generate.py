@@ -75,8 +75,12 @@ class Faulty:
         images = {
             "fails": TeacherFailure("teacher_failure", "no idea"),
             "overflows": TeacherFailure("nonfinite", "12 values"),
-            "flat": np.full((size_px, size_px, 3), 77, np.uint8),
+            "flat": np.full((size_px, size_px, 3), (255, 1, 77), np.uint8),
+            "nearly flat": np.full((size_px, size_px, 3), (255, 1, 77), np.uint8),
+            "a dot": np.full((size_px, size_px, 3), (255, 1, 77), np.uint8),
         }
+        images["nearly flat"][3, 4] = (253, 3, 77)  # type: ignore[index]
+        images["a dot"][3, 4] = (255, 1, 80)  # type: ignore[index]
         good = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
         return [images.get(caption, good) for caption in captions]
 
@@ -126,16 +130,17 @@ def test_formats(store: Store, format: str, name: str) -> None:
 
 
 def test_failures_are_rejects() -> None:
-    captions = ["good", "fails", "flat", "fine", "overflows"]
+    captions = ["good", "fails", "flat", "fine", "overflows", "nearly flat", "a dot"]
     rows = [{"id": f"{place:032x}", "caption": caption} for place, caption in enumerate(captions)]
     settings = config(batch=2)
     samples = samples_of(rows, Faulty().identity(), settings, seed=1)
     output = paint(samples, Faulty(), Faulty().identity(), settings)
-    assert output.rows_in == 5
-    assert output.table["caption"].to_pylist() == ["good", "fine"]
+    assert output.rows_in == 7
+    assert output.table["caption"].to_pylist() == ["good", "fine", "a dot"]
     found = {one.row["caption"]: one.reason for one in output.rejects}
-    assert found == {"fails": "teacher_failure", "flat": "blank_image", "overflows": "nonfinite"}
-    assert [one.id for one in output.rejects] == [samples[place].id for place in (1, 2, 4)]
+    blank = {"flat": "blank_image", "nearly flat": "blank_image"}
+    assert found == {"fails": "teacher_failure", "overflows": "nonfinite", **blank}
+    assert [one.id for one in output.rejects] == [samples[place].id for place in (1, 2, 4, 5)]
     assert json.dumps([one.row for one in output.rejects])
 
 
