@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightgen.scenes.grammar import BACKGROUNDS, COLORS, Color, Relation, Scene, Shape
+from lightgen.scenes.grammar import COLORS, Background, Color, Relation, Scene, Shape
 from lightgen.scenes.shapes import GROUNDS, HALF_EXTENT, PALETTE, coverage
 
 
@@ -21,7 +21,8 @@ class Place(NamedTuple):
 # Range of sizes by number of things: as large as they can be and stay apart.
 _SIZES = {1: (0.54, 0.66), 2: (0.36, 0.42), 3: (0.30, 0.36), 4: (0.30, 0.36)}
 _OFFSET = 0.255  # of a thing from the image's centre, along an axis where things stand side by side
-_SHADE = 0.06  # lightness varies by this much
+_SHADE = 0.03  # lightness varies by this much
+DEFAULT_GROUND: Background = "dark"  # as a photographer has one for all captions that do not ask
 _ARRANGEMENT: dict[Relation, tuple[int, int]] = {
     "left of": (-1, 0),
     "right of": (1, 0),
@@ -33,12 +34,12 @@ _ARRANGEMENT: dict[Relation, tuple[int, int]] = {
 def draw(scene: Scene, size_px: int, seed: int) -> np.ndarray:
     """The scene as uint8 [size_px, size_px, 3]; whatever the caption leaves open is drawn from `seed`."""
     random = Random(seed)  # the standard library's: its stream is the same in every version
-    ground = scene.background or random.choice(BACKGROUNDS)
+    ground = scene.background or DEFAULT_GROUND
     colors = _colors(scene, random)
     things: list[Shape] = [thing.shape for thing in scene.objects for _ in range(thing.count)]
     places = _places(scene, len(things), random)
     image = np.empty((size_px, size_px, 3), np.float32)
-    image[:] = _shaded(GROUNDS[ground], random)
+    image[:] = GROUNDS[ground]
     for shape, color, place in zip(things, colors, places, strict=True):
         _paint(image, shape, _shaded(PALETTE[color], random), place)
     return (image + 0.5).astype(np.uint8)
@@ -58,7 +59,7 @@ def _shaded(rgb: tuple[int, int, int], random: Random) -> np.ndarray:
 def _places(scene: Scene, n: int, random: Random) -> list[Place]:
     cells = _cells(scene, n, random)
     low, high = _SIZES[n]
-    wander = 0.12 if n == 1 else 0.02
+    wander = 0.06 if n == 1 else 0.015
     return [
         Place(
             0.5 + dx * _OFFSET + random.uniform(-wander, wander) * (1 if dx or n == 1 else 3),
