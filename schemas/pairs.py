@@ -1,4 +1,7 @@
-"""PAIRS: preference pairs in tar shards (`<id>.winner.<format>`, `<id>.loser.png`, `<id>.json`); written by stage `pair`."""
+"""PAIRS: preference pairs in tar shards, written by stage `pair`.
+
+A sample is `<id>.winner.<format>` (the bytes of the teacher's file), `<id>.loser.png` (exact) and `<id>.json`.
+"""
 
 import pyarrow as pa
 

@@ -133,9 +133,8 @@ def _checkpoint(version: Version, _: Store, __: int) -> Shown:
     parameters = _parameters(version)
     facts = {
         "parameters": f"{parameters:,}",
-        "size": f"{settings.size_px} px",
+        "images": f"{settings.size_px} px",
         "steps": f"{settings.steps:,}",
-        "width": str(settings.student.width),
     }
     sheet = version.file("samples.png").read_bytes()
     sheets = [("Samples of the averaged weights", data_uri(sheet, "png"))]

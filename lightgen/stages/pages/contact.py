@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lightgen.stages.pages.html import visible
 
-CELL, GAP, LEFT, TOP, EDGE = 120, 10, 104, 74, 16
+CELL, GAP, LEFT, TOP, EDGE = 128, 10, 104, 74, 16
 PAPER, INK, SOFT, RIGHT, WRONG = "#ffffff", "#1f2023", "#6a6c72", "#2f7d5b", "#b4473c"
-CAPTION_LINES, CAPTION_CHARACTERS = 4, 19
+CAPTION_LINES, CAPTION_CHARACTERS = 4, 20
 
 
 @dataclass(frozen=True)

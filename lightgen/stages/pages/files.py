@@ -20,7 +20,7 @@ from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef
 from schemas.report import TASKS, Report
 
-SHOT_PX, GRID_COLUMNS = 128, 9
+SHOT_PX, GRID_COLUMNS = 128, 8
 Models = dict[str, ArtifactRef | None]
 Row = dict[str, Any]
 

@@ -49,11 +49,8 @@ def spoken_bytes(count: float) -> str:
     """`2048` as `2.0 kB`, in powers of ten."""
     if count < 1000:
         return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            break
-    return f"{count:.1f} {unit}"
+    power = 1 + (count >= 999_950) + (count >= 999_950_000)
+    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB')[power - 1]}"
 
 
 def render(template: str, **values: Any) -> str:

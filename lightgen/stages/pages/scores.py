@@ -36,11 +36,12 @@ def model_scores(name: str, version: str | None, rows: Sequence[Row], bootstrap:
         return ModelScores(name=name, version=version, images=0, tasks={}, overall=Interval(mean=0, low=0, high=0))
     found = statistics.score_intervals(marks, bootstrap.seed, bootstrap.resamples)
     tasks = {task: _widened(_interval(found[task]), len(marks[task])) for task in marks}
-    return ModelScores(name=name, version=version, images=len(rows), tasks=tasks, overall=_interval(found["overall"]))
+    overall = _widened(_interval(found["overall"]), sum(map(len, marks.values())))
+    return ModelScores(name=name, version=version, images=len(rows), tasks=tasks, overall=overall)
 
 
 def _widened(interval: Interval, prompts: int) -> Interval:
-    """All right or all wrong: the bootstrap has no width there, so Clopper and Pearson's exact bound takes its place."""
+    """All right or all wrong: the bootstrap has no width there; Clopper and Pearson's exact bound takes its place."""
     miss = ((1 - CONFIDENCE) / 2) ** (1 / prompts)
     if interval.mean == 0:
         return Interval(mean=0.0, low=0.0, high=1 - miss)

@@ -1,5 +1,6 @@
 """A tiny but whole chain of versions in one store: what pair, evaluate and gallery work on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -81,7 +82,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         text_dim=16, latent_channels=8, patch=2, grid=4,
     )  # fmt: skip
     training = PretrainConfig(
-        student=student, loop=LoopConfig(steps=6, log_every=1), batch_size=8, noise_copies=1, samples=SAMPLE,
+        student=student, loop=LoopConfig(steps=6, log_every=1, threads=1), batch_size=8, noise_copies=1, samples=SAMPLE,
         sample_captions=4,
     )  # fmt: skip
     checkpoint = pretrain(features, training, store, seed=1)
@@ -92,3 +93,15 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
 def evil() -> str:
     """A caption that tries to become markup, to drive a terminal and to be a format."""
     return EVIL
+
+
+@pytest.fixture(scope="session")
+def sample() -> SampleConfig:
+    """A quick way to draw."""
+    return SAMPLE
+
+
+@pytest.fixture(scope="session", name="write_captions")
+def _write_captions() -> Callable[[Store, list[str]], ArtifactRef]:
+    """Seals captions given as text."""
+    return lambda store, texts: write_captions(store, texts, [], shards=1)
