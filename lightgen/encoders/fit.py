@@ -22,7 +22,7 @@ from lightgen.storage.version import Version
 from lightgen.storage.weights import rows_digest, tensor_row, tensor_rows, weights_folder
 
 Sealed = tuple[list[dict[str, str]], dict[str, bytes]]
-SAMPLE = 256
+SAMPLE, BATCH = 256, 64
 log = logging.getLogger(__name__)
 
 
@@ -58,8 +58,8 @@ def _fit(kept: Version, config: PatchPcaConfig, store: Store, progress: Progress
 
 def _squares(
     kept: Version, config: PatchPcaConfig, store: Store, progress: Progress, sample: dict[int, list[Tensor]]
-) -> Iterator[UInt8[Tensor, "1 size size 3"]]:
-    """The images to fit at every resolution, one at a time; the first of each size also go to `sample`."""
+) -> Iterator[UInt8[Tensor, "b size size 3"]]:
+    """Batches of the images to fit at every resolution; the first of each size also go to `sample`."""
     # Ids are hashes, so the smallest of them are a fair sample, and the same one whatever the order of the rows.
     ids = sorted(kept.table(columns=["id"]).column("id").to_pylist())[: config.fit_images]
     if not ids:
@@ -67,15 +67,17 @@ def _squares(
     images = images_of(kept, store)
     progress.start("fit vae", len(ids), "images")
     for shard in range(kept.n_shards):
-        for data in read_shard(images, kept, shard, set(ids)).values():
+        found = list(read_shard(images, kept, shard, set(ids)).values())
+        for start in range(0, len(found), BATCH):
+            group = found[start : start + BATCH]
             for size in config.fit_sizes_px:
-                square = read_square(data, size)
-                if isinstance(square, BadImage):
-                    continue  # stage encode rejects it, with its reason
-                if len(sample[size]) < SAMPLE:
-                    sample[size].append(square)
-                yield square[None]
-            progress.advance(1)
+                read = (read_square(data, size) for data in group)
+                # Stage encode rejects the others, with their reason.
+                squares = [square for square in read if not isinstance(square, BadImage)]
+                sample[size] += squares[: SAMPLE - len(sample[size])]
+                if squares:
+                    yield torch.stack(squares)
+            progress.advance(len(group))
     progress.finish()
 
 

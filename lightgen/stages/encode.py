@@ -28,7 +28,7 @@ from schemas.ref import ArtifactRef
 
 
 class EncodeConfig(BaseModel):
-    """Settings of both encoders; the last three decide no row and are not part of a version's name."""
+    """Settings of both encoders."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +39,10 @@ class EncodeConfig(BaseModel):
     batch: int = Field(default=32, ge=1, description="images at a time through the VAE")
     device: Device = "auto"
     max_reject_fraction: float = Field(default=0.05, ge=0, le=1, description="more rejects than this end the stage")
+
+    def content(self) -> "EncodeConfig":
+        """Without what changes only the speed, or whether the result is accepted."""
+        return self.model_copy(update={"batch": 1, "device": "auto", "max_reject_fraction": 1.0})
 
 
 def fit_vae(
@@ -81,10 +85,10 @@ def encode(
         kept_images,
         feature_codec,
     ]
-    # What decides no row must not make a second version.
-    content = config.model_copy(update={"batch": 1, "device": "auto", "max_reject_fraction": 1.0})
     models = [vae_identity(config.vae), _text_identity(config.text)]
-    plan = make_plan("features", "encode", modules, content, seed, [kept, vae_ref], source.n_shards, models=models)
+    plan = make_plan(
+        "features", "encode", modules, config.content(), seed, [kept, vae_ref], source.n_shards, models=models
+    )
     if store.find_sealed(plan):
         # No encoder is loaded, but a run killed between sealing and publishing is published now.
         return build(store, plan, _nothing_is_missing, pa.schema([]))
