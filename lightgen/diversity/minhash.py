@@ -46,8 +46,8 @@ def near_duplicates(texts: Sequence[str], config: NearDuplicateConfig) -> np.nda
 
 def signatures(shingles: Shingles, permutations: int = PERMUTATIONS) -> np.ndarray:
     """MinHash uint32 [n, permutations], bit for bit datasketch's `affine32` over the same hashes."""
-    multiply, add = MinHash(num_perm=permutations, seed=SEED, scheme="affine32").permutations
-    return _signatures(shingles.hashes, shingles.offsets, np.asarray(multiply, np.uint32), np.asarray(add, np.uint32))
+    multiply, add = np.asarray(MinHash(num_perm=permutations, seed=SEED, scheme="affine32").permutations, np.uint32)
+    return _signatures(shingles.hashes, shingles.offsets, multiply, add)
 
 
 def link(shingles: Shingles, signed: np.ndarray, bands: int, rows: int, threshold: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -34,7 +35,7 @@ def shingle(texts: Sequence[str], words: int) -> Shingles:
 
 
 @numba.njit(cache=True)
-def _is_word(byte: int) -> bool:
+def _is_word(byte: Any) -> bool:
     # Bytes of 128 and more belong to letters beyond ASCII.
     return 48 <= byte <= 57 or 97 <= byte <= 122 or byte >= 128
 

@@ -2,8 +2,8 @@
 
 import itertools
 import json
-from dataclasses import dataclass, field
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -115,8 +115,8 @@ class _Decision:
     @cached_property
     def verdicts(self) -> Verdicts:
         rows = pa.concat_tables(self.tables)
-        columns = (rows.column(name).to_pylist() for name in ("caption", "tokens", "id"))
-        return judge(*columns, self.config, self.prompts)
+        captions, tokens, ids = (rows.column(name).to_pylist() for name in ("caption", "tokens", "id"))
+        return judge(captions, tokens, ids, self.config, self.prompts)
 
     def shard(self, shard: int) -> ShardOutput:
         """Survivors and rejects of one shard."""
