@@ -1,7 +1,8 @@
 """Flow `retrain`, on a schedule: train again when there are captions that no student has seen, else do nothing."""
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from flows.build_distill_set import distill_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
@@ -14,8 +15,10 @@ from tasks.source import source
 
 def trained_on(store: Store) -> set[str]:
     """Fingerprints of all captions that a student of the store comes from."""
-    students = {entry.version for entry in store.log("checkpoint") if entry.version}
-    refs = [store.open(f"checkpoint@{version}").ref for version in sorted(students)]
+    log = store.log("checkpoint")
+    retired = {entry.version for entry in log if entry.op == "retire"}
+    students = sorted({entry.version for entry in log} - retired)
+    refs = [store.open(f"checkpoint@{version}").ref for version in students]
     return {version.ref.fingerprint for version in ancestors(refs, store) if version.ref.kind == "captions"}
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ActionTypes, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.server.schemas.states import StateType
@@ -36,6 +36,9 @@ def _pool(client: SyncPrefectClient) -> None:
 
 def _zombies() -> Automation:
     """A run whose process died unseen would say Running for ever: mark it after some missed heartbeats."""
+    crash: ActionTypes = ChangeFlowRunState(
+        name=None, state=StateType.CRASHED, message="no heartbeat: its process is gone", force=False
+    )
     return Automation(
         name=ZOMBIES,
         description="A run that has sent no heartbeat for 90 s is marked as crashed",
@@ -48,5 +51,5 @@ def _zombies() -> Automation:
             threshold=1,
             within=SILENCE,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat: its process is gone")],
+        actions=[crash],
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lightgen.progress import duration
-from lightgen.stages.pages.lineage import ancestors, step
+from lightgen.stages.pages.lineage import ancestors, steps
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
 from schemas.report import TASKS, ModelScores, Report
@@ -17,7 +17,7 @@ def summary(ref: ArtifactRef) -> str:
     return "\n\n".join(
         [
             "",
-            _stages(ref, store),
+            _stages(ref, store, {model.version: model.name for model in report.models if model.version}),
             _scores(report),
             "\n".join(report.findings),
             f"Report:   {version.file('report.html').resolve()}\n"
@@ -27,11 +27,11 @@ def summary(ref: ArtifactRef) -> str:
     )
 
 
-def _stages(ref: ArtifactRef, store: Store) -> str:
+def _stages(ref: ArtifactRef, store: Store, names: dict[str, str]) -> str:
     lines = [("stage", "rows in", "rows out", "rejected", "size", "took", "version")]
-    for one in (step(version) for version in ancestors([ref], store)):
+    for one in steps(ancestors([ref], store), names):
         name = f"{one.stage} {one.label}".strip()
-        size = f"{one.bytes_total / 1e6:,.1f} MB"
+        size = f"{one.bytes_total / 1e6:,.2f} MB"
         counts = (f"{one.rows_in:,}", f"{one.rows_out:,}", f"{one.rejected:,}")
         lines.append((name, *counts, size, duration(one.seconds), str(one.ref)))
     return _table(lines)

@@ -15,31 +15,33 @@ log = logging.getLogger(__name__)
 
 
 class RunProgress:
-    """Feeds `terminal` and, at most every `every_s` seconds, the progress artifact `key` of the current task run.
+    """Feeds `terminal` and, at most every `every_s` seconds, the progress artifact of the current task run.
+
+    `label` stands in place of the title that a stage gives: it also tells resolutions and uses apart.
 
     Losing touch with Prefect's server is no reason to stop hours of work: it is logged, and the stage goes on.
     """
 
     def __init__(
         self,
-        key: str,
+        label: str,
         terminal: Progress | None = None,
         clock: Callable[[], float] = time.monotonic,
         every_s: float = 2.0,
     ) -> None:
-        self.key, self.terminal, self.clock, self.every_s = key, terminal or Terminal(), clock, every_s
+        self.label, self.terminal, self.clock, self.every_s = label, terminal or Terminal(), clock, every_s
         self.artifact: UUID | None = None
         self.worked = False
-        self.title, self.unit, self.total, self.done = "", "", 0, 0
+        self.unit, self.total, self.done = "", 0, 0
         self.began = self.sent = 0.0
 
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin work of `total` units; a stage may do so more than once."""
-        self.terminal.start(title, total, unit)
+        self.terminal.start(self.label, total, unit)
         self.worked = True
-        self.title, self.total, self.unit, self.done = title, total, unit, 0
+        self.total, self.unit, self.done = total, unit, 0
         self.began = self.clock()
-        self._send(0.0, f"{title}: {total:,} {unit} to do")
+        self._send(0.0, f"{self.label}: {total:,} {unit} to do")
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more units are done."""
@@ -51,19 +53,19 @@ class RunProgress:
     def finish(self) -> None:
         """The work is over."""
         self.terminal.finish()
-        self._send(100.0, f"{self.title}: {self.done:,} {self.unit} in {duration(self.clock() - self.began)}")
+        self._send(100.0, f"{self.label}: {self.done:,} {self.unit} in {duration(self.clock() - self.began)}")
 
     def _described(self, note: str) -> str:
         rate = self.done / max(self.clock() - self.began, 1e-9)
         left = f", {duration((self.total - self.done) / rate)} left" if rate else ""
-        return f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s{left} {note}".rstrip()
+        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s{left} {note}".rstrip()
 
     def _send(self, percent: float, description: str) -> None:
         self.sent = self.clock()
         try:
             if self.artifact is None:
-                self.artifact = create_progress_artifact(percent, key=self.key, description=description)  # type: ignore[assignment]
+                self.artifact = create_progress_artifact(percent, key=f"{self.label}-progress", description=description)  # type: ignore[assignment]
             else:
                 update_progress_artifact(self.artifact, percent, description=description)
         except (httpx.HTTPError, PrefectException) as error:
-            log.warning("progress of %s does not reach the Prefect server (the stage goes on): %s", self.key, error)
+            log.warning("progress of %s does not reach the Prefect server (the stage goes on): %s", self.label, error)

@@ -10,6 +10,8 @@ from tasks.policies import gpu_slot
 from tasks.progress import RunProgress
 from tasks.publish import publish
 
+log = logging.getLogger(__name__)
+
 LOGGERS = (
     "lightgen",
     "tasks",
@@ -20,8 +22,9 @@ def run_stage(label: str, uri: str, stage: Callable[[Store, Progress], ArtifactR
     """Call `stage` on the store at `uri`; `label` names its artifacts (lower case, digits, dashes)."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    store, progress = open_store(uri), RunProgress(f"{label}-progress")
+    store, progress = open_store(uri), RunProgress(label)
     with gpu_slot():
         ref = stage(store, progress)
+    log.info("%s: %s, %s rows, %s", label, ref, f"{ref.rows:,}", "made" if progress.worked else "found sealed")
     publish(label, ref, store, progress.worked)
     return ref

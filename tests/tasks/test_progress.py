@@ -1,5 +1,6 @@
 """Progress goes to the terminal always and to Prefect seldom; a lost server stops nothing."""
 
+import itertools
 import logging
 
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -28,17 +29,17 @@ def test_stage_goes_on_without_a_server(caplog):
     bar, now = Bar(), iter(range(0, 1000, 1))
     nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(nobody), caplog.at_level(logging.WARNING, "tasks.progress"):
-        progress = RunProgress("encode-progress", bar, clock=lambda: next(now), every_s=1000)
+        progress = RunProgress("encode-64px", bar, clock=lambda: next(now), every_s=1000)
         progress.start("encode", 10, "rows")
         progress.advance(4, "loss 0.1")
         progress.finish()
-    assert bar.calls == [("start", "encode", 10, "rows"), ("advance", 4, "loss 0.1"), ("finish",)]
+    assert bar.calls == [("start", "encode-64px", 10, "rows"), ("advance", 4, "loss 0.1"), ("finish",)]
     assert "the stage goes on" in caplog.text
 
 
 def test_server_hears_at_most_every_two_seconds():
     sent, now = [], [0.0]
-    progress = RunProgress("x-progress", Bar(), clock=lambda: now[0])
+    progress = RunProgress("encode-64px", Bar(), clock=lambda: now[0])
     progress._send = lambda percent, described: (
         sent.append((now[0], percent, described)),
         setattr(progress, "sent", now[0]),
@@ -49,7 +50,7 @@ def test_server_hears_at_most_every_two_seconds():
         progress.advance(5)
     progress.finish()
     times = [at for at, _, _ in sent[:-1]]
-    assert all(b - a >= 2 for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= 2 for a, b in itertools.pairwise(times))
     assert len(sent) == 7  # the start, five in ten seconds, the end
     assert sent[1][1] == 20.0
-    assert sent[1][2] == "encode: 20 of 100 rows, 10.0/s, 0:08 left"
+    assert sent[1][2] == "encode-64px: 20 of 100 rows, 10.0/s, 0:08 left"
