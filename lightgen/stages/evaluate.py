@@ -54,8 +54,8 @@ class EvaluateConfig(BaseModel):
     device: Device = "auto"
 
     def content(self) -> "EvaluateConfig":
-        """Without what changes only the speed, or whether the result is accepted."""
-        return self.model_copy(update={"batch_size": 1, "max_reject_fraction": 1.0, "device": "auto"})
+        """Without where it runs and whether the result is accepted. The batch stays: it moves the last bits of a sample."""
+        return self.model_copy(update={"max_reject_fraction": 1.0, "device": "auto"})
 
 
 def evaluate(

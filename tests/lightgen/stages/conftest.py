@@ -21,6 +21,7 @@ from lightgen.storage.build import Reject, ShardOutput, build, make_plan
 from lightgen.storage.store import Store, open_store
 from lightgen.teachers.scenes import ScenesConfig
 from lightgen.training.loop import LoopConfig
+from lightgen.training.optimizer import OptimizerConfig
 from schemas import captions as captions_schema
 from schemas.ref import ArtifactRef
 
@@ -81,9 +82,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         width=32, heads=2, encoder_depth=1, decoder_depth=1, text_depth=1, aligner_depth=0, head_width=32, head_depth=1,
         text_dim=16, latent_channels=8, patch=2, grid=4,
     )  # fmt: skip
+    fast = OptimizerConfig(lr=0.01, warmup_steps=0)
     training = PretrainConfig(
-        student=student, loop=LoopConfig(steps=6, log_every=1, threads=1), batch_size=8, noise_copies=1, samples=SAMPLE,
-        sample_captions=4,
+        student=student, loop=LoopConfig(steps=6, optimizer=fast, ema=0.0, log_every=1, threads=1), batch_size=8,
+        noise_copies=1, samples=SAMPLE, sample_captions=4,
     )  # fmt: skip
     checkpoint = pretrain(features, training, store, seed=1)
     return Chain(store, written, images, kept, vae, features, checkpoint)
