@@ -1,0 +1,201 @@
+"""The `lightgen` command: looks into a store, draws with a checkpoint, and measures."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lightgen.errors import ConfigError, LightgenError
+from lightgen.progress import duration
+from lightgen.settings import default_store
+from lightgen.storage import inspect
+from lightgen.storage.store import Store, open_store
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+out = Console(highlight=False)
+
+StoreOption = Annotated[
+    str, typer.Option("--store", help="a folder or s3://bucket/prefix", default_factory=default_store)
+]
+RefArgument = Annotated[str, typer.Argument(help="kind@latest, kind@3, kind@<digest prefix> or kind@tag:name")]
+
+
+@app.command("ls")
+def list_versions(
+    store: StoreOption, kind: Annotated[str | None, typer.Argument(help="captions, images, checkpoint, ...")] = None
+) -> None:
+    """List the versions of a store, oldest first."""
+    table = Table("version", "ref", "fingerprint", "rows", "bytes", "age", "tags", box=None, header_style="bold")
+    for line in inspect.list_versions(_open(store), kind):
+        age = duration((datetime.now(UTC) - datetime.fromisoformat(line.at)).total_seconds())
+        table.add_row(
+            line.version[:12],
+            f"{line.kind}@{line.n}",
+            line.fingerprint[:12],
+            f"{line.rows:,}",
+            f"{line.bytes:,}",
+            age,
+            escape(", ".join(line.tags)),
+        )
+    out.print(table if table.row_count else "nothing is published in this store yet")
+
+
+@app.command()
+def show(ref: RefArgument, store: StoreOption) -> None:
+    """Show one version: recipe, parents, rows, rejects by reason, files."""
+    version = _open(store).open(ref)
+    manifest = version.manifest
+    for name, value in {
+        "version": f"{version.ref.kind}@{version.ref.version}",
+        "fingerprint": version.ref.fingerprint,
+        "stage": f"{version.plan.stage}, seed {version.plan.seed}, {version.n_shards} shards, {version.seconds:,.1f} s of work",
+        "rows": f"{manifest.rows.taken:,} in = {manifest.rows.out:,} out + {manifest.rows.rejected:,} rejected",
+        "bytes": f"{version.bytes_total:,}",
+        "files": ", ".join(version.file_names) or "none beside the shards",
+        "parents": ", ".join(str(parent) for parent in version.parents) or "none",
+    }.items():
+        out.print(f"[bold]{name:<12}[/] {escape(value)}")
+    for reason, count in sorted(version.reject_reasons.items(), key=lambda item: -item[1]):
+        out.print(f"  rejected  {count:>8,}  {escape(reason)}")
+    out.print("[bold]config[/]")
+    out.print_json(json.dumps(version.plan.config))
+
+
+@app.command()
+def verify(
+    store: StoreOption,
+    ref: Annotated[str | None, typer.Argument(help="one version; leave out with --all")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every version and every log")] = False,
+) -> None:
+    """Read every byte again and compare with the manifests; exit 1 names what is damaged."""
+    if (ref is None) != everything:
+        raise ConfigError("verify: give one REF, or --all")
+    problems = inspect.verify(_open(store), ref)
+    for problem in problems:
+        out.print(f"[red]damaged[/] {escape(problem)}")
+    if problems:
+        raise typer.Exit(1)
+    out.print(f"[green]sound[/] {escape(ref or store)}")
+
+
+@app.command()
+def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
+    """Rows that are only in A, only in B, or changed."""
+    found = inspect.diff(_open(store), a, b)
+    for sign, keys in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+        for key in keys[:20]:
+            out.print(f"{sign} {escape(key)}")
+        if len(keys) > 20:
+            out.print(f"{sign} ... and {len(keys) - 20:,} more")
+    out.print(f"{len(found.added):,} added, {len(found.removed):,} removed, {len(found.changed):,} changed")
+
+
+@app.command()
+def trace(id: Annotated[str, typer.Argument(help="id of a row, or its beginning")], store: StoreOption) -> None:
+    """Follow a row: caption, prompt, image, features, and the checkpoints that saw it."""
+    for step in inspect.trace(_open(store), id):
+        out.print(f"[bold]{step.kind}@{step.version[:12]}[/]  {escape(step.id)}  {escape(step.note)}")
+
+
+@app.command()
+def gallery(
+    ref: RefArgument,
+    store: StoreOption,
+    to: Annotated[Path | None, typer.Option("--to", help="file to write; by default KIND-DIGEST.html here")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="rows on the page")] = 120,
+) -> None:
+    """Write one self-contained HTML page about a version."""
+    from lightgen.stages.gallery import gallery as page
+
+    opened = _open(store)
+    version = opened.open(ref)
+    path = to or Path(f"{version.ref.kind}-{version.ref.version[:12]}.html")
+    path.write_text(page(version, opened, limit), encoding="utf-8")
+    out.print(f"wrote {escape(str(path))}")
+
+
+@app.command()
+def generate(
+    checkpoint: RefArgument,
+    captions: Annotated[list[str], typer.Argument(help="what to draw")],
+    store: StoreOption,
+    to: Annotated[Path, typer.Option("--to", help="PNG to write")] = Path("generated.png"),
+    samples: Annotated[int, typer.Option(min=1, max=64, help="images of each caption")] = 4,
+    seed: Annotated[int, typer.Option(help="of the first image")] = 0,
+    scale: Annotated[int, typer.Option(min=1, max=16, help="enlarge the pixels by this factor")] = 4,
+    guidance: Annotated[
+        float | None, typer.Option(help="strength of the caption; by default the checkpoint's own")
+    ] = None,
+) -> None:
+    """Draw captions with a student; one row a caption."""
+    from lightgen.model.sampling import SampleConfig
+    from lightgen.stages.sampling import Sampler, contact_sheet
+
+    opened = _open(store)
+    version = opened.open(checkpoint)
+    if version.ref.kind != "checkpoint":
+        raise ConfigError(f"generate: {checkpoint} is of kind {version.ref.kind}; give a checkpoint")
+    config = SampleConfig.model_validate(version.plan.config["samples"])
+    if guidance is not None:
+        config = config.model_copy(update={"guidance": guidance})
+    sampler = Sampler.from_checkpoint(version, opened)
+    seeds = [seed + sample for _ in captions for sample in range(samples)]
+    images = sampler.images([caption for caption in captions for _ in range(samples)], seeds, config)
+    to.write_bytes(contact_sheet(images, samples, scale * sampler.size_px))
+    out.print(f"wrote {escape(str(to))}: {len(captions)} x {samples} images of {sampler.size_px} px")
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, both in the same run.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("dedup")
+def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 50_000) -> None:
+    """Near-duplicate captions: ours against datasketch."""
+    from lightgen.diversity.bench import near_duplicates_rates
+
+    _rates(near_duplicates_rates(rows), "captions/s")
+
+
+@bench.command("shards")
+def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 KiB")] = 2_000) -> None:
+    """Writing tar shards: ours against webdataset's ShardWriter."""
+    from lightgen.storage.bench import tar_rates
+
+    _rates(tar_rates(rows), "samples/s")
+
+
+def _rates(rates: dict[str, float], unit: str) -> None:
+    """Ours first, then the baselines, each with the ratio."""
+    ours = next(iter(rates.values()))
+    for name, rate in rates.items():
+        out.print(
+            f"{name:<28} {rate:>12,.0f} {unit}   ours is {ours / rate:.1f}x"
+            if rate != ours
+            else f"{name:<28} {rate:>12,.0f} {unit}"
+        )
+
+
+def _open(uri: str) -> Store:
+    return open_store(uri)
+
+
+def main() -> None:
+    """Entry point: an error of the user's is one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except LightgenError as error:
+        Console(stderr=True, highlight=False).print(f"[red]lightgen:[/] {escape(str(error))}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
