@@ -24,6 +24,9 @@ class StudentConfig(BaseModel):
     head_width: int = Field(default=1024, gt=0, description="channels of the diffusion MLP")
     head_depth: int = Field(default=3, ge=0)
     text_dim: int = Field(default=4096, gt=0, description="channels of the text encoder's vectors")
+    text_scale: float = Field(
+        default=1.0, gt=0, description="factor of the vectors; sqrt(text_dim) for unit-length ones"
+    )
     text: TextPlacement = "late"
     text_positions: int = Field(default=0, ge=0, description="learned positions added to the text; 0: none, as for T5")
     latent_channels: int = Field(default=16, gt=0)

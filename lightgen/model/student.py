@@ -42,7 +42,7 @@ class TextPath(nn.Module):
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
-        self.attend_padding = config.attend_padding
+        self.attend_padding, self.scale = config.attend_padding, config.text_scale
         self.project_in = nn.Linear(config.text_dim, config.width)
         self.project_out = nn.Linear(config.width, config.width)
         self.positions = (
@@ -55,7 +55,7 @@ class TextPath(nn.Module):
 
     def forward(self, text: Float[Tensor, "b l t"], keep: Bool[Tensor, "b l"]) -> Text:
         seen = None if self.attend_padding else keep
-        x = self.project_out(F.gelu(self.project_in(text), approximate="tanh"))
+        x = self.project_out(F.gelu(self.project_in(text * self.scale), approximate="tanh"))
         if self.positions is not None:
             # Word order is lost on encoders without positions; beyond the table the last position repeats.
             index = torch.arange(text.shape[1], device=text.device).clamp(max=len(self.positions) - 1)

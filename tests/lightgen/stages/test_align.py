@@ -1,0 +1,103 @@
+"""CHECKPOINT + PAIRS -> CHECKPOINT: DPO and its control on sealed pairs."""
+
+import io
+import json
+import math
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from pydantic import BaseModel
+
+from lightgen.encoders.restore import load_encoders
+from lightgen.errors import ConfigError
+from lightgen.model.restore import load_student
+from lightgen.scenes.draw import draw
+from lightgen.scenes.grammar import captions, parse
+from lightgen.stages.align import AlignConfig, align, read_pairs
+from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.training.loop import LoopConfig
+from lightgen.training.optimizer import OptimizerConfig
+from schemas.pairs import SCHEMA
+from schemas.ref import ArtifactRef
+
+LOOP = LoopConfig(steps=4, optimizer=OptimizerConfig(lr=2e-3, warmup_steps=0), ema=0.0, log_every=1, threads=1)
+
+
+class _NoSettings(BaseModel):
+    pass
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _pairs(chain, count: int) -> ArtifactRef:
+    """Sealed pairs: the right scene against noise."""
+    rows, blobs = [], []
+    for number, caption in enumerate(islice(captions("preference", "colors"), count)):
+        scene = parse(caption)
+        assert scene is not None
+        noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        row = {
+            "id": f"p{number}",
+            "prompt_id": f"q{number}",
+            "caption": caption,
+            "winner_id": f"w{number}",
+            "winner_format": "png",
+        }
+        row |= {"loser_seed": number, "winner_score": 1.0, "loser_score": 0.0, "judge": "test"}
+        rows.append(row | {"winner_verdict": "{}", "loser_verdict": "{}"})
+        # A winner of twice the size takes the encoder's crop, as a web image would.
+        blobs.append({"winner.png": _png(draw(scene, 64, number)), "loser.png": _png(noise), "json": b"{}"})
+    plan = make_plan("pairs", "pair", [], _NoSettings(), 0, [chain.checkpoint], 1, extra={"count": count})
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    return build(chain.store, plan, lambda _: ShardOutput(table=table, rows_in=count, blobs=blobs), SCHEMA)
+
+
+def _log(chain, ref: ArtifactRef) -> list[dict]:
+    return [json.loads(line) for line in chain.store.open(ref).file("log.jsonl").read_text().splitlines()]
+
+
+def _config(sample, **changes) -> AlignConfig:
+    settings = {"batch_size": 4, "noise_copies": 2, "beta": 50.0, "loop": LOOP, "samples": sample, "sample_captions": 4}
+    return AlignConfig(**(settings | changes))
+
+
+def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain, sample) -> None:
+    config = _config(sample, loop=LOOP.model_copy(update={"steps": 25}))
+    aligned = align(chain.checkpoint, _pairs(chain, 6), config, chain.store, seed=1)
+    rows = _log(chain, aligned)
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert set(rows[0]) >= {"loss", "accuracy", "margin"}
+    assert rows[-1]["loss"] < 0.6
+    assert rows[-1]["accuracy"] > 0.9
+    assert rows[-1]["margin"] > 0
+    before, after = (load_student(chain.store.open(ref)) for ref in (chain.checkpoint, aligned))
+    assert not torch.equal(before.token_in.weight, after.token_in.weight)
+
+
+def test_the_control_trains_on_winners_alone_and_is_another_version(chain, sample) -> None:
+    pairs = _pairs(chain, 6)
+    control = align(chain.checkpoint, pairs, _config(sample, objective="sft"), chain.store, seed=1)
+    assert "margin" not in _log(chain, control)[0]
+    assert control.version != align(chain.checkpoint, pairs, _config(sample), chain.store, seed=1).version
+    assert chain.store.open(control).parents[:2] == [chain.checkpoint, pairs]
+
+
+def test_both_sides_take_the_encoders_way(chain) -> None:
+    vae, text = load_encoders(chain.store.open(chain.features), chain.store, "cpu")
+    winners, losers = read_pairs(chain.store.open(_pairs(chain, 3)), vae, text, 32)
+    assert winners.latent_shape == losers.latent_shape == (8, 8, 8)
+    noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    assert torch.equal(losers.mean[0], vae.encode(torch.from_numpy(noise))[0][0].half())
+
+
+def test_no_pairs_is_said(chain, sample) -> None:
+    with pytest.raises(ConfigError, match="holds no pairs"):
+        align(chain.checkpoint, _pairs(chain, 0), _config(sample), chain.store, seed=1)

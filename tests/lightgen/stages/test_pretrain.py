@@ -1,0 +1,87 @@
+"""FEATURES -> CHECKPOINT: sealed, named by its recipe, resumed, refused where sizes do not fit."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lightgen.errors import CheckpointCorrupt, ConfigError
+from lightgen.model.restore import checkpoint_config, load_student
+from lightgen.stages import pretrain as stage
+from lightgen.stages.pretrain import PretrainConfig, pretrain
+from lightgen.stages.sampling import Sampler
+from lightgen.training.loop import LoopConfig
+
+
+def _config(chain, **changes) -> PretrainConfig:
+    trained = PretrainConfig.model_validate(chain.store.open(chain.checkpoint).plan.config)
+    return trained.model_copy(update=changes)
+
+
+def test_a_checkpoint_holds_weights_average_log_and_samples(chain) -> None:
+    version = chain.store.open(chain.checkpoint)
+    names = [row["name"] for row in version.table().to_pylist()]
+    weights, average = load_file(version.file("model.safetensors")), load_file(version.file("ema.safetensors"))
+    assert sorted(names) == sorted([f"model.{name}" for name in weights] + [f"ema.{name}" for name in average])
+    rows = [json.loads(line) for line in version.file("log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert version.file("samples.png").read_bytes().startswith(b"\x89PNG")
+    settings = checkpoint_config(version)
+    assert (settings.size_px, settings.steps, settings.features) == (32, 6, chain.features)
+
+
+def test_the_same_recipe_is_not_trained_twice_and_another_seed_is_another_version(chain, monkeypatch) -> None:
+    other = pretrain(chain.features, _config(chain), chain.store, seed=2)
+    assert other.version != chain.checkpoint.version
+    assert other.fingerprint != chain.checkpoint.fingerprint
+    monkeypatch.setattr(stage, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert pretrain(chain.features, _config(chain), chain.store, seed=1) == chain.checkpoint
+
+
+def test_no_steps_is_the_untrained_student(chain) -> None:
+    config = _config(chain, loop=LoopConfig(steps=0, threads=1))
+    student = load_student(chain.store.open(pretrain(chain.features, config, chain.store, seed=1)))
+    assert student.head.token_out.weight.abs().max() == 0
+
+
+def test_training_goes_on_from_another_checkpoint_with_a_finer_grid(chain) -> None:
+    config = _config(chain, grid=8, loop=LoopConfig(steps=0, threads=1))
+    refined = chain.store.open(pretrain(chain.features, config, chain.store, seed=1, start=chain.checkpoint))
+    before, after = load_student(chain.store.open(chain.checkpoint)), load_student(refined)
+    assert after.config.grid == 8
+    assert after.decoder_positions.table.shape == (1, 64, 32)
+    assert torch.equal(after.token_in.weight, before.token_in.weight)
+    assert torch.allclose(after.decoder_positions(8, 8).mean(1), before.decoder_positions(8, 8).mean(1), atol=1e-5)
+    assert chain.checkpoint in refined.parents
+
+
+def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
+    sizes = _config(chain).sizes()
+    for update, message in (({"text_dim": 7}, "text_dim is 7"), ({"latent_channels": 3}, "do not fit latents")):
+        config = _config(chain, student=sizes.model_copy(update=update))
+        with pytest.raises(ConfigError, match=message):
+            pretrain(chain.features, config, chain.store, seed=1)
+    with pytest.raises(ConfigError, match="no preset 'large'"):
+        PretrainConfig(student="large").sizes()
+
+
+def test_a_sampler_draws_what_the_checkpoint_says(chain, sample) -> None:
+    sampler = Sampler.from_checkpoint(chain.store.open(chain.checkpoint), chain.store)
+    captions = ["a red circle", "two squares", "a blue cross"]
+    images = sampler.images(captions, [1, 2, 3], sample)
+    assert images.shape == (3, 32, 32, 3)
+    alone = sampler.images(captions[1:2], [2], sample.model_copy(update={"batch_size": 1}))
+    assert abs(images[1:2].astype(int) - alone.astype(int)).max() <= 1  # rounding of a product in another batch
+    assert sampler.images([], [], sample).shape == (0, 32, 32, 3)
+    with pytest.raises(ConfigError, match="as many seeds"):
+        sampler.images(captions, [1], sample)
+
+
+def test_weights_that_do_not_fit_their_settings_are_corrupt(chain, monkeypatch) -> None:
+    version = chain.store.open(chain.checkpoint)
+    wrong = checkpoint_config(version)
+    wrong = wrong.model_copy(update={"student": wrong.student.model_copy(update={"head_width": 8})})
+    monkeypatch.setattr("lightgen.model.restore.checkpoint_config", lambda _: wrong)
+    with pytest.raises(CheckpointCorrupt, match="does not fit its config"):
+        load_student(version)
