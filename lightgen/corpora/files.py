@@ -1,15 +1,16 @@
 """Captions from files, local or on S3: Parquet, JSON lines, CSV/TSV and plain text."""
 
+import codecs
 import csv
 import io
 import json
+import tempfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Literal, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import OpenFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.corpora.raw import RawCaption
@@ -20,6 +21,13 @@ MAX_ROW_GROUPS, MAX_COLUMNS = 10_000, 1_000
 MAX_EXPANSION, MAX_UNCOMPRESSED = 64, 4 << 30
 MAX_LINE = 16 << 20
 MAX_DEPTH, MAX_DIGITS = 64, 4_000
+TEXT_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+)
 
 
 class _FileCorpus(BaseModel):
@@ -34,11 +42,8 @@ class _FileCorpus(BaseModel):
 
     def open(self) -> BinaryIO:
         """The file's bytes; raises InputCorrupt naming the path."""
-        options: dict[str, Any] = {}
-        if self.path.startswith("s3://") and s3_endpoint():
-            options["endpoint_url"] = s3_endpoint()
         try:
-            return cast(BinaryIO, cast(OpenFile, fsspec.open(self.path, "rb", **options)).open())
+            return _fetched(self.path) if self.path.startswith("s3://") else open(self.path, "rb")
         except OSError as error:
             raise InputCorrupt(f"cannot open {self.path}: {error}. Check the path and your access to it") from error
 
@@ -63,7 +68,7 @@ class ParquetCorpus(_FileCorpus):
                 parquet = pq.ParquetFile(file, page_checksum_verification=True)
                 self._check(parquet, file)
                 yield from self._rows(parquet)
-            except (pa.ArrowInvalid, OSError) as error:
+            except (pa.ArrowException, OSError) as error:
                 raise InputCorrupt(
                     f"{self.path} is not a sound Parquet file: {error}. Fetch or write it again"
                 ) from error
@@ -72,11 +77,11 @@ class ParquetCorpus(_FileCorpus):
         row = 0
         for batch in parquet.iter_batches(batch_size=4096, columns=[self.column]):
             # As binary: text of a wrong encoding must reach the cleaner, which keeps it with a reason.
-            for text in batch.column(0).cast(pa.binary()).to_pylist():
+            for text in batch.column(0).cast(pa.large_binary()).to_pylist():
                 if self._full(row):
                     return
-                yield self._caption(text, row)
                 row += 1
+                yield self._caption(text, row)
 
     def _check(self, parquet: pq.ParquetFile, file: BinaryIO) -> None:
         meta = parquet.metadata
@@ -97,7 +102,9 @@ class ParquetCorpus(_FileCorpus):
                 f"{self.path} has no column {self.column!r}; it has {', '.join(schema.names)}: set `column`"
             )
         kind = schema.field(self.column).type
-        if not any(is_text(kind) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)):
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not any(is_text(kind) for is_text in TEXT_TYPES):
             raise InputCorrupt(f"{self.path}: column {self.column!r} is {kind}, not text")
 
 
@@ -118,35 +125,38 @@ class JsonlCorpus(_FileCorpus):
             if self.field not in record:
                 names = ", ".join(sorted(record))
                 raise InputCorrupt(f"{self.path}:{row + 1} has no field {self.field!r}; it has {names}: set `field`")
-            yield self._caption(record[self.field], row)
+            yield self._caption(record[self.field], row + 1)
 
 
 class TableCorpus(_FileCorpus):
-    """One column of a CSV or TSV file with a header."""
+    """One column of a CSV or TSV file, quoted in CSV and never in TSV."""
 
     kind: Literal["table"] = "table"
     column: str = "caption"
+    header: list[str] | None = Field(
+        default=None, description="names of the columns, for a file whose first line is data"
+    )
     separator: str = Field(default="\t", min_length=1, max_length=1)
 
     def read(self) -> Iterator[RawCaption]:
         """One caption a record."""
-        with self.open() as file:
-            # Bytes that are not UTF-8 become lone surrogates here and a reject in the cleaner.
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-            quoting = csv.QUOTE_NONE if self.separator == "\t" else csv.QUOTE_MINIMAL
-            reader = csv.DictReader(text, delimiter=self.separator, quoting=quoting)
+        # A megabyte in one field is a caption to refuse, not a file to give up.
+        csv.field_size_limit(MAX_LINE)
+        quoting = csv.QUOTE_NONE if self.separator == "\t" else csv.QUOTE_MINIMAL
+        reader = csv.DictReader(map(_text, _lines(self)), self.header, delimiter=self.separator, quoting=quoting)
+        try:
             names = reader.fieldnames or []
             if self.column not in names:
                 raise InputCorrupt(
-                    f"{self.path} has no column {self.column!r}; it has {', '.join(names)}: set `column`"
+                    f"{self.path} has no column {self.column!r}; it has {', '.join(names)}: set `column`, or `header` where "
+                    "the first line is no header"
                 )
-            try:
-                for row, record in enumerate(reader):
-                    if self._full(row):
-                        return
-                    yield self._caption(record[self.column], row)
-            except csv.Error as error:
-                raise InputCorrupt(f"{self.path}:{reader.line_num}: {error}") from error
+            for row, record in enumerate(reader):
+                if self._full(row):
+                    return
+                yield self._caption(record[self.column], row + 1)
+        except csv.Error as error:
+            raise InputCorrupt(f"{self.path}:{reader.line_num}: {error}. Mend the file") from error
 
 
 class TextCorpus(_FileCorpus):
@@ -159,17 +169,50 @@ class TextCorpus(_FileCorpus):
         for row, line in enumerate(_lines(self)):
             if self._full(row):
                 return
-            yield self._caption(line.rstrip(b"\r\n"), row)
+            yield self._caption(line.rstrip(b"\r\n"), row + 1)
+
+
+def _fetched(url: str) -> BinaryIO:
+    """An object of S3, whole, in a temporary file: only whole reads are verified by its checksum.
+
+    Raises OSError, also where there are no credentials or no server.
+    """
+    import s3fs
+    from botocore.exceptions import BotoCoreError
+
+    files = s3fs.S3FileSystem(endpoint_url=s3_endpoint(), use_listings_cache=False, skip_instance_cache=True)
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "corpus"
+        try:
+            files.get_file(url, str(local))
+        except BotoCoreError as error:
+            raise OSError(str(error)) from error
+        # The open file outlives its name.
+        return local.open("rb")
 
 
 def _lines(corpus: _FileCorpus) -> Iterator[bytes]:
     with corpus.open() as file:
         number = 0
-        while line := file.readline(MAX_LINE + 1):
+        while line := _readline(file, corpus.path):
+            if number == 0:
+                line = line.removeprefix(codecs.BOM_UTF8)
             number += 1
             if len(line) > MAX_LINE:
                 raise InputCorrupt(f"{corpus.path}:{number} is longer than {MAX_LINE >> 20} MiB; is this a text file?")
             yield line
+
+
+def _readline(file: BinaryIO, path: str) -> bytes:
+    try:
+        return file.readline(MAX_LINE + 1)
+    except OSError as error:
+        raise InputCorrupt(f"cannot read on in {path}: {error}. Check the file and run again") from error
+
+
+def _text(line: bytes) -> str:
+    """Bytes that are not UTF-8 become lone surrogates, and those a reject in the cleaner."""
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _safe_object(line: bytes, where: str) -> dict[str, Any]:
@@ -192,7 +235,7 @@ def _safe_object(line: bytes, where: str) -> dict[str, Any]:
     try:
         if _depth(line) > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        record = json.loads(line, parse_constant=refuse, parse_int=integer, object_pairs_hook=unique)
+        record = json.loads(_text(line), parse_constant=refuse, parse_int=integer, object_pairs_hook=unique)
     except ValueError as error:
         raise InputCorrupt(f"{where} is not safe JSON: {error}") from None
     if not isinstance(record, dict):
@@ -202,6 +245,9 @@ def _safe_object(line: bytes, where: str) -> dict[str, Any]:
 
 def _depth(line: bytes) -> int:
     """Most brackets open at once, brackets inside strings counted too: an upper bound."""
+    brackets = line.count(b"[") + line.count(b"{")
+    if brackets <= MAX_DEPTH:
+        return brackets
     depth = deepest = 0
     for byte in line:
         depth += (byte in b"[{") - (byte in b"]}")

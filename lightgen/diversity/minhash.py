@@ -114,7 +114,8 @@ def _link_band(
             left, right = hashes[offsets[i] : offsets[i + 1]], hashes[offsets[j] : offsets[j + 1]]
             common = common_count(left, right)
             union = len(left) + len(right) - common
-            if union == 0 or common >= threshold * union:
+            # Two texts without a word share nothing that could be compared.
+            if union > 0 and common >= threshold * union:
                 parents[max(a, b)] = min(a, b)
 
 

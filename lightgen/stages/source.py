@@ -61,18 +61,19 @@ def source(config: SourceConfig, store: Store, *, seed: int, progress: Progress 
         n_shards,
         extra={"input_sha256": digest, "rows": rows},
     )
-    chunks = _Chunks(config)
-
-    def make_shard(shard: int) -> ShardOutput:
-        return clean_rows(chunks.of(shard), config, tokenizer(config.tokenizer))
-
     return build(
-        store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction, progress=progress, unit="rows"
+        store,
+        plan,
+        _Shards(config).of,
+        SCHEMA,
+        max_reject_fraction=config.max_reject_fraction,
+        progress=progress,
+        unit="rows",
     )
 
 
-def clean_rows(rows: Iterable[RawCaption], config: SourceConfig, count: Count) -> ShardOutput:
-    """Cleaned captions and rejects; a repeat within the shard is a reject naming the first."""
+def clean_rows(rows: Iterable[RawCaption], config: SourceConfig, count: Count, seen: set[str]) -> ShardOutput:
+    """Cleaned captions and rejects; a caption whose id is in `seen` is a reject, the others are added to it."""
     kept: dict[str, dict[str, object]] = {}
     rejects: list[Reject] = []
     taken = 0
@@ -84,9 +85,10 @@ def clean_rows(rows: Iterable[RawCaption], config: SourceConfig, count: Count) -
             rejects.append(_reject(row, reason, detail))
             continue
         key = content_id("caption", cleaned.caption)
-        if key in kept:
+        if key in seen:
             rejects.append(_reject(row, "duplicate_exact", f"same as {key}"))
             continue
+        seen.add(key)
         kept[key] = {
             "id": key,
             "caption": cleaned.caption,
@@ -179,18 +181,20 @@ def _without_paths(config: SourceConfig) -> _WithoutPaths:
     return _WithoutPaths.model_validate(config.model_dump(include=set(_WithoutPaths.model_fields)))
 
 
-class _Chunks:
-    """Raw captions by shard, read in one pass while the shards are asked for in order."""
+class _Shards:
+    """Shards, cleaned in one pass over the corpora from the first on: what is a repeat depends on all rows before.
+
+    They are asked for in any order; those made on the way to a later one wait in memory.
+    """
 
     def __init__(self, config: SourceConfig) -> None:
-        self.config, self.next, self.rows = config, 0, iter(())
+        self.config, self.rows, self.seen = config, _read(config), set[str]()
+        self.made: list[ShardOutput] = []
 
-    def of(self, shard: int) -> list[RawCaption]:
-        """The rows of `shard`; going back starts the reading again."""
-        size = self.config.shard_rows
-        if self.next == 0 or shard < self.next:
-            self.next, self.rows = 0, _read(self.config)
-        for _ in itertools.islice(self.rows, (shard - self.next) * size):
-            pass
-        self.next = shard + 1
-        return list(itertools.islice(self.rows, size))
+    def of(self, shard: int) -> ShardOutput:
+        """Cleaned rows and rejects of `shard`."""
+        count = tokenizer(self.config.tokenizer)
+        while len(self.made) <= shard:
+            chunk = itertools.islice(self.rows, self.config.shard_rows)
+            self.made.append(clean_rows(chunk, self.config, count, self.seen))
+        return self.made[shard]
