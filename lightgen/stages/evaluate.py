@@ -54,7 +54,7 @@ class EvaluateConfig(BaseModel):
     device: Device = "auto"
 
     def content(self) -> "EvaluateConfig":
-        """Without where it runs and whether the result is accepted. The batch stays: it moves the last bits of a sample."""
+        """Without where it runs and whether it is accepted; the batch stays, as it moves the last bits of a sample."""
         return self.model_copy(update={"max_reject_fraction": 1.0, "device": "auto"})
 
 
@@ -70,7 +70,8 @@ def evaluate(
     """A sealed report over `models` (None: the teacher); differences are to the first one with a checkpoint."""
     _check(models, config)
     trained = {ref.version: ref for ref in models.values() if ref}
-    modules = [lightgen.model, lightgen.evaluation, lightgen.scenes, "lightgen.stages.exam", "lightgen.stages.evaluate"]
+    stages = [f"lightgen.stages.{name}" for name in ("sampling", "exam", "evaluate")]
+    modules = [lightgen.model, lightgen.evaluation, lightgen.scenes, *stages]
     teachers = [config.teacher] if config.teacher else []
     modules += [module for teacher in teachers for module in teacher_modules(teacher)]
     exam = read_exam(store.open(prompts), config.metadata, config.samples_per_prompt, seed)

@@ -49,7 +49,7 @@ class PairConfig(BaseModel):
     device: Device = "auto"
 
     def content(self) -> "PairConfig":
-        """Without where it runs and whether the result is accepted. The batch stays: it moves the last bits of a sample."""
+        """Without where it runs and whether it is accepted; the batch stays, as it moves the last bits of a sample."""
         return self.model_copy(update={"max_reject_fraction": 1.0, "device": "auto"})
 
 
@@ -81,16 +81,19 @@ def pair(
     ]
     parents, models = [images, checkpoint], [_judge_identity(config, device)]
     plan = make_plan("pairs", "pair", modules, config.content(), seed, parents, source.n_shards, models=models)
-    loaded: list[tuple[Sampler, Judge]] = []  # only when a shard is really made, and once
+    done = store.find_sealed(plan)
+    if done:
+        return done
+    sampler = Sampler.from_checkpoint(store.open(checkpoint), store, device, config.weights)
+    judge = load_judge(config.judge, device)
+    progress.start("pair", source.rows * config.losers_per_prompt, "pairs")
 
     def make_shard(shard: int) -> ShardOutput:
-        if not loaded:
-            sampler = Sampler.from_checkpoint(store.open(checkpoint), store, device, config.weights)
-            loaded.append((sampler, load_judge(config.judge, device)))
-        return pair_shard(source, shard, *loaded[0], config, seed)
+        return pair_shard(source, shard, sampler, judge, config, seed, progress)
 
-    fraction = config.max_reject_fraction
-    return build(store, plan, make_shard, SCHEMA, max_reject_fraction=fraction, progress=progress, unit="pairs")
+    ref = build(store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction)
+    progress.finish()
+    return ref
 
 
 def _judge_identity(config: PairConfig, device: str) -> dict[str, Any]:
@@ -101,7 +104,13 @@ def _judge_identity(config: PairConfig, device: str) -> dict[str, Any]:
 
 
 def pair_shard(
-    source: Version, shard: int, sampler: Sampler, judge: Judge, config: PairConfig, seed: int
+    source: Version,
+    shard: int,
+    sampler: Sampler,
+    judge: Judge,
+    config: PairConfig,
+    seed: int,
+    progress: Progress = SILENT,
 ) -> ShardOutput:
     """Draw, judge and sort one shard."""
     kept: list[tuple[dict[str, Any], dict[str, bytes]]] = []
@@ -120,6 +129,7 @@ def pair_shard(
             else:
                 detail = f"winner: {winner.reason or 'passed'}; loser: {loser.reason or 'passed'}"
                 rejects.append(Reject(row["id"], reason, detail, row))
+        progress.advance(len(rows) * config.losers_per_prompt, f"{len(kept)} kept")
     table = pa.Table.from_pylist([row for row, _ in kept], schema=SCHEMA)
     blobs = [members for _, members in kept]
     return ShardOutput(table=table, rows_in=len(kept) + len(rejects), rejects=rejects, blobs=blobs)

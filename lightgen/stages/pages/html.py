@@ -26,12 +26,14 @@ def data_uri(data: bytes, extension: str) -> str:
     return f"data:{MIMES[extension]};base64,{base64.b64encode(data).decode()}"
 
 
-def picture(pixels: np.ndarray, least_px: int = 0, quality: int = 88) -> str:
-    """Data URI of uint8 [H, W, 3] as WebP; pictures smaller than `least_px` are enlarged by a whole factor."""
+def picture(pixels: np.ndarray, least_px: int = 0, most_px: int = 256, quality: int = 88) -> str:
+    """Data URI of uint8 [H, W, 3] as WebP; small ones are enlarged by a whole factor, large ones shrunk."""
     factor = max(1, -(-least_px // pixels.shape[1]))
     enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    image = Image.fromarray(enlarged)
+    image.thumbnail((most_px, most_px), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    Image.fromarray(enlarged).save(buffer, format="WEBP", quality=quality)
+    image.save(buffer, format="WEBP", quality=quality)
     return data_uri(buffer.getvalue(), "webp")
 
 

@@ -17,7 +17,7 @@ def test_ticks_are_few_round_and_inside(low, high):
 
 
 def points(markup, tone):
-    text = re.search(rf'class="{tone}" points="([^"]+)"', markup)[1]
+    (text,) = re.findall(rf'class="{tone}" points="([^"]+)"', markup)
     return [tuple(float(number) for number in point.split(",")) for point in text.split()]
 
 

@@ -27,6 +27,12 @@ def test_a_picture_is_enlarged_by_whole_factors():
     assert shown[13:, :, 0].max() < 50
 
 
+def test_a_large_picture_is_shrunk():
+    data = picture(np.zeros((512, 1024, 3), np.uint8)).split(",")[1]
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert image.size == (256, 128)
+
+
 def test_a_data_uri_is_the_bytes():
     assert base64.b64decode(data_uri(b"abc", "png").removeprefix("data:image/png;base64,")) == b"abc"
 
