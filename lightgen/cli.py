@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +15,11 @@ from lightgen.errors import ConfigError, LightgenError
 from lightgen.progress import duration
 from lightgen.settings import default_store
 from lightgen.storage import inspect
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import open_store
+from lightgen.storage.verify import verify as verify_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)
 
 StoreOption = Annotated[
     str, typer.Option("--store", help="a folder or s3://bucket/prefix", default_factory=default_store)
@@ -33,39 +33,45 @@ def list_versions(
 ) -> None:
     """List the versions of a store, oldest first."""
     table = Table("version", "ref", "fingerprint", "rows", "bytes", "age", "tags", box=None, header_style="bold")
-    for line in inspect.list_versions(_open(store), kind):
-        age = duration((datetime.now(UTC) - datetime.fromisoformat(line.at)).total_seconds())
+    for line in inspect.list_versions(open_store(store), kind):
         table.add_row(
             line.version[:12],
             f"{line.kind}@{line.n}",
             line.fingerprint[:12],
             f"{line.rows:,}",
             f"{line.bytes:,}",
-            age,
-            escape(", ".join(line.tags)),
+            duration(line.age.total_seconds()),
+            escape(", ".join([*line.tags, *(["retired"] if line.retired else [])])),
         )
     out.print(table if table.row_count else "nothing is published in this store yet")
 
 
 @app.command()
 def show(ref: RefArgument, store: StoreOption) -> None:
-    """Show one version: recipe, parents, rows, rejects by reason, files."""
-    version = _open(store).open(ref)
-    manifest = version.manifest
-    for name, value in {
-        "version": f"{version.ref.kind}@{version.ref.version}",
-        "fingerprint": version.ref.fingerprint,
-        "stage": f"{version.plan.stage}, seed {version.plan.seed}, {version.n_shards} shards, {version.seconds:,.1f} s of work",
-        "rows": f"{manifest.rows.taken:,} in = {manifest.rows.out:,} out + {manifest.rows.rejected:,} rejected",
-        "bytes": f"{version.bytes_total:,}",
-        "files": ", ".join(version.file_names) or "none beside the shards",
-        "parents": ", ".join(str(parent) for parent in version.parents) or "none",
-    }.items():
+    """Show one version: recipe, parents, rows, rejects by reason, columns, files."""
+    shown = inspect.show(open_store(store), ref)
+    rejected = shown.rows_in - shown.rows_out
+    facts = {
+        "version": f"{shown.ref.kind}@{shown.ref.version}",
+        "fingerprint": shown.ref.fingerprint,
+        "tags": ", ".join(shown.tags) or "none",
+        "stage": f"{shown.stage}, seed {shown.seed}, {shown.n_shards} shards, {shown.seconds:,.1f} s",
+        "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected",
+        "bytes": f"{shown.bytes:,}",
+        "parents": ", ".join(str(parent) for parent in shown.parents) or "none",
+    }
+    for name, value in facts.items():
         out.print(f"[bold]{name:<12}[/] {escape(value)}")
-    for reason, count in sorted(version.reject_reasons.items(), key=lambda item: -item[1]):
+    for reason, count in sorted(shown.reject_reasons.items(), key=lambda item: -item[1]):
         out.print(f"  rejected  {count:>8,}  {escape(reason)}")
-    out.print("[bold]config[/]")
-    out.print_json(json.dumps(version.plan.config))
+    for column, kind, meaning in shown.columns:
+        note = ", ".join(f"{key} {value}" for key, value in meaning.items())
+        out.print(f"  column    {escape(column):<16} {escape(kind):<12} {escape(note)}")
+    for file in shown.files:
+        out.print(f"  file      {escape(file)}")
+    for name, value in (("config", shown.config), ("models", shown.models)):
+        out.print(f"[bold]{name}[/]")
+        out.print_json(json.dumps(value))
 
 
 @app.command()
@@ -77,9 +83,9 @@ def verify(
     """Read every byte again and compare with the manifests; exit 1 names what is damaged."""
     if (ref is None) != everything:
         raise ConfigError("verify: give one REF, or --all")
-    problems = inspect.verify(_open(store), ref)
+    problems = verify_store(open_store(store), ref)
     for problem in problems:
-        out.print(f"[red]damaged[/] {escape(problem)}")
+        out.print(f"[red]damaged[/] {escape(str(problem))}")
     if problems:
         raise typer.Exit(1)
     out.print(f"[green]sound[/] {escape(ref or store)}")
@@ -88,7 +94,7 @@ def verify(
 @app.command()
 def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
     """Rows that are only in A, only in B, or changed."""
-    found = inspect.diff(_open(store), a, b)
+    found = inspect.diff(open_store(store), a, b)
     for sign, keys in (("+", found.added), ("-", found.removed), ("~", found.changed)):
         for key in keys[:20]:
             out.print(f"{sign} {escape(key)}")
@@ -98,10 +104,12 @@ def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
 
 
 @app.command()
-def trace(id: Annotated[str, typer.Argument(help="id of a row, or its beginning")], store: StoreOption) -> None:
-    """Follow a row: caption, prompt, image, features, and the checkpoints that saw it."""
-    for step in inspect.trace(_open(store), id):
-        out.print(f"[bold]{step.kind}@{step.version[:12]}[/]  {escape(step.id)}  {escape(step.note)}")
+def trace(id: Annotated[str, typer.Argument(help="id of a row")], store: StoreOption) -> None:
+    """Follow a row: caption, prompt, image, features, and the checkpoints that saw it; rejected rows are found too."""
+    for step in inspect.trace(open_store(store), id):
+        values = ", ".join(f"{name} {value}" for name, value in step.row.items() if name != "id")
+        where = f"{step.ref}" if step.shard is None else f"{step.ref} shard {step.shard}"
+        out.print(f"[bold]{where}[/]  {step.outcome}  {escape(str(step.row.get('id', '')))}  {escape(values)}")
 
 
 @app.command()
@@ -114,7 +122,7 @@ def gallery(
     """Write one self-contained HTML page about a version."""
     from lightgen.stages.gallery import gallery as page
 
-    opened = _open(store)
+    opened = open_store(store)
     version = opened.open(ref)
     path = to or Path(f"{version.ref.kind}-{version.ref.version[:12]}.html")
     path.write_text(page(version, opened, limit), encoding="utf-8")
@@ -130,15 +138,13 @@ def generate(
     samples: Annotated[int, typer.Option(min=1, max=64, help="images of each caption")] = 4,
     seed: Annotated[int, typer.Option(help="of the first image")] = 0,
     scale: Annotated[int, typer.Option(min=1, max=16, help="enlarge the pixels by this factor")] = 4,
-    guidance: Annotated[
-        float | None, typer.Option(help="strength of the caption; by default the checkpoint's own")
-    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="strength of the caption; 1 is none")] = None,
 ) -> None:
     """Draw captions with a student; one row a caption."""
     from lightgen.model.sampling import SampleConfig
     from lightgen.stages.sampling import Sampler, contact_sheet
 
-    opened = _open(store)
+    opened = open_store(store)
     version = opened.open(checkpoint)
     if version.ref.kind != "checkpoint":
         raise ConfigError(f"generate: {checkpoint} is of kind {version.ref.kind}; give a checkpoint")
@@ -174,17 +180,10 @@ def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 K
 
 def _rates(rates: dict[str, float], unit: str) -> None:
     """Ours first, then the baselines, each with the ratio."""
-    ours = next(iter(rates.values()))
-    for name, rate in rates.items():
-        out.print(
-            f"{name:<28} {rate:>12,.0f} {unit}   ours is {ours / rate:.1f}x"
-            if rate != ours
-            else f"{name:<28} {rate:>12,.0f} {unit}"
-        )
-
-
-def _open(uri: str) -> Store:
-    return open_store(uri)
+    ours, *baselines = rates.items()
+    out.print(f"{ours[0]:<28} {ours[1]:>12,.0f} {unit}")
+    for name, rate in baselines:
+        out.print(f"{name:<28} {rate:>12,.0f} {unit}   ours is {ours[1] / rate:.1f}x")
 
 
 def main() -> None:
