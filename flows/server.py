@@ -61,7 +61,7 @@ def environment(api_url: str, home: Path) -> dict[str, str]:
     }
 
 
-def start(home: Path, port: int, host: str = LOOPBACK, wait_s: float = 120.0) -> str:
+def start(home: Path, port: int, host: str = LOOPBACK, wait_s: float = 300.0) -> str:
     """Start a server and wait until it answers; returns the address of its API. Raises ServerDidNotStart."""
     home.mkdir(parents=True, exist_ok=True)
     api_url, log_file = f"http://{LOOPBACK}:{port}/api", home / "server.log"

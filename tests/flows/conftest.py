@@ -64,7 +64,7 @@ def served(tmp_path_factory):
         env = {**env, "OMP_NUM_THREADS": "1", "LIGHTGEN_STORE": str(home / "store")}
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=sink, stderr=sink, start_new_session=True)
     try:
-        give_up = time.monotonic() + 240
+        give_up = time.monotonic() + 400
         while b"is served at" not in log.read_bytes():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up, log.read_text()

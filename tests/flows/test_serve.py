@@ -1,5 +1,6 @@
 """`make serve` and the commands typed against it: a real server, a real worker, nothing stubbed. Tests run in order."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,9 @@ from lightgen.storage.store import open_store
 
 TINY = "tests/recipes/tiny.yaml"
 STAGES = ("source-train", "select-train", "generate-train", "dedup", "fit-vae", "encode-16px", "encode-32px")
-BROKEN = '{"source.corpora": [{"kind": "jsonl", "path": "tests/recipes/nowhere.jsonl"}]}'
+BROKEN = json.dumps(
+    {"source.corpora": [{"kind": "jsonl", "path": "tests/nowhere.jsonl", "source": "none", "licence": "none"}]}
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

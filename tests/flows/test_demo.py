@@ -1,0 +1,52 @@
+"""`python -m flows.demo`: its options, and that nothing outlives it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import server
+from flows.demo import _setting
+
+ROOT = Path(__file__).parents[2]
+TINY = "tests/recipes/tiny.yaml"
+
+
+def _demo(*options: str, **popen: object) -> subprocess.Popen:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    env |= {"OMP_NUM_THREADS": "1", "PREFECT_API_URL": f"http://127.0.0.1:{server.free_port()}/api"}
+    return subprocess.Popen([sys.executable, "-m", "flows.demo", *options], cwd=ROOT, env=env, text=True, **popen)
+
+
+def test_override_is_read_as_yaml():
+    assert _setting("pretrain.0.loop.steps=5") == ("pretrain.0.loop.steps", 5)
+    assert _setting("name=a=b") == ("name", "a=b")
+    with pytest.raises(SystemExit, match="KEY=VALUE"):
+        _setting("name")
+
+
+def test_wrong_recipe_is_refused_at_once_and_in_one_line():
+    demo = _demo("--recipe", TINY, "--set", "generate.size=3", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, said = demo.communicate(timeout=120)
+    assert demo.returncode != 0
+    assert "generate.size" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_killed_process_group_leaves_nothing(tmp_path):
+    demo = _demo("--recipe", TINY, "--store", str(tmp_path), start_new_session=True, stderr=subprocess.DEVNULL)
+    give_up = time.monotonic() + 120
+    while not (family := psutil.Process(demo.pid).children(recursive=True)):
+        assert demo.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+    os.killpg(demo.pid, signal.SIGKILL)
+    demo.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
