@@ -39,11 +39,12 @@ def write_parquet(table: pa.Table) -> memoryview:
     """The bytes of a Parquet file: zstd for text and numbers, nothing for binary columns, which do not shrink."""
     binary = {f.name for f in table.schema if pt.is_fixed_size_binary(f.type) or pt.is_large_binary(f.type)}
     plain = [name for name in table.column_names if name not in binary]
+    compression = {name: "none" if name in binary else "zstd" for name in table.column_names}
     sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
-        compression={name: "none" if name in binary else "zstd" for name in table.column_names},
+        compression=compression,  # pyright: ignore[reportArgumentType]
         use_dictionary=plain,  # pyright: ignore[reportArgumentType]
         write_page_checksum=True,
     )

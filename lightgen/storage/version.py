@@ -181,13 +181,13 @@ class Version:
             raise RefNotFound(f"{self.ref} has no {role}")
         return pa.concat_tables(tables)
 
+    def table_of(self, entry: FileEntry, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one Parquet file. Raises StoreCorrupt."""
+        where = f"{self.folder}/{entry.path}"
+        table = read_parquet(self.read(entry), columns, where)
+        if table.num_rows != entry.rows:
+            raise StoreCorrupt(f"{where}: expected {entry.rows} rows, got {table.num_rows}")
+        return table
+
     def _tables_of(self, role: Role, shard: int, columns: list[str] | None) -> list[pa.Table]:
-        tables = []
-        for entry in self.manifest.shards[shard].files:
-            if entry.role == role:
-                where = f"{self.folder}/{entry.path}"
-                table = read_parquet(self.read(entry), columns, where)
-                if table.num_rows != entry.rows:
-                    raise StoreCorrupt(f"{where}: expected {entry.rows} rows, got {table.num_rows}")
-                tables.append(table)
-        return tables
+        return [self.table_of(entry, columns) for entry in self.manifest.shards[shard].files if entry.role == role]

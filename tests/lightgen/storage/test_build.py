@@ -2,36 +2,11 @@
 
 import pyarrow as pa
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from lightgen.errors import DuplicateKey, RefNotFound, SchemaMismatch, TooManyRejects, UnsafePath
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
+from lightgen.storage.build import Reject, ShardOutput, build
 from lightgen.storage.store import open_store
-
-SCHEMA = pa.schema(
-    [pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int32(), nullable=False), ("x", pa.float32())]
-)
-
-
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str = "a"
-
-
-def plan_of(n_shards=3, seed=0, kind="captions", parents=(), **config):
-    return make_plan(kind, "source", ["lightgen.seeds"], Config(**config), seed, parents, n_shards)
-
-
-def rows(shard, count=4):
-    ids = [f"row-{shard}-{i}" for i in range(count)]
-    table = pa.table({"id": ids, "n": list(range(count)), "x": [None, *[0.5] * (count - 1)]}, schema=SCHEMA)
-    return ShardOutput(table, rows_in=count)
-
-
-def with_reject(shard):
-    output = rows(shard)
-    reject = Reject(f"bad-{shard}", "too_long", "x" * 900, {"caption": "lone surrogate \udc80"})
-    return ShardOutput(output.table, rows_in=5, rejects=[reject])
+from tests.worked_version import SCHEMA, plan_of, rows, with_reject
 
 
 def with_blobs(shard):

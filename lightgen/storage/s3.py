@@ -1,0 +1,224 @@
+"""Create-if-absent on S3: one conditional PUT (`If-None-Match: *`) of whole objects, through s3fs.
+
+s3fs is used with care, for tried reasons: its `open` publishes a truncated object after an exception, its listing cache
+answers with the past, and a lost reply makes a retried create fail although it won. So objects are written whole, the
+cache is off, and a refused create is compared with what stands there.
+"""
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import s3fs
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreError
+from lightgen.storage.files import Chunk, Outcome, checked_key
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+DEADLINE_S = 300.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 20.0
+PASSING = {errno.EIO, errno.EBUSY, errno.EREMOTEIO}
+PASSING_STATUS = {409, 429, 500, 502, 503, 504}
+COMPARE_BYTES = 1 << 20
+
+
+class _FileSystem(s3fs.S3FileSystem):
+    """s3fs with fewer retries of its own, for ours have a deadline."""
+
+    retries = 3
+
+
+class S3Files:
+    """A prefix of an S3 bucket as a place for immutable files. `cache` holds local copies and scratch folders."""
+
+    def __init__(self, uri: str, endpoint: str | None, cache: Path, deadline_s: float = DEADLINE_S) -> None:
+        self.uri = uri.rstrip("/")
+        self.bucket, _, self.prefix = self.uri.removeprefix("s3://").partition("/")
+        if self.prefix:
+            checked_key(self.prefix)
+        self.cache = cache / hashlib.sha256(f"{endpoint}|{self.uri}".encode()).hexdigest()[:16]
+        self.deadline_s = deadline_s
+        # s3fs makes its synchronous methods at run time: their types are not known.
+        self.remote: Any = _FileSystem(
+            endpoint_url=endpoint,
+            use_listings_cache=False,
+            skip_instance_cache=True,
+            default_block_size=16 << 20,
+            config_kwargs={
+                "retries": {"mode": "standard", "total_max_attempts": 4},
+                "connect_timeout": 5,
+                "read_timeout": 60,
+                "max_pool_connections": 32,
+            },
+        )
+
+    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
+        """See `Files.create`."""
+        path, data = self._path(key), b"".join(chunks)
+        sha256 = hashlib.sha256(data).hexdigest()
+
+        def put() -> Outcome:
+            try:
+                self.remote.pipe_file(path, data, mode="create", Metadata={"sha256": sha256})
+            except OSError as error:
+                if not _is_refused_create(error):
+                    raise
+                # Also after our own lost reply: then what stands there is ours.
+                if not self._same(path, data, sha256):
+                    raise StoreConflict(f"s3://{path} exists with other bytes; it was not touched") from None
+                return "same"
+            return "created"
+
+        return self._retry("write", path, put)
+
+    def read(self, key: str) -> bytes:
+        """See `Files.read`. A whole GET, so that the checksum of the upload is verified."""
+        path = self._path(key)
+        return self._retry("read", path, lambda: self.remote.cat_file(path))
+
+    def read_many(self, keys: Sequence[str]) -> list[bytes]:
+        """See `Files.read_many`: GETs side by side."""
+        if not keys:
+            return []
+        paths = [self._path(key) for key in keys]
+        found = self._retry("read", paths[0], lambda: self.remote.cat(paths))
+        return [found[path] for path in paths]
+
+    def read_range(self, key: str, offset: int, size: int) -> bytes:
+        """See `Files.read_range`. S3 sends no checksum of a range: the caller verifies."""
+        if not size:
+            return b""
+        path = self._path(key)
+        return self._retry("read", path, lambda: self.remote.cat_file(path, start=offset, end=offset + size))
+
+    def names(self, folder: str) -> list[str]:
+        """See `Files.names`."""
+        return sorted({info["name"].rstrip("/").rsplit("/", 1)[-1] for info in self._list(folder)})
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Files.sizes`."""
+        return {info["name"].rsplit("/", 1)[-1]: info["size"] for info in self._list(folder) if info["type"] == "file"}
+
+    def fetch(self, key: str, sha256: str, size: int) -> Path:
+        """See `Files.fetch`: downloaded once, whole and verified, into the cache."""
+        path = self.cache / "files" / sha256[:2] / sha256
+        if path.exists() and path.stat().st_size == size:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            temporary = Path(folder) / "download"
+            remote = self._path(key)
+            self._retry("read", remote, lambda: self.remote.get_file(remote, str(temporary)))
+            if not temporary.exists() and size == 0:
+                temporary.touch()
+            with temporary.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != sha256:
+                raise StoreCorrupt(f"{key}: sha256 is not that of the manifest, or {temporary.stat().st_size} bytes")
+            os.replace(temporary, path)
+        return path
+
+    def settle(self, folder: str) -> None:
+        """See `Files.settle`: S3 acknowledges only what it keeps."""
+
+    def delete(self, key: str) -> None:
+        """See `Files.delete`."""
+        path = self._path(key)
+        with contextlib.suppress(FileNotFoundError):
+            self._retry("delete", path, lambda: self.remote.rm_file(path))
+
+    def scratch(self, name: str) -> Path:
+        """See `Files.scratch`."""
+        path = self.cache / "scratch" / checked_key(name)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _path(self, key: str) -> str:
+        return "/".join(part for part in (self.bucket, self.prefix, checked_key(key)) if part)
+
+    def _list(self, folder: str) -> list[dict]:
+        """Entries directly in `folder`, the folder itself left out, which SeaweedFS lists when it was emptied."""
+        path = self._path(folder)
+        try:
+            found = self._retry("list", path, lambda: self.remote.ls(path, detail=True, refresh=True))
+        except FileNotFoundError:
+            return []
+        return [info for info in found if info["name"].rstrip("/").rpartition("/")[0] == path]
+
+    def _same(self, path: str, data: bytes, sha256: str) -> bool:
+        if len(data) <= COMPARE_BYTES:
+            return self.remote.cat_file(path) == data
+        info = self.remote.info(path)
+        return info["size"] == len(data) and self.remote.metadata(path).get("sha256") == sha256
+
+    def _retry(self, operation: str, path: str, call: Callable[[], T]) -> T:
+        """`call`, again after passing failures until the deadline; all others in the store's words."""
+        end, wait_s = time.monotonic() + self.deadline_s, FIRST_WAIT_S
+        while True:
+            try:
+                return call()
+            except StoreError:
+                raise
+            except (OSError, BotoCoreError, aiohttp.ClientError) as error:
+                trouble = self._trouble(operation, path, error)
+                if trouble is not None:
+                    raise trouble from error
+                if time.monotonic() + wait_s > end:
+                    raise StoreAccess(
+                        f"cannot {operation} s3://{path}: still failing after {self.deadline_s:.0f} s: {error}. "
+                        "Check the address of the server and the network, then run the same command again"
+                    ) from error
+                log.warning("%s s3://%s: %s; trying again", operation, path, error)
+                time.sleep(random.uniform(0, wait_s))
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _trouble(self, operation: str, path: str, error: Exception) -> Exception | None:
+        """The error to raise, or None where trying again may help."""
+        code, status = _code(error), _status(error)
+        if isinstance(error, (PermissionError, NoCredentialsError)):
+            why = code or type(error).__name__
+            return StoreAccess(
+                f"cannot {operation} s3://{path}: refused ({why}). Check the credentials, the clock and the policy of "
+                f"bucket {self.bucket!r}"
+            )
+        if code == "NoSuchBucket":
+            return StoreAccess(f"cannot {operation} s3://{path}: there is no bucket {self.bucket!r}; create it first")
+        if isinstance(error, FileNotFoundError):
+            return error
+        if isinstance(error, (HTTPClientError, aiohttp.ClientError, TimeoutError, ConnectionError)):
+            return None
+        if status in PASSING_STATUS or (isinstance(error, OSError) and error.errno in PASSING and status is None):
+            return None
+        return StoreAccess(f"cannot {operation} s3://{path}: {error}")
+
+
+def _response(error: BaseException) -> dict:
+    while error is not None:
+        if isinstance(error, ClientError):
+            return dict(error.response)
+        error = error.__cause__  # pyright: ignore[reportAssignmentType]
+    return {}
+
+
+def _code(error: BaseException) -> str:
+    return _response(error).get("Error", {}).get("Code", "")
+
+
+def _status(error: BaseException) -> int | None:
+    return _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def _is_refused_create(error: OSError) -> bool:
+    """412 comes as FileExistsError or, without a `<Condition>` in its body, as errno 22."""
+    return isinstance(error, FileExistsError) or _status(error) == 412 or _code(error) == "PreconditionFailed"
