@@ -38,12 +38,12 @@ _OPPOSITE: dict[Relation, Relation] = {
     "above": "below",
     "below": "above",
 }
-_PREFIXES = ("a photo of ", "a picture of ", "an image of ", "a drawing of ", "a painting of ", "")
-_GROUNDS = (" on a {} background", " with a {} background", " against a {} background")
+_PREFIXES = ("a photo of ", "a picture of ", "")
+_GROUNDS = (" on a {} background",)
 _CAPTION = re.compile(
     rf"(?:{'|'.join(_PREFIXES)})"
     rf"(?P<first>.+?)(?: (?P<relation>and|{'|'.join(RELATIONS)}) (?P<second>.+?))?"
-    rf"(?: (?:on|with|against) a (?P<ground>{'|'.join(BACKGROUNDS)}) background)?"
+    rf"(?: on a (?P<ground>{'|'.join(BACKGROUNDS)}) background)?"
 )
 _THING = re.compile(rf"(?P<number>a|{'|'.join(_COUNTS)})(?: (?P<color>{'|'.join(COLORS)}))? (?P<noun>[a-z]+)")
 _HELD_OUT = 5  # one content in so many is for test, and as many for preference
