@@ -55,5 +55,4 @@ class WordsEncoder:
 @lru_cache(maxsize=65_536)
 def _vector(word: str, dim: int) -> np.ndarray:
     vector = np.random.Generator(np.random.PCG64(derive_seed("words", word, dim))).standard_normal(dim)
-    # Numbers of unit size, as the layers behind expect; a unit vector would start 8 times too quiet at 64 channels.
-    return (vector * (np.sqrt(dim) / np.linalg.norm(vector))).astype(np.float32)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
