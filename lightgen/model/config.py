@@ -32,6 +32,7 @@ class StudentConfig(BaseModel):
     latent_channels: int = Field(default=16, gt=0)
     patch: int = Field(default=2, gt=0, description="latent pixels a token side")
     grid: int = Field(default=16, gt=0, description="side of the learned position tables, in tokens")
+    init_std: float = Field(default=0.02, gt=0, description="spread of fresh position tables, mask token, null text")
     mlp_ratio: float = Field(default=4.0, gt=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     prediction: Prediction = Field(

@@ -17,7 +17,7 @@ from lightgen.model.config import Prediction
 STEPS = 1000
 MAX_BETA = 0.999
 TIME_CHANNELS = 256
-LEAST_NOISE = 0.02  # variance below which the weight of a sample prediction grows no more
+LEAST_NOISE = 0.5  # variance below which the weight of a sample prediction grows no more: fine detail is not the task
 Predict = Callable[[Tensor, int], Tensor]
 
 

@@ -13,8 +13,6 @@ from lightgen.model.diffusion import DiffusionHead
 from lightgen.model.masking import gather_tokens, scatter_tokens
 from lightgen.model.positions import PositionTable
 
-INIT_STD = 0.02
-
 
 @dataclass(frozen=True)
 class Grid:
@@ -100,7 +98,7 @@ class Student(nn.Module):
             self.head.init()
             for name, parameter in self.named_parameters():
                 if name.endswith((".table", "mask_token", "null_text", "text.positions")):
-                    nn.init.normal_(parameter, std=INIT_STD)
+                    nn.init.normal_(parameter, std=self.config.init_std)
         return self
 
     def drop_text(self, text: Text, drop: Bool[Tensor, " b"]) -> Text:
