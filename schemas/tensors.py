@@ -7,6 +7,8 @@ SCHEMA = pa.schema(
         pa.field("name", pa.string(), nullable=False),
         pa.field("dtype", pa.string(), nullable=False),
         pa.field("shape", pa.string(), nullable=False, metadata={"format": "sizes joined by commas"}),
-        pa.field("sha256", pa.string(), nullable=False, metadata={"of": "the tensor's bytes, little-endian, row-major"}),
+        pa.field(
+            "sha256", pa.string(), nullable=False, metadata={"of": "the tensor's bytes, little-endian, row-major"}
+        ),
     ]
 )
