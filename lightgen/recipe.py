@@ -77,7 +77,7 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
     for key, text in _strings(data, ""):
         if SECRET.search(text):
             raise ConfigError(
-                f"{path}: {key} looks like a secret (masked). Recipes are stored with every version: use the environment"
+                f"{path}: {key} looks like a secret (masked). Every version stores its recipe: use the environment"
             )
     try:
         recipe = Recipe.model_validate(data)
