@@ -148,8 +148,8 @@ class TableCorpus(_FileCorpus):
             names = reader.fieldnames or []
             if self.column not in names:
                 raise InputCorrupt(
-                    f"{self.path} has no column {self.column!r}; it has {', '.join(names)}: set `column`, or `header` where "
-                    "the first line is no header"
+                    f"{self.path} has no column {self.column!r}; it has {', '.join(names)}: set `column`, or "
+                    "`header` where the first line is no header"
                 )
             for row, record in enumerate(reader):
                 if self._full(row):

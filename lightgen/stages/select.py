@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.corpora.config import CorpusConfig
 from lightgen.diversity import contamination, embed, kcenter, minhash, shingles, vendi
-from lightgen.diversity.contamination import ContaminationConfig, contaminated
+from lightgen.diversity.contamination import ContaminationConfig, contaminated, normalised
 from lightgen.diversity.embed import hashed_ngrams
 from lightgen.diversity.kcenter import k_center
 from lightgen.diversity.minhash import NearDuplicateConfig, near_duplicates
@@ -35,7 +35,7 @@ class SelectConfig(BaseModel):
     contamination: ContaminationConfig = ContaminationConfig()
     count: int | None = Field(default=None, ge=1, description="how many prompts, the most diverse; null: all")
     embedding_dim: int = Field(
-        default=256, ge=16, le=4096, description="of the hashed n-grams that diversity is measured by"
+        default=512, ge=16, le=4096, description="of the hashed n-grams that diversity is measured by"
     )
 
 
@@ -73,8 +73,8 @@ def judge(captions: list[str], tokens: list[int], ids: list[str], config: Select
         if not reasons[index]:
             reasons[index], details[index] = reason, detail
 
-    for i, first in _exact_duplicates(ids):
-        drop(i, "duplicate_exact", f"same caption as {ids[first]}")
+    for i, keeper in _equal(captions, ids):
+        drop(i, "duplicate_exact", f"same words as {ids[keeper]}: {captions[keeper]}")
     for i, why in contaminated(captions, prompts, config.contamination).items():
         drop(i, "contaminated", why)
     if config.near_duplicates is not None:
@@ -95,6 +95,8 @@ def judge(captions: list[str], tokens: list[int], ids: list[str], config: Select
         "vendi_captions": whole,
         "vendi_distinct": vendi_score(vectors),
         "vendi_chosen": vendi_score(vectors[order]),
+        # Ids are hashes, so the first ones are as good as drawn by lot: what choosing is worth.
+        "vendi_random": vendi_score(vectors[: len(order)]),
         **{reason: reasons.count(reason) for reason in sorted({*reasons} - {""})},
     }
     return Verdicts(reasons, details, rank, {alive[c]: float(d) for c, d in zip(order, novelty, strict=True)}, summary)
@@ -138,10 +140,13 @@ class _Decision:
         return ShardOutput(table=out.cast(SCHEMA), rejects=rejects, rows_in=len(rows), files=files)
 
 
-def _exact_duplicates(ids: list[str]) -> list[tuple[int, int]]:
-    """(later, first) for every repeated id."""
-    first: dict[str, int] = {}
-    return [(i, first[key]) for i, key in enumerate(ids) if first.setdefault(key, i) != i]
+def _equal(captions: list[str], ids: list[str]) -> list[tuple[int, int]]:
+    """(repeat, keeper) for captions of the same words; the smallest id is kept."""
+    keeper: dict[str, int] = {}
+    words = [normalised(caption) for caption in captions]
+    for i in sorted(range(len(ids)), key=lambda i: (ids[i], i)):
+        keeper.setdefault(words[i], i)
+    return [(i, keeper[plain]) for i, plain in enumerate(words) if keeper[plain] != i]
 
 
 def _near(

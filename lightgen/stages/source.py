@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import ftfy
 import pyarrow as pa
@@ -177,8 +178,18 @@ class _WithoutPaths(BaseModel):
 
 
 def _without_paths(config: SourceConfig) -> _WithoutPaths:
-    """The settings that decide the rows; where the files lie does not."""
-    return _WithoutPaths.model_validate(config.model_dump(include=set(_WithoutPaths.model_fields)))
+    """The settings that decide the rows; where the files lie does not, of a local tokenizer neither."""
+    settings = config.model_dump(include=set(_WithoutPaths.model_fields))
+    return _WithoutPaths.model_validate(settings | {"tokenizer": _identity(config.tokenizer)})
+
+
+def _identity(tokenizer: str) -> str:
+    """The id as it is; of a folder, the digest of its tokenizer files."""
+    folder = Path(tokenizer)
+    if not folder.is_dir():
+        return tokenizer
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".model", ".txt"))
+    return content_id("tokenizer", *([path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files))
 
 
 class _Shards:
