@@ -122,6 +122,8 @@ def build(
         _make_missing(store, plan, make_shard, schema, progress if plan.n_shards > 1 else SILENT, unit)
         commit(store, plan, read_receipts(store, plan), max_reject_fraction)
     manifest = store.manifest(plan.kind, plan.version)
+    # A manifest that a killed writer linked must not vanish under the entry of the log.
+    store.files.settle(f"v/{plan.kind}/{plan.version}")
     publish(store.files, manifest)
     shutil.rmtree(store.scratch(plan), ignore_errors=True)
     return ref_of(store, manifest)

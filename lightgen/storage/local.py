@@ -32,6 +32,7 @@ class LocalFiles:
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
         self.uri = str(self.root)
+        self._durable: set[Path] = set()
         if self.root.is_symlink():
             raise UnsafePath(f"{self.root} is a symbolic link; name the folder it points to as the store")
 
@@ -127,7 +128,8 @@ class LocalFiles:
         return path
 
     def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
+        """Make `folder` durable. One that stands there may be a killed writer's: its entry is synced once too."""
+        if folder in self._durable:
             return
         if folder != self.root:
             self._make_folder(folder.parent)
@@ -136,6 +138,7 @@ class LocalFiles:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
         fsync_folder(folder.parent)
+        self._durable.add(folder)
 
     def _write_temporary(self, chunks: Sequence[Chunk]) -> Path:
         self._make_folder(self.root / "_tmp")
