@@ -1,0 +1,107 @@
+"""File corpora: what they read, and what each bad input of the design's table gives."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lightgen.corpora.files import MAX_LINE, JsonlCorpus, ParquetCorpus, TableCorpus, TextCorpus
+from lightgen.errors import InputCorrupt
+
+TEXTS = ["a red bird", "two   cats", "ein Käfer"]
+
+
+def parquet(path: Path, **options) -> str:
+    pq.write_table(pa.table({"url": ["x"] * 3, "caption": TEXTS}), path, **options)
+    return str(path)
+
+
+def test_every_format_gives_the_same_captions(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"caption": text}) for text in TEXTS), encoding="utf-8-sig")
+    (tmp_path / "a.tsv").write_text("id\tcaption\n" + "".join(f"1\t{text}\n" for text in TEXTS))
+    (tmp_path / "a.csv").write_text("caption,id\r\n" + "".join(f'"{text}",1\r\n' for text in TEXTS))
+    (tmp_path / "bare.tsv").write_text("".join(f"1\t{text}\n" for text in TEXTS))
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS))
+    common = {"source": "test", "licence": "CC0-1.0"}
+    corpora = [
+        ParquetCorpus(path=parquet(tmp_path / "a.parquet"), **common),
+        JsonlCorpus(path=str(tmp_path / "a.jsonl"), **common),
+        TableCorpus(path=str(tmp_path / "a.tsv"), **common),
+        TableCorpus(path=str(tmp_path / "a.csv"), separator=",", **common),
+        TableCorpus(path=str(tmp_path / "bare.tsv"), header=["id", "caption"], **common),
+        TextCorpus(path=str(tmp_path / "a.txt"), **common),
+    ]
+    for corpus in corpora:
+        rows = list(corpus.read())
+        read = [row.text.decode() if isinstance(row.text, bytes) else row.text for row in rows]
+        assert read == TEXTS, corpus.kind
+        assert [row.where for row in rows] == [f"{corpus.path}:{i}" for i in (1, 2, 3)]
+        assert {(row.source, row.licence) for row in rows} == {("test", "CC0-1.0")}
+        assert len(list(corpus.model_copy(update={"limit": 2}).read())) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 200_000,
+        b'{"caption": NaN}',
+        b'{"caption": "a", "caption": "b"}',
+        b'{"caption": 1' + b"0" * 100_000 + b"}",
+        b'["a"]',
+        b'{"text": "a"}',
+        b'{"caption": "a"',
+        b'{"caption": "' + b"a" * MAX_LINE + b'"}',
+    ],
+    ids=["depth", "nan", "twice", "digits", "array", "field", "cut", "long"],
+)
+def test_unsafe_json_names_its_line(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"caption": "fine"}\n' + line + b"\n")
+    rows = JsonlCorpus(path=str(path), source="test").read()
+    assert next(rows).text == "fine"
+    with pytest.raises(InputCorrupt, match=r"a\.jsonl:2 "):
+        next(rows)
+
+
+def test_broken_parquet_is_refused(tmp_path: Path) -> None:
+    good = Path(parquet(tmp_path / "good.parquet", write_page_checksum=True, use_dictionary=False, compression="none"))
+    data = good.read_bytes()
+    at = data.index(b"ein K")  # neither the least nor the greatest text: it stands in the page alone
+    cases = {
+        "cut": data[:-9],
+        "empty": b"",
+        "magic": b"XXXX" + data[4:-4] + b"XXXX",
+        "footer": data[:-8] + (2**31 - 1).to_bytes(4, "little") + b"PAR1",
+        "page": data[:at] + b"E" + data[at + 1 :],
+    }
+    for name, broken in cases.items():
+        path = tmp_path / f"{name}.parquet"
+        path.write_bytes(broken)
+        with pytest.raises(InputCorrupt, match=rf"{name}\.parquet is not a sound Parquet file"):
+            list(ParquetCorpus(path=str(path), source="test").read())
+
+
+def test_parquet_bomb_and_wrong_columns_are_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"caption": ["a" * 1_000_000] * 30}), bomb, compression="zstd", use_dictionary=False)
+    with pytest.raises(InputCorrupt, match="unpack to"):
+        list(ParquetCorpus(path=str(bomb), source="test").read())
+    with pytest.raises(InputCorrupt, match="no column 'TEXT'; it has url, caption"):
+        list(ParquetCorpus(path=parquet(tmp_path / "a.parquet"), source="test", column="TEXT").read())
+    pq.write_table(pa.table({"caption": [[1], [2]]}), tmp_path / "nested.parquet")
+    with pytest.raises(InputCorrupt, match="not text"):
+        list(ParquetCorpus(path=str(tmp_path / "nested.parquet"), source="test").read())
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InputCorrupt, match="Check the path"):
+        list(TextCorpus(path=str(tmp_path / "none.txt"), source="test").read())
+
+
+def test_dictionary_columns_and_nulls_are_text(tmp_path: Path) -> None:
+    column = pa.array(["a", None, "a"]).dictionary_encode()
+    pq.write_table(pa.table({"caption": column}), tmp_path / "d.parquet")
+    rows = ParquetCorpus(path=str(tmp_path / "d.parquet"), source="test").read()
+    assert [row.text for row in rows] == [b"a", None, b"a"]
