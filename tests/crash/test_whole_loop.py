@@ -1,0 +1,123 @@
+"""The whole loop, killed three times with SIGKILL, ends where an uninterrupted one ends."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows import server
+from lightgen.storage.store import open_store
+from schemas.ref import KINDS
+
+ROOT = Path(__file__).parents[2]
+TINY = "tests/recipes/tiny.yaml"
+KILLS, PATIENCE_S = 3, 400.0
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One Prefect server for all starts: a server of its own would double the time of each."""
+    home = tmp_path_factory.mktemp("prefect")
+    api_url = f"http://127.0.0.1:{(port := server.free_port())}/api"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    env = {**clean, **server.environment(api_url, home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "uvicorn", "--factory", server.APP, "--host", "127.0.0.1", "--port", str(port)]
+    final = {"PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_API_PORT": str(port)}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(command, env={**env, **final}, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        give_up = time.monotonic() + PATIENCE_S
+        while not server.healthy(api_url):
+            assert process.poll() is None, (home / "log").read_text()
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+        yield env
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def start(env, store, *options):
+    command = [sys.executable, "-m", "flows.demo", "--recipe", TINY, "--store", str(store), *options]
+    with (Path(store).parent / f"{Path(store).name}.log").open("ab") as log:
+        return subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(process, store):
+    """Wait for a good end; whatever happens, nothing of the process group is left."""
+    try:
+        code = process.wait(PATIENCE_S)
+    finally:
+        destroy(process)
+    assert code == 0, (Path(store).parent / f"{Path(store).name}.log").read_text()[-4000:]
+
+
+def destroy(process):
+    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait(30)
+    psutil.wait_procs(family, timeout=30)
+
+
+def fingerprints(store):
+    """Kind -> {version: fingerprint} of all that is published."""
+    opened = open_store(str(store))
+    return {
+        kind: {entry.version: opened.open(f"{kind}@{entry.version}").ref.fingerprint for entry in opened.log(kind)}
+        for kind in KINDS
+    }
+
+
+def unfinished(store):
+    """Folders of versions that have a plan but no manifest."""
+    return [plan.parent for plan in Path(store).rglob("plan.json") if not (plan.parent / "manifest.json").exists()]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(environment, tmp_path_factory):
+    """Store of a run left alone, and when its first version appeared and when it ended, in seconds."""
+    store = tmp_path_factory.mktemp("whole") / "store"
+    began = time.monotonic()
+    process = start(environment, store)
+    while not list(store.rglob("plan.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    first = time.monotonic() - began
+    finish(process, store)
+    return store, first, time.monotonic() - began
+
+
+def test_killed_three_times_gives_the_same_fingerprints(environment, uninterrupted, tmp_path):
+    left_alone, first, end = uninterrupted
+    rng, store, midway = random.Random(20), tmp_path / "store", 0
+    for _ in range(KILLS):
+        # Each start goes on where the last was killed, so a third of the work each spreads the kills over the loop.
+        process = start(environment, store)
+        try:
+            process.wait(first + (end - first) * rng.uniform(0.1, 0.3))
+        except subprocess.TimeoutExpired:
+            pass
+        assert process.poll() is None, "the loop ended before it was killed: nothing is tested"
+        destroy(process)
+        midway += bool(unfinished(store))
+    assert midway >= 1, "no kill hit a stage at work: choose another seed of the moments"
+    finish(start(environment, store), store)
+    assert unfinished(store) == []
+    assert fingerprints(store) == fingerprints(left_alone)
+
+
+def test_null_control_another_seed_is_noticed(environment, uninterrupted, tmp_path):
+    store = tmp_path / "store"
+    finish(start(environment, store, "--set", "seed=8"), store)
+    assert fingerprints(store) != fingerprints(uninterrupted[0])
