@@ -5,7 +5,7 @@ from prefect import flow
 from flows.build_distill_set import distill_set
 from flows.build_dpo_set import dpo_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
-from flows.train_student import student
+from flows.train_student import students
 from schemas.ref import ArtifactRef
 from tasks.align import align
 
@@ -24,5 +24,5 @@ def align_student(
 ) -> dict[str, ArtifactRef]:
     """Align a student with DPO; student and pairs are made first where they are missing."""
     job = Job.of(recipe, overrides, store)
-    checkpoint = student(job, distill_set(job))
+    checkpoint = students(job, distill_set(job))[-1]
     return aligned(job, checkpoint, dpo_set(job, checkpoint))

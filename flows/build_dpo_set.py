@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.build_distill_set import distill_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
-from flows.train_student import student
+from flows.train_student import students
 from schemas.ref import ArtifactRef
 from tasks.generate import generate
 from tasks.pair import pair
@@ -27,4 +27,4 @@ def build_dpo_set(
 ) -> dict[str, ArtifactRef]:
     """Make the preference pairs of a student, which is trained first where it is missing."""
     job = Job.of(recipe, overrides, store)
-    return {"pairs": dpo_set(job, student(job, distill_set(job)))}
+    return {"pairs": dpo_set(job, students(job, distill_set(job))[-1])}

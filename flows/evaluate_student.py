@@ -6,7 +6,7 @@ from flows.align_student import aligned
 from flows.build_distill_set import DistillSet, distill_set
 from flows.build_dpo_set import dpo_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
-from flows.train_student import student
+from flows.train_student import students
 from schemas.ref import ArtifactRef
 from tasks.evaluate import evaluate
 from tasks.select import select
@@ -24,9 +24,11 @@ def evaluated(job: Job, models: dict[str, ArtifactRef | None]) -> ArtifactRef:
 def whole_loop(job: Job) -> ArtifactRef:
     """Captions to report: every arrow once, each found where it is sealed already."""
     data: DistillSet = distill_set(job)
-    pretrained = student(job, data)
+    *earlier, pretrained = students(job, data)
     models = aligned(job, pretrained, dpo_set(job, pretrained))
-    return evaluated(job, {"teacher": None, "pretrained": pretrained, **models})
+    sizes = [f"{encoded.size_px} px stage" for encoded in job.recipe.encode]
+    stages = dict(zip(sizes, earlier, strict=False))
+    return evaluated(job, {"teacher": None, "pretrained": pretrained, **models, **stages})
 
 
 @flow(name="evaluate-student", flow_run_name=run_name, persist_result=False)

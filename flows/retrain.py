@@ -6,7 +6,7 @@ from prefect.states import Completed
 
 from flows.build_distill_set import distill_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
-from flows.train_student import student
+from flows.train_student import students
 from lightgen.stages.pages.lineage import ancestors
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
@@ -31,4 +31,4 @@ def retrain(
     captions = source(job.recipe.source, **job.common)
     if captions.fingerprint in trained_on(open_store(job.store)):
         return Completed(message=f"nothing new: a student has been trained on {captions} already")
-    return {"checkpoint": student(job, distill_set(job))}
+    return {"checkpoint": students(job, distill_set(job))[-1]}

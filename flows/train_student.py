@@ -8,14 +8,14 @@ from schemas.ref import ArtifactRef
 from tasks.pretrain import pretrain
 
 
-def student(job: Job, data: DistillSet) -> ArtifactRef:
-    """Train at each resolution, starting from the checkpoint of the one before."""
-    checkpoint: ArtifactRef | None = None
+def students(job: Job, data: DistillSet) -> list[ArtifactRef]:
+    """One checkpoint a resolution, each starting from the one before; the last is the student."""
+    checkpoints: list[ArtifactRef] = []
     configs = job.part("pretrain", job.recipe.pretrain)
     for features, encoded, config in zip(data.features, job.recipe.encode, configs, strict=True):
-        checkpoint = pretrain(features, config, **job.common, size_px=encoded.size_px, start=checkpoint)
-    assert checkpoint is not None
-    return checkpoint
+        start = checkpoints[-1] if checkpoints else None
+        checkpoints.append(pretrain(features, config, **job.common, size_px=encoded.size_px, start=start))
+    return checkpoints
 
 
 @flow(name="train-student", flow_run_name=run_name, persist_result=False)
@@ -24,4 +24,4 @@ def train_student(
 ) -> dict[str, ArtifactRef]:
     """Train a student on the distillation set, which is made first where it is missing."""
     job = Job.of(recipe, overrides, store)
-    return {"checkpoint": student(job, distill_set(job))}
+    return {"checkpoint": students(job, distill_set(job))[-1]}
