@@ -59,13 +59,10 @@ class Verdict:
 
 
 def scene_metadata(scene: Scene) -> Metadata:
-    """GenEval's metadata of a scene. The second object carries the relation, as in GenEval: it is placed by the first.
-
-    "A left of B" is written there as: A is left of B, with B the group 1 and A the group 0.
-    """
+    """GenEval's metadata of a scene; as there, "A left of B" is B, and then A with position (left of, 0)."""
     wanted = [Wanted.model_validate({"class": o.shape, "count": o.count, "color": o.color}) for o in scene.objects]
     if scene.relation:
-        wanted = [wanted[0].model_copy(update={"position": (scene.relation, 1)}), wanted[1]]
+        wanted = [wanted[1], wanted[0].model_copy(update={"position": (scene.relation, 0)})]
     exclude: tuple[Wanted, ...] = ()
     if scene.task == "counting":
         exclude = (wanted[0].model_copy(update={"count": wanted[0].count + 1}),)
@@ -94,15 +91,16 @@ def judge_image(detections: Iterable[Detected], meaning: Metadata) -> Verdict:
 
 def direction(a: Detected, b: Detected) -> set[str]:
     """Where `a` lies as seen from `b`: none, one or two of left of, right of, above, below."""
-    offset = []
+    gaps, beyond = [], []
     for low in (0, 1):
         gap = (a.box[low] + a.box[low + 2] - b.box[low] - b.box[low + 2]) / 2
         sizes = (a.box[low + 2] - a.box[low]) + (b.box[low + 2] - b.box[low])
-        offset.append(math.copysign(max(abs(gap) - POSITION_MARGIN * sizes, 0.0), gap))
-    if all(abs(part) < 1e-3 for part in offset):
+        gaps.append(gap)
+        beyond.append(math.copysign(max(abs(gap) - POSITION_MARGIN * sizes, 0.0), gap))
+    if all(abs(part) < 1e-3 for part in beyond):
         return set()
-    length = math.hypot(*offset)
-    dx, dy = offset[0] / length, offset[1] / length
+    # By the length of the whole offset, not of what is beyond the margin: so GenEval has it.
+    dx, dy = (part / math.hypot(*gaps) for part in beyond)
     signs = {"left of": dx < -0.5, "right of": dx > 0.5, "above": dy < -0.5, "below": dy > 0.5}
     return {name for name, holds in signs.items() if holds}
 

@@ -1,7 +1,8 @@
 """The exact detector: finds the shapes of the scene world in any picture, with a score that a blob does not reach.
 
 A pixel's alpha is how far it lies from the background towards one palette colour. Components of equal colour are
-compared with every shape drawn at their place and area; the score is the best soft overlap (IoU).
+compared with every shape drawn at their place and area; the score is the best soft overlap (IoU), less where a second
+shape fits as well. A picture without a plain background has no things: blots of noise are not a scene.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from lightgen.scenes.shapes import AREA, CENTROID_DOWN, GROUNDS_RGB, HALF_EXTENT
 
 MIN_AREA = 0.012  # of the picture: smaller things are specks
 MAX_COLOR_DISTANCE = 95.0
+MIN_LEAD = 0.02  # in overlap, of the best shape over the next: with less the score falls, to 0 at a tie
+PLAIN_DISTANCE = 60.0  # RGB: border pixels this near to the background count as plain,
+PLAIN_SHARE = 0.6  # and so many of them must be
 CONNECTED = np.ones((3, 3), int)
 
 
@@ -33,6 +37,8 @@ def detect(image: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
     """Things in the picture, the surest first."""
     pixels = image.astype(np.float32)
     ground = _background(pixels)
+    if ground is None:
+        return []
     paint = np.concatenate([PALETTE_RGB, [ground]])
     # |p - c|^2 without |p|^2, which is the same for every colour c.
     distance = np.square(paint).sum(axis=1) - 2 * pixels @ paint.T
@@ -47,17 +53,19 @@ def detect(image: UInt8[np.ndarray, "h w 3"]) -> list[Detection]:
     return sorted(_distinct(found), key=lambda thing: -thing.score)
 
 
-def _background(pixels: Float32[np.ndarray, "h w 3"]) -> np.ndarray:
-    """The background that the border of the picture has most of, at its own shade."""
+def _background(pixels: Float32[np.ndarray, "h w 3"]) -> np.ndarray | None:
+    """The background that the border of the picture has most of, at its own shade; None if the border is not plain."""
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     nearest = np.linalg.norm(border[:, None] - GROUNDS_RGB, axis=2).argmin(axis=1)
-    return np.median(border[nearest == np.bincount(nearest).argmax()], axis=0)
+    ground = np.median(border[nearest == np.bincount(nearest).argmax()], axis=0)
+    plain = np.linalg.norm(border - ground, axis=1) < PLAIN_DISTANCE
+    return ground if plain.mean() >= PLAIN_SHARE else None
 
 
 def _things(pixels: np.ndarray, ground: np.ndarray, mask: np.ndarray, color: int) -> list[Detection]:
-    labels, n = ndimage.label(mask, CONNECTED)
+    labels: np.ndarray = ndimage.label(mask, CONNECTED)[0]  # pyright: ignore[reportIndexIssue,reportAssignmentType]
     found = []
-    for label, window in enumerate(ndimage.find_objects(labels, n), 1):
+    for label, window in enumerate(ndimage.find_objects(labels), 1):
         core = labels[window] == label
         if core.sum() >= MIN_AREA * mask.size:
             found.append(_thing(pixels, ground, labels, label, window, color))
@@ -80,8 +88,9 @@ def _thing(
     y = (alpha.sum(axis=1) @ (np.arange(rows.start, rows.stop) + 0.5)) / area
     x = (alpha.sum(axis=0) @ (np.arange(columns.start, columns.stop) + 0.5)) / area
     overlap = {shape: _overlap(shape, alpha, rows, columns, x, y, area) for shape in SHAPES}
-    best = max(overlap, key=overlap.__getitem__)
-    return Detection(best, COLORS[color], overlap[best], _box(best, x, y, area), area)
+    best, second = sorted(SHAPES, key=lambda shape: -overlap[shape])[:2]
+    lead = min(1.0, (overlap[best] - overlap[second]) / MIN_LEAD)
+    return Detection(best, COLORS[color], overlap[best] * lead, _box(best, x, y, area), area)
 
 
 def _overlap(shape: Shape, alpha: np.ndarray, rows: slice, columns: slice, x: float, y: float, area: float) -> float:

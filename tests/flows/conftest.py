@@ -31,7 +31,7 @@ class Served:
         """The `prefect` command as a user types it in the project folder."""
         command = [str(Path(sys.executable).parent / "prefect"), *arguments]
         env = {**os.environ, "PREFECT_API_URL": self.api_url, "COLUMNS": "200", "OMP_NUM_THREADS": "1", **env}
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
 
     def post(self, path: str, **body: object) -> list[dict]:
         """One question to Prefect's API."""
