@@ -12,14 +12,20 @@ from lightgen.storage.verify import verify
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
 
 
-@pytest.fixture
-def damaged(tmp_path):
-    """A store with two versions, and the folder to damage."""
-    store = open_store(str(tmp_path / "store"))
-    build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
-    build(store, plan_of(kind="images", seed=1), with_all, SCHEMA, max_reject_fraction=1)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store with two versions."""
+    store = open_store(str(tmp_path_factory.mktemp("whole") / "store"))
+    for seed in range(2):
+        build(store, plan_of(2, seed, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
     assert verify(store) == []
-    return tmp_path / "store"
+    return store.files.root
+
+
+@pytest.fixture
+def damaged(whole, tmp_path):
+    """A copy of it, to damage."""
+    return shutil.copytree(whole, tmp_path / "store")
 
 
 def files(folder):
@@ -71,13 +77,13 @@ def _problems(folder):
         ({"surprise": 1}, "field surprise"),
         ({"bytes_total": -1}, "field bytes_total"),
         ({"bytes_total": 1}, "bytes_total is not the sum"),
-        ({"rows": {"taken": 16, "out": 13, "rejected": 3}}, "not the sum of the shards"),
-        ({"rows": {"taken": 12, "out": 12, "rejected": 0}}, "not the sum of the shards"),
+        ({"rows": {"taken": 11, "out": 9, "rejected": 2}}, "not the sum of the shards"),
+        ({"rows": {"taken": 8, "out": 8, "rejected": 0}}, "not the sum of the shards"),
         ({"version": "0" * 32}, "plan is of"),
-        ({"shards": []}, "shards are not 0 to 2"),
+        ({"shards": []}, "shards are not 0 to 1"),
         ({"path": "/etc/passwd"}, "path"),
         ({"path": "data/../../x"}, "path"),
-        ({"path": "data/part-00000-of-00003.0123456789abcdef.tar"}, "does not carry its own digest"),
+        ({"path": "data/part-00000-of-00002.0123456789abcdef.tar"}, "does not carry its own digest"),
     ],
 )
 def test_manifest_that_lies_is_refused(damaged, change, message):
@@ -135,4 +141,4 @@ def test_missing_shard_stops_a_cached_build(damaged):
     version = store.open("images@1")
     (damaged / version.paths("rejects")[0]).unlink()
     with pytest.raises(StoreCorrupt, match=r"rejects/part-.* got missing"):
-        build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+        build(store, plan_of(2, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
