@@ -1,0 +1,137 @@
+"""`build-distill-set` on real captions with tiny random Flux, VAE and T5, on a folder and on a real S3 server."""
+
+from pathlib import Path
+
+import pytest
+
+from flows import build_distill_set as flow
+from flows.parameters import Job
+from lightgen.recipe import load_recipe
+from lightgen.stages.dedup import dedup
+from lightgen.stages.encode import encode, fit_vae
+from lightgen.stages.generate import generate
+from lightgen.stages.select import normalised, select
+from lightgen.stages.source import source
+from lightgen.storage.store import open_store
+from tests.tiny_encoders import tiny_t5, tiny_vae
+from tests.tiny_models import tiny_flux
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "real_corpora.yaml"
+DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
+FILES = ("coco_val2017_captions.tsv", "parti_prompts.tsv", "laion400m_sample_10k.parquet")
+GENEVAL = "geneval_evaluation_metadata.jsonl"
+STAGES = ("captions", "prompts", "images", "kept")
+
+missing = [name for name in (*FILES, GENEVAL) if not (DATA / name).exists()]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(bool(missing), reason=f"not beside the checkout, in ../shared/data: {', '.join(missing)}"),
+]
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory):
+    """Paths of the corpora and of the models, by dotted key."""
+    folder = tmp_path_factory.mktemp("models")
+    flux, vae, t5 = (make(folder / make.__name__) for make in (tiny_flux, tiny_vae, tiny_t5))
+    keys = {f"source.corpora.{place}.path": str(DATA / name) for place, name in enumerate(FILES)}
+    keys |= {"select.evaluation.0.path": str(DATA / GENEVAL), "generate.teacher.model": str(flux)}
+    for place in range(2):
+        keys |= {f"encode.{place}.vae.model": str(vae), f"encode.{place}.text.model": str(t5)}
+    return keys
+
+
+def plain(stage):
+    """The stage as its task calls it, without the Prefect server that every task run needs."""
+
+    def called(*given, store, seed):
+        return stage(*given, open_store(store), seed=seed)
+
+    return called
+
+
+def build(store, overrides):
+    """What the flow makes, by its own code and in its own order."""
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in (source, select, generate, dedup, fit_vae, encode):
+            patch.setattr(flow, stage.__name__, plain(stage))
+        return flow.distill_set(Job.of(str(RECIPE), overrides, store))
+
+
+@pytest.fixture(scope="module")
+def local(overrides, tmp_path_factory):
+    return build(str(tmp_path_factory.mktemp("local")), overrides)
+
+
+@pytest.fixture(scope="module")
+def remote(overrides, s3_store_uri, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield build(s3_store_uri, overrides)
+
+
+def refs(made):
+    return [*(getattr(made, stage) for stage in STAGES), made.vae, *made.features]
+
+
+def opened(ref):
+    return open_store(ref.uri).open(ref)
+
+
+def assert_nothing_vanished(made):
+    """What a stage was given is what it kept and what it refused, and every refusal says why."""
+    for ref in refs(made):
+        version = opened(ref)
+        rejects = version.rejects().to_pylist()
+        assert all(row["reason"] for row in rejects)
+        assert version.reject_reasons == {
+            reason: sum(row["reason"] == reason for row in rejects) for reason in {row["reason"] for row in rejects}
+        }
+        if ref.kind in ("prompts", "images", "kept", "features"):
+            (parent,) = [one for one in version.parents if one.kind != "vae"]
+            given = opened(parent).table(columns=["id"]).num_rows
+            assert given == version.rows + len(rejects), f"{ref.kind}: rows vanished"
+
+
+def test_rows_in_are_rows_out_and_rejects_on_disk(local):
+    assert_nothing_vanished(local)
+    captions = opened(local.captions)
+    assert captions.rows + sum(captions.reject_reasons.values()) == 400 + 300 + 300
+    assert set(captions.table()["source"].to_pylist()) == {"coco-captions-val2017", "parti-prompts", "laion400m-sample"}
+    assert opened(local.prompts).rows == 12
+    assert all(ref.rows > 0 for ref in refs(local))
+
+
+def test_evaluation_prompts_are_thrown_out(overrides, local, tmp_path):
+    """Captions of a file that repeats GenEval's prompts are refused, each as contaminated."""
+    planted = {"kind": "jsonl", "path": str(DATA / GENEVAL), "source": "planted", "field": "prompt", "limit": 50}
+    recipe = load_recipe(str(RECIPE), {**overrides, "source.corpora.2": planted})
+    store = open_store(str(tmp_path))
+    captions = source(recipe.source, store, seed=7)
+    prompts = opened(select(captions, recipe.select, store, seed=7))
+    foreign = {normalised(row["caption"]) for row in opened(captions).table().to_pylist() if row["source"] == "planted"}
+    assert len(foreign) == 50
+    assert foreign.isdisjoint(normalised(caption) for caption in prompts.table()["caption"].to_pylist())
+    assert prompts.reject_reasons["contaminated"] >= 50
+
+
+def test_second_run_computes_nothing(local, overrides):
+    before = {path: path.stat().st_mtime_ns for path in Path(local.captions.uri).rglob("*") if path.is_file()}
+    again = build(local.captions.uri, overrides)
+    assert refs(again) == refs(local)
+    after = {path: path.stat().st_mtime_ns for path in Path(local.captions.uri).rglob("*") if path.is_file()}
+    assert {path: at for path, at in after.items() if before.get(path) != at} == {}
+
+
+def test_s3_gives_what_the_disk_gives(local, remote):
+    assert_nothing_vanished(remote)
+    assert [ref.fingerprint for ref in refs(remote)] == [ref.fingerprint for ref in refs(local)]
+    assert [ref.version for ref in refs(remote)] == [ref.version for ref in refs(local)]
+
+
+def test_second_run_on_s3_computes_nothing(remote, overrides):
+    store = open_store(remote.captions.uri)
+    logs = {ref.kind: store.log(ref.kind) for ref in refs(remote)}
+    assert refs(build(remote.captions.uri, overrides)) == refs(remote)
+    assert {ref.kind: store.log(ref.kind) for ref in refs(remote)} == logs
