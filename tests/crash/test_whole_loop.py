@@ -1,5 +1,6 @@
 """The whole loop, killed three times with SIGKILL, ends where an uninterrupted one ends."""
 
+import contextlib
 import os
 import random
 import signal
@@ -15,7 +16,7 @@ import pytest
 from flows import server
 from lightgen.storage.store import open_store
 from schemas.ref import Kind
-
+from tests.crash.invariants import violations
 
 ROOT = Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.yaml"
@@ -64,21 +65,16 @@ def finish(process, store):
 
 def destroy(process):
     family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait(30)
     psutil.wait_procs(family, timeout=30)
 
 
 def fingerprints(store):
-    """Kind -> {version: fingerprint} of all that is published."""
+    """Kind -> content fingerprints of all that is published; digests of recipes, which hold the seed, stay out."""
     opened = open_store(str(store))
-    return {
-        kind: {entry.version: opened.open(f"{kind}@{entry.version}").ref.fingerprint for entry in opened.log(kind)}
-        for kind in get_args(Kind)
-    }
+    return {kind: sorted(entry.fingerprint for entry in opened.log(kind)) for kind in get_args(Kind)}
 
 
 def unfinished(store):
@@ -99,7 +95,7 @@ def uninterrupted(environment, tmp_path_factory):
     return store
 
 
-def test_killed_three_times_gives_the_same_fingerprints(environment, uninterrupted, tmp_path):
+def test_killed_three_times_gives_the_same_fingerprints(environment, uninterrupted, tmp_path, record_property):
     rng, store, midway = random.Random(20), tmp_path / "store", []
     third = (plans(uninterrupted) - 1) // KILLS
     for nth in range(KILLS):
@@ -113,6 +109,7 @@ def test_killed_three_times_gives_the_same_fingerprints(environment, uninterrupt
         finally:
             destroy(process)
         midway.append([folder.parent.name for folder in unfinished(store)])
+    record_property("stages at work when killed", midway)
     assert any(midway), "no kill hit a stage at work: choose another seed of the moments"
     finish(start(environment, store), store)
     assert unfinished(store) == []
@@ -131,4 +128,5 @@ def wait_for_plans(process, store, count):
 def test_null_control_another_seed_is_noticed(environment, uninterrupted, tmp_path):
     store = tmp_path / "store"
     finish(start(environment, store, "--set", "seed=8"), store)
-    assert fingerprints(store) != fingerprints(uninterrupted)
+    here, there = fingerprints(store), fingerprints(uninterrupted)
+    assert {kind for kind in here if here[kind] != there[kind]} >= {"images", "features", "checkpoint", "report"}
