@@ -1,6 +1,8 @@
 """Fixtures for every test: a real S3 server."""
 
+import contextlib
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -28,15 +30,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def free_port_pair():
-    """A port whose neighbour 10,000 above, which weed takes for gRPC, is free too."""
-    while True:
-        port = free_port()
-        if port > 50_000:
-            continue
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port + 10_000)):
-                return port
+def free_ports(count):
+    """Distinct ports whose neighbours 10,000 above, which weed takes for gRPC, are free too."""
+    found = set()
+    while len(found) < count:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as low, socket.socket() as high, contextlib.suppress(OSError):
+            low.bind(("127.0.0.1", port))
+            high.bind(("127.0.0.1", port + 10_000))
+            found.add(port)
+    return sorted(found)
 
 
 def wait_for(url, process, seconds=40.0):
@@ -72,17 +75,8 @@ def s3_endpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weed")
     identity = {"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {name: free_port_pair() for name in ("master", "volume", "filer", "s3")}
-    command = [
-        weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
-        f"-s3.config={folder / 's3.json'}", "-volume.max=200", "-master.volumeSizeLimitMB=64",
-        "-master.volumePreallocate=false", *(f"-{name}.port={port}" for name, port in ports.items()),
-    ]  # fmt: skip
-    endpoint = f"http://127.0.0.1:{ports['s3']}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    process, endpoint = started(weed, folder)
     try:
-        wait_for(endpoint, process)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
             patch.setenv("AWS_ACCESS_KEY_ID", KEY)
@@ -92,6 +86,28 @@ def s3_endpoint(tmp_path_factory):
             yield endpoint
     finally:
         stop(process)
+
+
+def started(weed, folder, tries=4):
+    """A running server and its address; again on other ports where one was taken in between."""
+    master, volume, filer, s3 = free_ports(4)
+    command = [
+        weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
+        f"-s3.config={folder / 's3.json'}", "-volume.max=200", "-master.volumeSizeLimitMB=64",
+        "-master.volumePreallocate=false", f"-master.port={master}", f"-volume.port={volume}",
+        f"-filer.port={filer}", f"-s3.port={s3}",
+    ]  # fmt: skip
+    endpoint = f"http://127.0.0.1:{s3}"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        wait_for(endpoint, process)
+        return process, endpoint
+    except AssertionError:
+        stop(process)
+        if tries == 1:
+            raise
+        return started(weed, folder, tries - 1)
 
 
 def make_bucket(endpoint, name):
