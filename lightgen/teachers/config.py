@@ -7,22 +7,26 @@ from pydantic import Field
 from lightgen.teachers.base import Teacher
 from lightgen.teachers.flux import FluxConfig, FluxTeacher
 from lightgen.teachers.scenes import ScenesConfig, ScenesTeacher
+from lightgen.teachers.sprites import SpritesConfig, SpritesTeacher
 
-TeacherConfig = Annotated[ScenesConfig | FluxConfig, Field(discriminator="kind")]
+AnyConfig = ScenesConfig | SpritesConfig | FluxConfig
+TeacherConfig = Annotated[AnyConfig, Field(discriminator="kind")]
 
 
-def make_teacher(config: ScenesConfig | FluxConfig) -> Teacher:
+def make_teacher(config: AnyConfig) -> Teacher:
     """The teacher; weights are not loaded before its first image."""
+    if isinstance(config, SpritesConfig):
+        return SpritesTeacher(config)
     return FluxTeacher(config) if isinstance(config, FluxConfig) else ScenesTeacher(config)
 
 
-def teacher_content(config: ScenesConfig | FluxConfig) -> ScenesConfig | FluxConfig:
+def teacher_content(config: AnyConfig) -> AnyConfig:
     """`config` without what changes the speed only."""
-    return config.content() if isinstance(config, FluxConfig) else config
+    return config if isinstance(config, ScenesConfig) else config.content()
 
 
-def teacher_modules(config: ScenesConfig | FluxConfig) -> list[str]:
+def teacher_modules(config: AnyConfig) -> list[str]:
     """The sources that decide the pixels, for the recipe of a version."""
     if isinstance(config, FluxConfig):
         return ["lightgen.teachers.flux"]
-    return ["lightgen.teachers.scenes", "lightgen.scenes"]
+    return [f"lightgen.teachers.{config.kind}", "lightgen.scenes"]
