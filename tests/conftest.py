@@ -117,7 +117,8 @@ def make_bucket(endpoint, name):
     end = time.monotonic() + 30
     while True:
         try:
-            client.create_bucket(Bucket=name)
+            with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+                client.create_bucket(Bucket=name)
             client.put_object(Bucket=name, Key="ready", Body=b"1")
             return
         except Exception:
