@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.evaluation.geneval import COUNTING_THRESHOLD, Detected, Metadata
+from lightgen.evaluation.mask2former import Mask2FormerConfig
 from lightgen.scenes.detect import Detection
 from lightgen.scenes.detect import detect as detect_things
 
@@ -40,7 +41,7 @@ class ScenesDetectorConfig(BaseModel):
         return ScenesDetector(self)
 
 
-DetectorConfig = Annotated[ScenesDetectorConfig, Field(discriminator="kind")]
+DetectorConfig = Annotated[ScenesDetectorConfig | Mask2FormerConfig, Field(discriminator="kind")]
 
 
 class ScenesDetector:
