@@ -95,7 +95,7 @@ def started(weed, folder, tries=4):
         weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
         f"-s3.config={folder / 's3.json'}", "-volume.max=200", "-master.volumeSizeLimitMB=64",
         "-master.volumePreallocate=false", f"-master.port={master}", f"-volume.port={volume}",
-        f"-filer.port={filer}", f"-s3.port={s3}",
+        f"-filer.port={filer}", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     endpoint = f"http://127.0.0.1:{s3}"
     with (folder / "log").open("wb") as log:
