@@ -165,9 +165,10 @@ app.add_typer(bench, name="bench")
 @bench.command("dedup")
 def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 50_000) -> None:
     """Near-duplicate captions: ours against datasketch."""
-    from lightgen.diversity.bench import near_duplicates_rates
+    from lightgen.diversity.bench import bench_near_duplicates
 
-    _rates(near_duplicates_rates(rows), "captions/s")
+    found = bench_near_duplicates(rows)
+    _rates({"lightgen": found["ours_per_s"], "datasketch": found["datasketch_per_s"]}, "captions/s")
 
 
 @bench.command("shards")

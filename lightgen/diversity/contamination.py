@@ -68,7 +68,7 @@ def _closest(
         # The best prompt of each caption; of equals the first.
         best = np.lexsort((column, -share, row))
         best = best[np.unique(row[best], return_index=True)[1]]
-        yield from ((int(row[k]), float(share[k]), prompts[column[k]]) for k in best if share[k] >= least)
+        yield from ((int(row[k]), float(share[k]), prompts[int(column[k])]) for k in best if share[k] >= least)
 
 
 def _incidence(grams: Shingles, known: np.ndarray) -> sparse.csr_array:

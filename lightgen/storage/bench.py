@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import webdataset
+from webdataset.writer import ShardWriter
 
 from lightgen.seeds import content_id
 from lightgen.storage.shards import pack
@@ -31,7 +31,7 @@ def _ours(path: Path, keys: list[str], data: bytes) -> None:
 
 
 def _theirs(pattern: Path, keys: list[str], data: bytes) -> None:
-    with webdataset.ShardWriter(str(pattern), maxcount=10**9, maxsize=1e12, verbose=0) as sink:
+    with ShardWriter(str(pattern), maxcount=10**9, maxsize=1e12, verbose=0) as sink:
         for key in keys:
             sink.write({"__key__": key, "bin": data, "json": b'{"n": 1}'})
 
