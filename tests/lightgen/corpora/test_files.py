@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 
 from lightgen.corpora.files import MAX_LINE, JsonlCorpus, ParquetCorpus, TableCorpus, TextCorpus
 from lightgen.errors import InputCorrupt
@@ -105,3 +106,13 @@ def test_dictionary_columns_and_nulls_are_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"caption": column}), tmp_path / "d.parquet")
     rows = ParquetCorpus(path=str(tmp_path / "d.parquet"), source="test").read()
     assert [row.text for row in rows] == [b"a", None, b"a"]
+
+
+def test_s3_reads_like_a_local_file(s3_uri: str, s3_endpoint: str, tmp_path: Path) -> None:
+    local = ParquetCorpus(path=parquet(tmp_path / "a.parquet"), source="test")
+    files = s3fs.S3FileSystem(endpoint_url=s3_endpoint, skip_instance_cache=True)
+    files.put_file(local.path, f"{s3_uri}/a.parquet")
+    remote = local.model_copy(update={"path": f"{s3_uri}/a.parquet"})
+    assert [row.text for row in remote.read()] == [row.text for row in local.read()]
+    with pytest.raises(InputCorrupt, match=r"s3://.*none\.txt.*Check the path"):
+        list(TextCorpus(path=f"{s3_uri}/none.txt", source="test").read())
