@@ -35,6 +35,9 @@ class PretrainConfig(BaseModel):
     batch_size: int = Field(default=2048, gt=0)
     noise_copies: int = Field(default=4, ge=1, description="noise levels a masked token is trained at in one step")
     masks: MaskLaw = MaskLaw()
+    time_power: float = Field(
+        default=1.0, gt=0, description="noise levels are u^power of the schedule; below 1: coarse noise more often"
+    )
     variance_bound: bool = Field(default=True, description="train the variance of the sampler too")
     start_weights: Weights = Field(default="ema", description="which weights of `start` to go on from")
     grid: int | None = Field(default=None, gt=0, description="resize the position tables of `start` to this side")
@@ -72,7 +75,7 @@ def pretrain(
         vae, _text = load_encoders(source, store, "cpu")
         draw = sample_drawer(data, vae, config.samples, config.sample_captions, store.scratch(plan), seed)
         objective = MaskedDiffusion(
-            data, config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
+            data, config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks, config.time_power
         )
         run = train(
             student, objective, config.loop, seed=seed, folder=store.scratch(plan), run_id=plan.version,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,7 +20,7 @@ from lightgen.seeds import derive_seed
 from lightgen.training import checkpoint
 from lightgen.training.ema import update_average
 from lightgen.training.objectives import Objective
-from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class LoopConfig(BaseModel):
     checkpoint_every: int = Field(default=1000, gt=0, description="steps")
     sample_every: int = Field(default=0, ge=0, description="steps between sample grids; 0: only the last")
     max_bad_steps: int = Field(default=10, ge=1, description="steps in a row without a finite loss before giving up")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto",
+        description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
+    )
     threads: int | None = Field(
         default=None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
     )
@@ -49,7 +54,7 @@ class Run:
 
     student: Student
     average: Student
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     step: int = 0
     bad_steps: int = 0
     rows: list[str] = field(default_factory=list)
@@ -74,7 +79,7 @@ def train(
     the moving average, by default at the weights themselves.
     """
     average = copy.deepcopy(student) if average is None else average
-    run = Run(student, average.requires_grad_(False), make_optimizer(student, config.optimizer))
+    run = Run(student, average.requires_grad_(False), make_optimizers(student, config.optimizer))
     with _exact(config.threads):
         _resume(run, folder, run_id)
         progress.start("train", config.steps, "steps")
@@ -94,10 +99,12 @@ def _step(run: Run, objective: Objective, config: LoopConfig, seed: int) -> floa
     """One update; a step whose loss or gradient is not finite is skipped and counted."""
     torch.manual_seed(derive_seed(seed, "dropout", run.step))
     rate = learning_rate(config.optimizer, run.step, config.steps)
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    run.optimizer.zero_grad(set_to_none=True)
-    loss, figures = objective.loss(run.student, run.step)
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    with mixed_precision(config.precision, next(run.student.parameters()).device.type):
+        loss, figures = objective.loss(run.student, run.step)
     loss.backward()
     norm = float(torch.nn.utils.clip_grad_norm_(run.student.parameters(), config.optimizer.clip))
     value = float(loss.detach())
@@ -105,7 +112,8 @@ def _step(run: Run, objective: Objective, config: LoopConfig, seed: int) -> floa
     if not torch.isfinite(torch.tensor([value, norm])).all():
         _count_bad(run, config)
         return value
-    run.optimizer.step()
+    for optimizer in run.optimizers:
+        optimizer.step()
     run.bad_steps = 0
     update_average(run.average, run.student, config.ema, run.step)
     run.window.append(value)
@@ -132,7 +140,7 @@ def _seal(run: Run, folder: Path, run_id: str) -> None:
     groups = {
         "model": dict(run.student.state_dict()),
         "ema": dict(run.average.state_dict()),
-        "optimizer": _optimizer_tensors(run.optimizer),
+        "optimizer": _optimizer_tensors(run.optimizers),
     }
     state = {"bad_steps": run.bad_steps, "window": run.window}
     texts = {"log.jsonl": "".join(row + "\n" for row in run.rows), "state.json": json.dumps(state)}
@@ -146,25 +154,36 @@ def _resume(run: Run, folder: Path, run_id: str) -> None:
     run.step, place = found
     run.student.load_state_dict(checkpoint.load(place, "model"))
     run.average.load_state_dict(checkpoint.load(place, "ema"))
-    _restore_optimizer(run.optimizer, checkpoint.load(place, "optimizer"))
+    _restore_optimizers(run.optimizers, checkpoint.load(place, "optimizer"))
     state = json.loads((place / "state.json").read_text())
     run.bad_steps, run.window = state["bad_steps"], state["window"]
     run.rows = (place / "log.jsonl").read_text().splitlines()
     _log.info("resumed at step %d from %s", run.step, place.name)
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of AdamW as `<parameter number>.<name>`."""
-    state = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": value for number, values in state.items() for name, value in values.items()}
+def _optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """State of the optimizers as `<number of the optimizer>.<of the parameter>.<name>`."""
+    return {
+        f"{which}.{number}.{name}": value
+        for which, optimizer in enumerate(optimizers)
+        for number, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
+def _restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        which, number, name = key.split(".", 2)
+        states[int(which)].setdefault(int(number), {})[name] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def mixed_precision(precision: str, device: str) -> torch.autocast:
+    """Autocast to bfloat16, or none, for a forward pass on `device` ("cpu", "cuda")."""
+    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and native))
 
 
 @contextmanager

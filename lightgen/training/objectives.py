@@ -42,13 +42,26 @@ class Draw:
         return len(self.times) // self.masked.numel()
 
 
-def draw_step(shape: torch.Size | tuple[int, int, int], law: MaskLaw, copies: int, generator: torch.Generator) -> Draw:
-    """For tokens of `shape` one mask ratio, an order for each image, `copies` noise levels for each masked token."""
+def draw_step(
+    shape: torch.Size | tuple[int, int, int],
+    law: MaskLaw,
+    copies: int,
+    generator: torch.Generator,
+    time_power: float = 1.0,
+) -> Draw:
+    """For tokens of `shape` one mask ratio, an order for each image, `copies` noise levels for each masked token.
+
+    Levels are u^time_power of the schedule, u uniform: below 1 the coarse ones come more often, where all that a token
+    can know comes from the trunk.
+    """
     images, tokens, token_dim = shape
     hidden = masked_count(tokens, law.ratio(float(torch.rand((), generator=generator, dtype=torch.float64))))
     orders = random_orders(images, tokens, generator)
     rows = copies * images * hidden
-    times = torch.randint(0, STEPS, (rows,), generator=generator)
+    if time_power == 1:
+        times = torch.randint(0, STEPS, (rows,), generator=generator)
+    else:
+        times = (STEPS * torch.rand(rows, generator=generator) ** time_power).long().clamp(max=STEPS - 1)
     noise = torch.randn(rows, token_dim, generator=generator)
     return Draw(orders[:, hidden:], orders[:, :hidden], times, noise)
 
@@ -79,6 +92,7 @@ class MaskedDiffusion:
     seed: int
     bound: bool = True
     masks: MaskLaw = PAPER_MASKS
+    time_power: float = 1.0
 
     def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
         student.train()
@@ -86,7 +100,7 @@ class MaskedDiffusion:
         rows = rows_of_step(self.seed, step, len(self.features), self.batch_size)
         batch = self.features.batch(rows, generator)
         tokens, grid = as_tokens(student, batch)
-        draw = draw_step(tokens.shape, self.masks, self.copies, generator)
+        draw = draw_step(tokens.shape, self.masks, self.copies, generator, self.time_power)
         text = student.text(batch.text, batch.keep)
         dropped = torch.rand(len(tokens), generator=generator) < student.config.text_drop
         return errors(student, tokens, student.drop_text(text, dropped), grid, draw, self.bound).mean(), {}

@@ -1,4 +1,4 @@
-"""AdamW with the paper's weight-decay groups, and the learning rate of a step."""
+"""AdamW with the paper's weight-decay groups, Muon for the trunk's matrices, and the learning rate of a step."""
 
 import math
 from typing import Literal
@@ -8,13 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from lightgen.model.student import Student
+from lightgen.training.muon import Muon
 
 
 class OptimizerConfig(BaseModel):
-    """AdamW and its schedule; defaults: model_facts 2.1, with the paper's learning rate."""
+    """The optimizer and its schedule; defaults: model_facts 2.1, with the paper's learning rate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon: for the matrices of the blocks, AdamW for everything else"
+    )
     lr: float = Field(default=1e-4, gt=0, description="peak, absolute: never multiplied by the batch")
     warmup_steps: int = Field(default=100, ge=0)
     decay: Literal["constant", "cosine", "linear"] = "constant"
@@ -42,12 +46,26 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     return config.lr * warm * (config.final_lr + (1 - config.final_lr) * shape)
 
 
-def make_optimizer(student: Student, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Two groups: matrices of the trunk decay, the rest does not."""
+def make_optimizers(student: Student, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+    """AdamW in two groups, of which the trunk's matrices decay; before it Muon, where asked for."""
+    hidden: list[Tensor] = []
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     for name, parameter in student.named_parameters():
         exempt = parameter.ndim < 2 or name.endswith("bias") or name.startswith("head.")
-        (plain if exempt else decayed).append(parameter)
+        if config.kind == "muon" and is_hidden_matrix(name, parameter):
+            hidden.append(parameter)
+        else:
+            (plain if exempt else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    return [Muon(hidden, lr=config.lr, weight_decay=config.weight_decay), adamw] if hidden else [adamw]
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter maps hidden vectors to hidden vectors inside a block, where Muon is at home.
+
+    Not the modulations of the head: they start at zero and act on scales, not on a space of features.
+    """
+    inside = any(part in name for part in ("encoder.", "decoder.", "late.", "blocks."))
+    return inside and parameter.ndim == 2 and "modulation" not in name

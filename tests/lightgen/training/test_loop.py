@@ -19,7 +19,7 @@ from lightgen.training import checkpoint, loop
 from lightgen.training.data import FeatureSet
 from lightgen.training.loop import LoopConfig, Run, train
 from lightgen.training.objectives import MaskedDiffusion, Objective
-from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
 
 STEPS = 12
 CONFIG = LoopConfig(
@@ -57,8 +57,9 @@ def _train(objective: Objective, student: Student, folder: Path, config: LoopCon
 
 def _digest(run: Run) -> str:
     parts = [*run.student.state_dict().values(), *run.average.state_dict().values()]
-    state = run.optimizer.state_dict()["state"]
-    parts += [state[number][name] for number in sorted(state) for name in sorted(state[number])]
+    for optimizer in run.optimizers:
+        state = optimizer.state_dict()["state"]
+        parts += [state[number][name] for number in sorted(state) for name in sorted(state[number])]
     return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
 
 
@@ -72,8 +73,10 @@ def fresh(student: Student) -> Student:
     return Student(student.config).init(5)
 
 
-def _killed(objective: Objective, student: Student, folder: Path, at: int) -> None:
-    process = multiprocessing.get_context("fork").Process(target=_train, args=(Dies(objective, at), student, folder))
+def _killed(objective: MaskedDiffusion, student: Student, folder: Path, at: int, config: LoopConfig = CONFIG) -> None:
+    process = multiprocessing.get_context("fork").Process(
+        target=_train, args=(Dies(objective, at), student, folder, config)
+    )
     torch.set_num_threads(1)
     process.start()
     process.join()
@@ -92,13 +95,26 @@ def test_resume_after_sigkill_is_bit_exact(
     assert resumed.rows == straight.rows
 
 
+def test_resume_with_muon_in_bfloat16_is_bit_exact(
+    objective: MaskedDiffusion, student: Student, fresh: Student, tmp_path: Path
+) -> None:
+    muon = OptimizerConfig(kind="muon", lr=3e-3, warmup_steps=3, decay="cosine")
+    config = CONFIG.model_copy(update={"optimizer": muon, "precision": "bf16"})
+    straight = _train(objective, fresh, tmp_path / "straight", config)
+    assert len(straight.optimizers) == 2
+    for at in (5, 9):
+        _killed(objective, Student(student.config).init(5), tmp_path / "broken", at, config)
+    resumed = _train(objective, Student(student.config).init(5), tmp_path / "broken", config)
+    assert _digest(resumed) == _digest(straight)
+
+
 def test_null_control_resume_without_the_optimizer_differs(
     objective: MaskedDiffusion, fresh: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = fresh.config
     straight = _train(objective, fresh, tmp_path / "straight")
     _killed(objective, Student(config).init(5), tmp_path / "broken", 9)
-    monkeypatch.setattr(loop, "_restore_optimizer", lambda *_: None)
+    monkeypatch.setattr(loop, "_restore_optimizers", lambda *_: None)
     resumed = _train(objective, Student(config).init(5), tmp_path / "broken")
     assert _digest(resumed) != _digest(straight)
 
@@ -173,8 +189,34 @@ def test_learning_rate_warms_up_in_steps_and_decays() -> None:
 
 
 def test_weight_decay_spares_biases_norms_and_the_head(fresh: Student) -> None:
-    optimizer = make_optimizer(fresh, OptimizerConfig())
+    (optimizer,) = make_optimizers(fresh, OptimizerConfig())
     decayed = {id(parameter) for parameter in optimizer.param_groups[0]["params"]}
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.02, 0.0]
     for name, parameter in fresh.named_parameters():
         assert (id(parameter) in decayed) == (parameter.ndim >= 2 and not name.startswith("head."))
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(fresh: Student) -> None:
+    muon, adamw = make_optimizers(fresh, OptimizerConfig(kind="muon"))
+    names = {id(parameter): name for name, parameter in fresh.named_parameters()}
+    taken = {names[id(parameter)] for group in muon.param_groups for parameter in group["params"]}
+    left = {names[id(parameter)] for group in adamw.param_groups for parameter in group["params"]}
+    assert taken | left == set(names.values())
+    assert not taken & left
+    assert "decoder.0.mlp.up.weight" in taken
+    assert "head.blocks.0.first.weight" in taken
+    for name in ("token_in.weight", "mask_token", "head.blocks.0.modulation.weight", "encoder_positions.table"):
+        assert name in left
+
+
+def test_bfloat16_reaches_the_loss_but_not_the_weights(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path
+) -> None:
+    exact = _train(objective, fresh, tmp_path / "a", CONFIG.model_copy(update={"precision": "fp32"}))
+    half = _train(
+        objective, Student(fresh.config).init(5), tmp_path / "b", CONFIG.model_copy(update={"precision": "bf16"})
+    )
+    assert all(value.dtype == torch.float32 for value in half.student.state_dict().values())
+    first, second = (json.loads(run.rows[0])["loss"] for run in (exact, half))
+    assert first != second
+    assert first == pytest.approx(second, rel=0.02)
