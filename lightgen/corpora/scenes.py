@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.corpora.raw import RawCaption
-from lightgen.scenes.grammar import TASKS, Split, captions
+from lightgen.scenes.grammar import TASKS, Split, Task, captions
 
 
 class ScenesCorpus(BaseModel):
@@ -20,8 +20,11 @@ class ScenesCorpus(BaseModel):
     count: int = Field(ge=6)
 
     def read(self) -> Iterator[RawCaption]:
-        """The captions, task after task in turns."""
-        pools = (itertools.islice(captions(self.split, task), self.count // len(TASKS)) for task in TASKS)
+        """The captions, task after task in turns; the source of each names its split and its task."""
+        pools = (self._of_task(task) for task in TASKS)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*pools))
-        for row, text in enumerate(text for text in turns if text is not None):
-            yield RawCaption(text, f"scenes:{self.split}", "CC0-1.0", f"scenes:{row}")
+        for row, (text, task) in enumerate(turn for turn in turns if turn is not None):
+            yield RawCaption(text, f"scenes:{self.split}:{task}", "CC0-1.0", f"scenes:{row}")
+
+    def _of_task(self, task: Task) -> Iterator[tuple[str, Task]]:
+        return ((text, task) for text in itertools.islice(captions(self.split, task), self.count // len(TASKS)))

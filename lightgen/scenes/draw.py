@@ -37,7 +37,7 @@ def draw(scene: Scene, size_px: int, seed: int) -> np.ndarray:
     ground = scene.background or DEFAULT_GROUND
     colors = _colors(scene, random)
     things: list[Shape] = [thing.shape for thing in scene.objects for _ in range(thing.count)]
-    places = _places(scene, len(things), random)
+    places = places_of(scene, len(things), random)
     image = np.empty((size_px, size_px, 3), np.float32)
     image[:] = GROUNDS[ground]
     for shape, color, place in zip(things, colors, places, strict=True):
@@ -56,7 +56,8 @@ def _shaded(rgb: tuple[int, int, int], random: Random) -> np.ndarray:
     return np.clip(np.array(rgb, np.float32) * (1 + random.uniform(-_SHADE, _SHADE)), 0, 255)
 
 
-def _places(scene: Scene, n: int, random: Random) -> list[Place]:
+def places_of(scene: Scene, n: int, random: Random) -> list[Place]:
+    """Where the `n` things of a scene stand."""
     cells = _cells(scene, n, random)
     low, high = _SIZES[n]
     wander = 0.06 if n == 1 else 0.015

@@ -77,7 +77,7 @@ def evaluate(
     exam = read_exam(store.open(prompts), config.metadata, config.samples_per_prompt, seed)
     plan = make_plan(
         "report", "evaluate", modules, config.content(), seed, [prompts, *trained.values()], 1,
-        models=[make_teacher(teacher).identity() for teacher in teachers],
+        models=[*(make_teacher(teacher).identity() for teacher in teachers), config.detector.make().identity()],
         extra={
             "models": [[name, ref.version if ref else None] for name, ref in models.items()],
             "metadata_sha256": exam.metadata_sha256,

@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from lightgen.errors import ConfigError
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id, derive_seed
 from lightgen.storage import pixels
@@ -34,11 +35,18 @@ class GenerateConfig(BaseModel):
     teacher: TeacherConfig
     size_px: int = Field(default=512, ge=16, le=4096, description="side of the square image")
     samples_per_prompt: int = Field(default=1, ge=1)
+    samples_by_source: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="samples of a prompt from that source instead, so that small sources are not drowned"
+    )
     format: ImageFormat = Field(default="jpg", description="png is exact; jpg and webp lose by `quality`")
     quality: int = Field(default=92, ge=1, le=100)
     batch: int = Field(default=8, ge=1, description="images the teacher paints at once")
     workers: int = Field(default=2, ge=1, description="threads that encode files while the teacher paints")
     max_reject_fraction: float = Field(default=0.05, ge=0, le=1)
+
+    def samples(self, source: str) -> int:
+        """Samples of each prompt from `source`."""
+        return self.samples_by_source.get(source, self.samples_per_prompt)
 
     def content(self) -> "GenerateConfig":
         """Without what changes only the speed, or whether the result is accepted."""
@@ -70,15 +78,25 @@ def generate(
     done = store.find_sealed(plan)
     if done:
         return done
-    progress.start("generate", source.rows * config.samples_per_prompt, "images")
+    sources = source.table(columns=["source"])["source"].to_pylist()
+    _check_sources(config, set(sources))
+    progress.start("generate", sum(map(config.samples, sources)), "images")
 
     def make_shard(shard: int) -> ShardOutput:
-        rows = source.table(shard, columns=["id", "caption"]).to_pylist()
+        rows = source.table(shard, columns=["id", "caption", "source"]).to_pylist()
         return paint(samples_of(rows, identity, config, seed), teacher, identity, config, progress)
 
     ref = build(store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction)
     progress.finish()
     return ref
+
+
+def _check_sources(config: GenerateConfig, sources: set[str]) -> None:
+    unknown = sorted(set(config.samples_by_source) - sources)
+    if unknown:
+        raise ConfigError(
+            f"generate.samples_by_source names {', '.join(unknown)}; the prompts come from {', '.join(sorted(sources))}"
+        )
 
 
 def samples_of(
@@ -87,7 +105,7 @@ def samples_of(
     """The samples of each prompt, in order; neither id nor seed depends on what stands beside it."""
     samples = []
     for prompt in prompts:
-        for index in range(config.samples_per_prompt):
+        for index in range(config.samples(prompt["source"])):
             own_seed = derive_seed(seed, "generate", prompt["id"], index)
             id = content_id(identity, prompt["id"], index, own_seed, config.size_px)
             samples.append(Sample(id, prompt["id"], prompt["caption"], index, own_seed))

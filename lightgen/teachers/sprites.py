@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.errors import ConfigError
-from lightgen.scenes.draw import DEFAULT_GROUND, Place, _places
+from lightgen.scenes.draw import DEFAULT_GROUND, Place, places_of
 from lightgen.scenes.grammar import SHAPES, Scene, parse
 from lightgen.scenes.shapes import GROUNDS
 from lightgen.teachers.base import TeacherFailure
@@ -108,7 +108,7 @@ class SpritesTeacher:
         scene, names = meaning
         picture = Image.new("RGB", (size_px, size_px), GROUNDS[scene.background or DEFAULT_GROUND])
         things = [names[thing.shape] for thing in scene.objects for _ in range(thing.count)]
-        for name, place in zip(things, _places(scene, len(things), Random(seed)), strict=True):
+        for name, place in zip(things, places_of(scene, len(things), Random(seed)), strict=True):
             _paste(picture, self.pack.sprite(name), place)
         return np.asarray(picture)
 

@@ -1,8 +1,5 @@
 """The student as the content of a CHECKPOINT version: rows, files and settings."""
 
-import hashlib
-from collections.abc import Iterable
-
 import pyarrow as pa
 import torch
 from safetensors.torch import save
@@ -10,14 +7,19 @@ from torch import nn
 
 from lightgen.model.positions import PositionTable, interpolate
 from lightgen.model.student import Student
+from lightgen.storage.weights import tensor_row
 from lightgen.training.loop import Run
 from schemas.tensors import SCHEMA
 
 
 def tensor_rows(run: Run) -> pa.Table:
     """One row a tensor of the weights (`model.`) and of their average (`ema.`): the checkpoint's content."""
-    both = (("model", run.student), ("ema", run.average))
-    return pa.Table.from_pylist([row for group, student in both for row in _rows(group, student)], schema=SCHEMA)
+    tensors = [
+        (f"{group}.{name}", value)
+        for group, student in (("model", run.student), ("ema", run.average))
+        for name, value in sorted(student.state_dict().items())
+    ]
+    return pa.Table.from_pylist([tensor_row(name, value) for name, value in tensors], schema=SCHEMA)
 
 
 def weight_files(run: Run) -> dict[str, bytes]:
@@ -38,16 +40,6 @@ def resize_positions(student: Student, grid: int) -> Student:
             state[f"{name}.table"] = interpolate(module.table.detach(), module.grid, grid, grid)
     resized.load_state_dict(state)
     return resized
-
-
-def _rows(group: str, student: nn.Module) -> Iterable[dict[str, str]]:
-    for name, value in sorted(student.state_dict().items()):
-        yield {
-            "name": f"{group}.{name}",
-            "dtype": str(value.dtype).removeprefix("torch."),
-            "shape": ",".join(map(str, value.shape)),
-            "sha256": hashlib.sha256(value.contiguous().cpu().numpy().tobytes()).hexdigest(),
-        }
 
 
 def _to_bytes(student: nn.Module) -> bytes:

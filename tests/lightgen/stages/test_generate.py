@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from lightgen.errors import TooManyRejects
+from lightgen.errors import ConfigError, TooManyRejects
 from lightgen.scenes import grammar
 from lightgen.seeds import derive_seed
 from lightgen.stages import generate as stage
@@ -38,7 +39,7 @@ def sealed_prompts(store: Store, captions: Sequence[str], n_shards: int = 1) -> 
             "id": f"{place:032x}",
             "caption": caption,
             "tokens": 5,
-            "source": "test",
+            "source": f"test:{place % 2}",
             "licence": "none",
             "rank": place,
             "novelty": 0.0,
@@ -129,9 +130,20 @@ def test_formats(store: Store, format: str, name: str) -> None:
             assert (image.format, image.size, image.mode) == (name, (48, 48), "RGB")
 
 
+def test_a_small_source_may_give_more_samples_of_each_prompt(store: Store) -> None:
+    prompts = sealed_prompts(store, scene_captions(6))
+    settings = config(samples_per_prompt=1, samples_by_source={"test:1": 3})
+    rows = store.open(generate(prompts, settings, store, seed=4)).table().to_pylist()
+    assert Counter(row["prompt_id"] for row in rows) == {f"{place:032x}": 3 if place % 2 else 1 for place in range(6)}
+    plain = store.open(generate(prompts, config(samples_per_prompt=1), store, seed=4)).table()
+    assert set(plain["id"].to_pylist()) < {row["id"] for row in rows}
+    with pytest.raises(ConfigError, match=r"names test:2; the prompts come from test:0, test:1"):
+        generate(prompts, config(samples_by_source={"test:2": 3}), store, seed=4)
+
+
 def test_failures_are_rejects() -> None:
     captions = ["good", "fails", "flat", "fine", "overflows", "nearly flat", "a dot"]
-    rows = [{"id": f"{place:032x}", "caption": caption} for place, caption in enumerate(captions)]
+    rows = [{"id": f"{place:032x}", "caption": caption, "source": "test"} for place, caption in enumerate(captions)]
     settings = config(batch=2)
     samples = samples_of(rows, Faulty().identity(), settings, seed=1)
     output = paint(samples, Faulty(), Faulty().identity(), settings)
