@@ -154,3 +154,13 @@ def test_dropout_is_off_in_dpo(student: Student, pairs: Preference) -> None:
     student.train()
     objective.loss(student, 0)
     assert not student.training
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_noise_levels_follow_the_power_law(power: float) -> None:
+    draw = draw_step((64, 16, 8), MaskLaw(), 8, step_generator(0, 0, "draw"), power)
+    levels = (draw.times.double() + 0.5) / 1000
+    assert int(draw.times.min()) >= 0
+    assert int(draw.times.max()) <= 999
+    for share in (0.2, 0.5, 0.8):  # P(u^power < s) = s^(1/power)
+        assert float((levels < share).double().mean()) == pytest.approx(share ** (1 / power), abs=0.02)

@@ -1,0 +1,135 @@
+"""The command line over a real store: what a person types, what is printed, and with which exit code."""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lightgen import cli
+from tests.lightgen.stages.conftest import Chain
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Calls `lightgen ARGUMENTS` in an empty folder: (exit code, out, err)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lightgen", *map(str, arguments)])
+        # The consoles were made at import, when other streams were in place.
+        monkeypatch.setattr(cli.out, "_file", sys.stdout)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def copy(chain: Chain, tmp_path: Path) -> Path:
+    """A store of one's own to damage."""
+    return Path(shutil.copytree(chain.store.uri, tmp_path / "copy"))
+
+
+def test_ls_lists_every_version_with_its_digest(run: Run, chain: Chain) -> None:
+    code, out, _ = run("ls", "--store", chain.store.uri)
+    assert code == 0
+    for ref in (chain.captions, chain.images, chain.kept, chain.vae, chain.features, chain.checkpoint):
+        assert re.search(rf"^ ?{ref.version[:12]} +{ref.kind}@", out, re.MULTILINE)
+    assert "checkpoint@" not in run("ls", "images", "--store", chain.store.uri)[1]
+
+
+def test_ls_of_an_empty_store_says_so(run: Run, tmp_path: Path) -> None:
+    assert run("ls", "--store", tmp_path / "new")[1].strip() == "nothing is published in this store yet"
+
+
+def test_the_store_comes_from_the_environment(run: Run, chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTGEN_STORE", chain.store.uri)
+    assert chain.images.version[:12] in run("ls")[1]
+
+
+def test_show_prints_rows_reasons_and_recipe_and_nothing_a_caption_smuggled_in(run: Run, chain: Chain) -> None:
+    code, out, _ = run("show", "captions@latest", "--store", chain.store.uri)
+    assert code == 0
+    assert "too_long" in out
+    assert re.search(r"rows +\d+ in = \d+ out \+ 1 rejected", out)
+    assert "\x1b[31mred" not in out
+
+
+def test_verify_names_the_damaged_file(run: Run, copy: Path, chain: Chain) -> None:
+    assert run("verify", "--all", "--store", copy)[0] == 0
+    victim = next(copy.rglob("*.tar"))
+    raw = bytearray(victim.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    victim.chmod(0o644)
+    victim.write_bytes(raw)
+    code, out, _ = run("verify", "--all", "--store", copy)
+    assert code == 1
+    assert victim.name in out
+    assert run("verify", f"captions@{chain.captions.version}", "--store", copy)[0] == 0
+
+
+def test_verify_wants_one_ref_or_all(run: Run, chain: Chain) -> None:
+    code, _, err = run("verify", "--store", chain.store.uri)
+    assert code == 2
+    assert "give one REF, or --all" in err
+
+
+def test_diff_of_a_version_with_itself_is_empty(run: Run, chain: Chain) -> None:
+    _, out, _ = run("diff", "images@latest", "images@1", "--store", chain.store.uri)
+    assert out.strip() == "0 added, 0 removed, 0 changed"
+
+
+def test_trace_follows_a_caption_to_the_checkpoint(run: Run, chain: Chain) -> None:
+    id = chain.store.open(chain.captions).table()["id"][0].as_py()
+    _, out, _ = run("trace", id, "--store", chain.store.uri)
+    kinds = [line.split("@")[0].split()[-1] for line in out.splitlines() if "@" in line]
+    assert kinds[0] == "captions"
+    assert {"images", "features", "checkpoint"} <= set(kinds)
+
+
+def test_gallery_writes_one_page(run: Run, chain: Chain, tmp_path: Path) -> None:
+    code, out, _ = run("gallery", "images@latest", "--store", chain.store.uri)
+    page = tmp_path / f"images-{chain.images.version[:12]}.html"
+    assert code == 0
+    assert page.name in out
+    assert page.read_text(encoding="utf-8").count("data:image/webp;base64,") == chain.images.rows
+
+
+def test_generate_draws_rows_of_captions(run: Run, chain: Chain, tmp_path: Path) -> None:
+    command = ["generate", "checkpoint@latest", "two red circles", "a blue cross", "--samples", 3, "--scale", 2]
+    code, out, _ = run(*command, "--to", tmp_path / "a.png", "--store", chain.store.uri)
+    assert code == 0
+    assert "2 x 3 images of 32 px" in out
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width >= 3 * 64
+        assert image.height >= 2 * 64
+    run(*command, "--to", tmp_path / "b.png", "--store", chain.store.uri)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_generate_wants_a_checkpoint(run: Run, chain: Chain) -> None:
+    code, _, err = run("generate", "images@latest", "a cross", "--store", chain.store.uri)
+    assert code == 2
+    assert "is of kind images; give a checkpoint" in err
+
+
+def test_an_unknown_version_is_one_line(run: Run, chain: Chain) -> None:
+    code, out, err = run("show", "images@99", "--store", chain.store.uri)
+    assert (code, out) == (2, "")
+    assert err.startswith("lightgen:")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("what", [["dedup", "--rows", "200"], ["shards", "--rows", "20"]], ids=lambda w: w[0])
+def test_bench_prints_a_ratio_to_a_baseline(run: Run, what: list[str]) -> None:
+    code, out, _ = run("bench", *what)
+    assert code == 0
+    assert re.search(r"ours is \d+\.\d+x", out)
