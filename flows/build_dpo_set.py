@@ -17,7 +17,9 @@ def dpo_set(job: Job, checkpoint: ArtifactRef) -> ArtifactRef:
     held_out = job.part("held_out", job.recipe.held_out)
     captions = source(held_out.source, **job.common, use="held-out")
     prompts = select(captions, held_out.select, **job.common, use="held-out")
-    images = generate(prompts, job.recipe.generate, **job.common, use="held-out")
+    # Weights by source are those of the training captions; held-out ones come from sources of their own.
+    drawing = job.recipe.generate.model_copy(update={"samples_by_source": {}})
+    images = generate(prompts, drawing, **job.common, use="held-out")
     return pair(images, checkpoint, job.part("pair", job.recipe.pair), **job.common)
 
 

@@ -24,7 +24,7 @@ class ScenesCorpus(BaseModel):
         pools = (self._of_task(task) for task in TASKS)
         turns = itertools.chain.from_iterable(itertools.zip_longest(*pools))
         for row, (text, task) in enumerate(turn for turn in turns if turn is not None):
-            yield RawCaption(text, f"scenes:{self.split}:{task}", "CC0-1.0", f"scenes:{row}")
+            yield RawCaption(text, f"scenes/{self.split}/{task}", "CC0-1.0", f"scenes:{row}")
 
     def _of_task(self, task: Task) -> Iterator[tuple[str, Task]]:
         return ((text, task) for text in itertools.islice(captions(self.split, task), self.count // len(TASKS)))

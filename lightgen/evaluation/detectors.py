@@ -34,7 +34,7 @@ class ScenesDetectorConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["scenes"] = "scenes"
-    sure: float = Field(default=0.75, gt=0, lt=1, description="least overlap (IoU) with the shape")
+    sure: float = Field(default=0.82, gt=0, lt=1, description="least overlap (IoU) with the shape")
 
     def make(self) -> "ScenesDetector":
         """The detector."""

@@ -24,7 +24,7 @@ def test_rows_say_where_they_are_from_and_are_always_the_same() -> None:
     corpus = ScenesCorpus(split="test", count=30)
     rows = list(corpus.read())
     assert rows == list(corpus.read())
-    assert {(row.source, row.licence) for row in rows} == {(f"scenes:test:{task}", "CC0-1.0") for task in TASKS}
+    assert {(row.source, row.licence) for row in rows} == {(f"scenes/test/{task}", "CC0-1.0") for task in TASKS}
     assert len({row.where for row in rows}) == 30
 
 
