@@ -92,6 +92,40 @@ def verify(
 
 
 @app.command()
+def tag(
+    ref: RefArgument, name: Annotated[str, typer.Argument(help="the newest use of a name wins")], store: StoreOption
+) -> None:
+    """Give a version a name, for `kind@tag:name`; a tagged version is never collected."""
+    open_store(store).tag(ref, name)
+    out.print(f"tagged {escape(ref)} {escape(name)}")
+
+
+@app.command()
+def retire(ref: RefArgument, store: StoreOption) -> None:
+    """Take a version out of `latest`; `gc` may collect it unless something younger or tagged was made from it."""
+    open_store(store).retire(ref)
+    out.print(f"retired {escape(ref)}")
+
+
+@app.command("gc")
+def collect_garbage(
+    store: StoreOption,
+    grace_days: Annotated[float, typer.Option(min=0, help="nothing younger goes; longer than the longest run")] = 14.0,
+    apply: Annotated[bool, typer.Option("--apply", help="delete; without it only print")] = False,
+) -> None:
+    """List (or delete) what nothing needs: retired versions, unfinished ones, files that no receipt names."""
+    from lightgen.storage.collect import collect, find_garbage
+
+    opened = open_store(store)
+    garbage = find_garbage(opened, grace_days)
+    for one in garbage:
+        out.print(f"{one.bytes:>14,}  {escape(one.why):<20}  {escape(one.key)}")
+    tombstone = collect(opened, garbage) if apply else None
+    done = f"deleted; listed in {tombstone}" if tombstone else "to delete" if garbage else "nothing to delete"
+    out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
+
+
+@app.command()
 def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
     """Rows that are only in A, only in B, or changed."""
     found = inspect.diff(open_store(store), a, b)

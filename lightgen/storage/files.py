@@ -44,6 +44,10 @@ class Files(Protocol):
         """Name -> bytes of the files directly in `folder`."""
         ...
 
+    def listing(self, folder: str) -> dict[str, tuple[int, float]]:
+        """Name -> (bytes, seconds since 1970 of its last change) of the files directly in `folder`."""
+        ...
+
     def fetch(self, key: str, sha256: str, size: int) -> Path:
         """A local file with the bytes of `key`; for a remote key a cached copy, named by its sha256."""
         ...

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightgen.errors import RefNotFound
+from lightgen.storage.collect import collected_keys
 from lightgen.storage.store import KINDS, Store
 from lightgen.storage.verify import Problem, verify
 from lightgen.storage.version import Version
@@ -148,7 +149,11 @@ def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
     for entry in entries:
         if entry.op == "publish":
             first.setdefault(entry.version, entry)
+    collected = collected_keys(store)
     for entry in first.values():
+        retired = latest[entry.version] == "retire"
+        if retired and f"v/{kind}/{entry.version}/manifest.json" in collected:
+            continue
         manifest = store.manifest(kind, entry.version)
         yield Listed(
             kind=kind,
@@ -159,7 +164,7 @@ def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
             bytes=manifest.bytes_total,
             age=now - datetime.fromisoformat(entry.at),
             tags=tags.get(entry.version, ()),
-            retired=latest[entry.version] == "retire",
+            retired=retired,
         )
 
 

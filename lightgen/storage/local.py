@@ -78,11 +78,15 @@ class LocalFiles:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Files.sizes`."""
-        found: dict[str, int] = {}
+        return {name: size for name, (size, _) in self.listing(folder).items()}
+
+    def listing(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.listing`."""
+        found: dict[str, tuple[int, float]] = {}
         for name in self.names(folder):
             status = os.lstat(self._path(folder) / name)
             if stat.S_ISREG(status.st_mode):
-                found[name] = status.st_size
+                found[name] = (status.st_size, status.st_mtime)
         return found
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
@@ -101,8 +105,14 @@ class LocalFiles:
 
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
+        path = self._path(key)
         with speaking_of_space(self.root), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(key))
+            os.unlink(path)
+        # An empty folder would be listed as a version without files.
+        with contextlib.suppress(OSError):
+            os.rmdir(path.parent)
+            self._durable.clear()
+            os.rmdir(path.parent.parent)
 
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""

@@ -108,7 +108,12 @@ class S3Files:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `Files.sizes`."""
-        return {info["name"].rsplit("/", 1)[-1]: info["size"] for info in self._list(folder) if info["type"] == "file"}
+        return {name: size for name, (size, _) in self.listing(folder).items()}
+
+    def listing(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.listing`."""
+        files = [info for info in self._list(folder) if info["type"] == "file"]
+        return {info["name"].rsplit("/", 1)[-1]: (info["size"], info["LastModified"].timestamp()) for info in files}
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
         """See `Files.fetch`: downloaded once, whole and verified, into the cache."""

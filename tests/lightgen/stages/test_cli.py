@@ -121,6 +121,22 @@ def test_generate_wants_a_checkpoint(run: Run, chain: Chain) -> None:
     assert "is of kind images; give a checkpoint" in err
 
 
+def test_tag_retire_and_gc(run: Run, copy: Path, chain: Chain) -> None:
+    assert run("tag", "captions@latest", "first", "--store", copy)[0] == 0
+    assert chain.captions.version in run("show", "captions@tag:first", "--store", copy)[1]
+    assert run("retire", "checkpoint@latest", "--store", copy)[0] == 0
+    assert "retired" in run("ls", "checkpoint", "--store", copy)[1]
+    _, out, _ = run("gc", "--store", copy)
+    assert "nothing to delete" in out  # younger than the time of grace
+    _, out, _ = run("gc", "--grace-days", 0, "--store", copy)
+    assert "to delete" in out
+    assert (copy / "v" / "checkpoint" / chain.checkpoint.version).exists()
+    _, out, _ = run("gc", "--grace-days", 0, "--apply", "--store", copy)
+    assert "deleted; listed in gc/" in out
+    assert not (copy / "v" / "checkpoint" / chain.checkpoint.version).exists()
+    assert run("verify", "--all", "--store", copy)[0] == 0
+
+
 def test_an_unknown_version_is_one_line(run: Run, chain: Chain) -> None:
     code, out, err = run("show", "images@99", "--store", chain.store.uri)
     assert (code, out) == (2, "")
