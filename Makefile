@@ -14,7 +14,7 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 .PHONY: demo test check serve clean
 
 demo: $(VENV)/.installed
-	@echo "demo: the whole loop on this CPU, ten to fifteen minutes; a second run finds everything done"
+	@echo "demo: the whole loop on this CPU, about eight minutes on two cores; a second run finds everything done"
 	@$(BIN)/python -m flows.demo --store $(STORE)
 
 test: $(VENV)/.installed-dev
