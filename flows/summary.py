@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lightgen.progress import duration
 from lightgen.stages.pages.lineage import ancestors, steps
+from lightgen.stages.pages.report import best_student
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
 from schemas.report import TASKS, ModelScores, Report
@@ -22,9 +23,14 @@ def summary(ref: ArtifactRef) -> str:
             "\n".join(report.findings),
             f"Report:   {version.file('report.html').resolve()}\n"
             f"Look:     lightgen gallery images@latest --store {ref.uri}\n"
-            f"Draw:     lightgen generate checkpoint@latest 'two red circles' --store {ref.uri}",
+            f"Draw:     lightgen generate {_checkpoint(report)} 'two red circles' --store {ref.uri}",
         ]
     )
+
+
+def _checkpoint(report: Report) -> str:
+    best = best_student(report)
+    return f"checkpoint@{best.version[:12]}" if best and best.version else "checkpoint@latest"
 
 
 def _stages(ref: ArtifactRef, store: Store, names: dict[str, str]) -> str:

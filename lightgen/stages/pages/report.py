@@ -7,7 +7,7 @@ from markupsafe import Markup
 from lightgen.stages.pages.charts import Whisker, whisker_chart
 from lightgen.stages.pages.html import render
 from lightgen.stages.pages.lineage import Step
-from schemas.report import TASKS, Report
+from schemas.report import TASKS, ModelScores, Report
 
 LABELS = {
     "single_object": "single object",
@@ -78,13 +78,20 @@ def tones(report: Report) -> dict[str, str]:
     return {model.name: next(trained) if model.version else "c3" for model in report.models}
 
 
+def best_student(report: Report) -> ModelScores | None:
+    """The first model with a checkpoint, unless another is better beyond chance."""
+    trained = [model for model in report.models if model.version]
+    sure = {one.name for one in report.differences if one.sure and one.overall.mean > 0}
+    better = [model for model in trained if model.name in sure]
+    return max(better or trained[:1], key=lambda model: model.overall.mean, default=None)
+
+
 def headline(report: Report) -> str:
     """The most important figure, as a sentence."""
-    trained = [model for model in report.models if model.version]
-    if not trained:
+    best = best_student(report)
+    if best is None:
         return "No trained student was judged."
-    best = max(trained, key=lambda model: model.overall.mean)
-    sentence = f"The best student, {best.name}, gets {best.overall.mean:.0%} of the test right overall"
+    sentence = f"The student, {best.name}, gets {best.overall.mean:.0%} of the test right overall"
     others = [f"{model.name} {model.overall.mean:.0%}" for model in report.models if not model.version]
     return sentence + (f"; for comparison: {', '.join(others)}." if others else ".")
 

@@ -3,7 +3,9 @@
 import pytest
 from scipy.stats import binomtest
 
+from lightgen.stages.pages.report import headline
 from lightgen.stages.pages.scores import Bootstrap, compare, findings, model_scores
+from schemas.report import Report
 
 BOOTSTRAP = Bootstrap(resamples=500, seed=0)
 
@@ -58,3 +60,19 @@ def test_a_loss_is_called_a_loss():
     good, bad = {f"p{number}": [1] for number in range(20)}, {f"p{number}": [0] for number in range(20)}
     one = compare("dpo", rows({"colors": bad}), "pretrained", rows({"colors": good}), BOOTSTRAP)
     assert "worse than pretrained" in findings([one], 20)[0]
+
+
+@pytest.mark.parametrize(
+    ("better", "named"), [(range(40), "The student, dpo,"), (range(1), "The student, pretrained,")]
+)
+def test_the_headline_names_the_first_student_unless_another_is_better_beyond_chance(better, named):
+    base = {f"p{number}": [number % 2] for number in range(60)}
+    other = {prompt: [1] if number in better else marks for number, (prompt, marks) in enumerate(base.items())}
+    judged = {"pretrained": rows({"colors": base}), "dpo": rows({"colors": other})}
+    scores = [model_scores(name, name, marks, BOOTSTRAP) for name, marks in judged.items()]
+    one = compare("dpo", judged["dpo"], "pretrained", judged["pretrained"], BOOTSTRAP)
+    report = Report(
+        version="0" * 32, prompts={"colors": 60}, samples_per_prompt=1, detector="scenes", confidence=0.95,
+        models=scores, differences=[one], findings=[],
+    )  # fmt: skip
+    assert headline(report).startswith(named)
