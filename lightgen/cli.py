@@ -4,19 +4,26 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lightgen.errors import ConfigError, LightgenError
+from lightgen.errors import ConfigError, InputCorrupt, LightgenError
 from lightgen.progress import duration
 from lightgen.settings import default_store
 from lightgen.storage import inspect
 from lightgen.storage.store import open_store
 from lightgen.storage.verify import verify as verify_store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lightgen.model.sampling import SampleConfig
+    from lightgen.stages.sampling import Sampler
+    from lightgen.training.bench import Rate
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 out = Console(highlight=False, soft_wrap=True)
@@ -173,23 +180,77 @@ def generate(
     seed: Annotated[int, typer.Option(help="of the first image")] = 0,
     scale: Annotated[int, typer.Option(min=1, max=16, help="enlarge the pixels by this factor")] = 4,
     guidance: Annotated[float | None, typer.Option(help="strength of the caption; 1 is none")] = None,
+    height: Annotated[int | None, typer.Option(min=1, help="px; by default the size trained on")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="px")] = None,
 ) -> None:
     """Draw captions with a student; one row a caption."""
+    from lightgen.stages.sampling import contact_sheet
+
+    sampler, config = _sampler(checkpoint, store)
+    if guidance is not None:
+        config = config.model_copy(update={"guidance": guidance})
+    seeds = [seed + sample for _ in captions for sample in range(samples)]
+    wanted = [caption for caption in captions for _ in range(samples)]
+    images = sampler.images(wanted, seeds, config, height, width)
+    to.write_bytes(contact_sheet(images, samples, scale * images.shape[1]))
+    size = f"{images.shape[2]} x {images.shape[1]}"
+    out.print(f"wrote {escape(str(to))}: {len(captions)} x {samples} images of {size} px")
+
+
+def _sampler(checkpoint: str, store: str) -> "tuple[Sampler, SampleConfig]":
+    """What draws with a checkpoint, and how it was told to draw when it was trained."""
     from lightgen.model.sampling import SampleConfig
-    from lightgen.stages.sampling import Sampler, contact_sheet
+    from lightgen.stages.sampling import Sampler
 
     opened = open_store(store)
     version = opened.open(checkpoint)
     if version.ref.kind != "checkpoint":
-        raise ConfigError(f"generate: {checkpoint} is of kind {version.ref.kind}; give a checkpoint")
+        raise ConfigError(f"{checkpoint} is of kind {version.ref.kind}; give a checkpoint")
     config = SampleConfig.model_validate(version.plan.config["samples"])
-    if guidance is not None:
-        config = config.model_copy(update={"guidance": guidance})
-    sampler = Sampler.from_checkpoint(version, opened)
-    seeds = [seed + sample for _ in captions for sample in range(samples)]
-    images = sampler.images([caption for caption in captions for _ in range(samples)], seeds, config)
-    to.write_bytes(contact_sheet(images, samples, scale * sampler.size_px))
-    out.print(f"wrote {escape(str(to))}: {len(captions)} x {samples} images of {sampler.size_px} px")
+    return Sampler.from_checkpoint(version, opened), config
+
+
+@app.command("inpaint")
+def inpaint_picture(
+    checkpoint: RefArgument,
+    image: Annotated[Path, typer.Argument(help="picture to change", exists=True, dir_okay=False)],
+    mask: Annotated[Path, typer.Argument(help="picture of its size; what is white is drawn anew", exists=True)],
+    caption: Annotated[str, typer.Argument(help="what the whole picture shows")],
+    store: StoreOption,
+    to: Annotated[Path, typer.Option("--to", help="PNG to write")] = Path("inpainted.png"),
+    samples: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    seed: Annotated[int, typer.Option(help="of the first image")] = 0,
+) -> None:
+    """Draw the masked part of a picture anew; every other pixel stays as it is."""
+    from lightgen.stages.inpainting import inpaint
+    from lightgen.stages.sampling import contact_sheet
+
+    sampler, config = _sampler(checkpoint, store)
+    pixels, white = _pixels(image), _pixels(mask).mean(axis=2) >= 128
+    drawn = inpaint(sampler, pixels, white, [caption] * samples, list(range(seed, seed + samples)), config)
+    to.write_bytes(contact_sheet(drawn, samples))
+    out.print(f"wrote {escape(str(to))}: {samples} pictures, {white.mean():.0%} of each drawn anew")
+
+
+@app.command()
+def export(
+    checkpoint: RefArgument, folder: Annotated[Path, typer.Argument(help="new or empty folder")], store: StoreOption
+) -> None:
+    """Write a student with its encoders as one folder, for `LightGenPipeline.from_pretrained`."""
+    from lightgen.pipeline import LightGenPipeline
+
+    LightGenPipeline.from_checkpoint(store, checkpoint).save_pretrained(folder)
+    out.print(f"wrote {escape(str(folder))}")
+
+
+def _pixels(path: Path) -> "np.ndarray":
+    """The picture in a file as uint8 [h, w, 3]."""
+    from lightgen.storage.pixels import BadImage, decode_image
+
+    found = decode_image(path.read_bytes())
+    if isinstance(found, BadImage):
+        raise InputCorrupt(f"{path}: {found.reason} ({found.detail})")
+    return found
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, both in the same run.")
@@ -211,6 +272,49 @@ def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 K
     from lightgen.storage.bench import tar_rates
 
     _rates(tar_rates(rows), "samples/s")
+
+
+PresetOption = Annotated[str, typer.Option(help="a named size of the student")]
+
+
+@bench.command("train")
+def bench_train(
+    preset: PresetOption = "ci-small",
+    size_px: Annotated[int, typer.Option(min=16, help="of images under a VAE of 8 px a latent")] = 256,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    steps: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Training steps on random features: ours against the published code's way."""
+    from lightgen.training.bench import bench_train as measure
+
+    _table_of_rates(measure(preset, size_px, batch, steps))
+    out.print(
+        "FLOPs: lightgen/model/flops.py; MFU: over the faster of bf16 and fp32 matrix products, measured in this run"
+    )
+
+
+@bench.command("sample")
+def bench_sample(
+    preset: PresetOption = "ci-small",
+    size_px: Annotated[int, typer.Option(min=16)] = 256,
+    batch: Annotated[int, typer.Option(min=1)] = 4,
+    iterations: Annotated[int, typer.Option(min=1)] = 64,
+    head_steps: Annotated[int, typer.Option(min=2)] = 100,
+) -> None:
+    """Whole images under guidance: ours against the published code's way."""
+    from lightgen.training.bench import bench_sample as measure
+
+    _table_of_rates(measure(preset, size_px, batch, iterations, head_steps))
+
+
+def _table_of_rates(rates: "list[Rate]") -> None:
+    table = Table("way", "images/s", "TFLOP/s", "MFU", "peak GB", "ours is", box=None, header_style="bold")
+    for rate in rates:
+        counted = (f"{rate.tflops:.3f}", f"{rate.mfu:.1%}") if rate.tflops else ("", "")
+        memory = f"{rate.memory_gb:.1f}" if rate.memory_gb else ""
+        ratio = "" if rate is rates[0] else f"{rates[0].images_per_s / rate.images_per_s:.2f}x"
+        table.add_row(rate.name, f"{rate.images_per_s:,.2f}", *counted, memory, ratio)
+    out.print(table)
 
 
 def _rates(rates: dict[str, float], unit: str) -> None:

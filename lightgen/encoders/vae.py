@@ -1,6 +1,7 @@
 """VAEs: the closed union of their settings, what they all can do, and how a sealed one is read back."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import safetensors.torch
@@ -36,15 +37,24 @@ class Vae(Protocol):
 
 def load_vae(version: Version, device: str) -> Vae:
     """The VAE of a sealed `vae` version; raises ModelError where foreign weights are not those it was sealed with."""
-    described: dict[str, Any] = json.loads(version.file("vae.json").read_text(encoding="utf-8"))
+    names = {entry.name for receipt in version.manifest.shards for entry in receipt.files}
+    weights = version.file("vae.safetensors") if "vae.safetensors" in names else None
+    return open_vae(version.file("vae.json"), weights, device, str(version.ref))
+
+
+def open_vae(description: Path, weights: Path | None, device: str, name: str) -> Vae:
+    """The VAE that `description` (vae.json) names, fitted `weights` beside it; `name` is used in messages."""
+    described: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
     config = VAE_CONFIG.validate_python(described["config"])
     if isinstance(config, PatchPcaConfig):
-        tensors = safetensors.torch.load_file(version.file("vae.safetensors"))
+        if weights is None:
+            raise ModelError(f"{name}: vae.safetensors is missing")
+        tensors = safetensors.torch.load_file(weights)
         return PatchPca(config.patch_px, tensors["mean"], tensors["basis"], tensors["scale"])
     found = rows_digest(tensor_rows(weights_folder(config)))
     if found != described["sha256"]:
         raise ModelError(
-            f"model {config.model}: its weights ({found[:12]}) are not those of {version.ref} "
+            f"model {config.model}: its weights ({found[:12]}) are not those of {name} "
             f"({described['sha256'][:12]}); put the old ones back or make the features anew"
         )
     return DiffusersVae(config, device)

@@ -1,17 +1,19 @@
 """Draws images from the student: tokens in random order, each finished by the diffusion head under guidance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from lightgen.model.diffusion import Schedule, as_noise, cosine_schedule, sample
 from lightgen.model.masking import decode_counts, gather_tokens, scatter_tokens
 from lightgen.model.student import Grid, Student, Text
+
+OnStep = Callable[[int, Tensor], object]
 
 
 class SampleConfig(BaseModel):
@@ -31,6 +33,14 @@ class SampleConfig(BaseModel):
     batch_size: int = Field(default=64, gt=0)
 
 
+@dataclass(frozen=True)
+class Hole:
+    """What inpainting starts from: the tokens of pictures, and which of them are drawn anew, the same in all."""
+
+    tokens: Float[Tensor, "b n t"]
+    hidden: Bool[Tensor, " n"]
+
+
 @dataclass
 class _State:
     """What changes while a batch is drawn."""
@@ -43,31 +53,51 @@ class _State:
 
 @torch.no_grad()
 def sample_latents(
-    student: Student, text: Text, grid: Grid, seeds: Sequence[int], config: SampleConfig
+    student: Student,
+    text: Text,
+    grid: Grid,
+    seeds: Sequence[int],
+    config: SampleConfig,
+    *,
+    hole: Hole | None = None,
+    against: Text | None = None,
+    on_step: OnStep | None = None,
 ) -> Float[Tensor, "b n t"]:
-    """Tokens of one image a seed. An image depends on its own seed and text only, not on its batch."""
+    """Tokens of one image a seed. An image depends on its own seed and text only, not on its batch.
+
+    With `hole` only its hidden tokens are drawn, on the schedule of their own number, and the others are seen from the
+    start (model_facts 4.6). Guidance leads away from `against`, by default from the null text.
+    """
     student.eval()
     device = student.null_text.device
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    tokens = torch.zeros(len(seeds), grid.tokens, student.config.token_dim, device=device)
-    state = _State(tokens, _orders(generators, grid, config).to(device), generators)
-    for count in decode_counts(grid.tokens, config.iterations):
-        _decode(student, text, grid, state, count, config)
+    if hole is None:
+        tokens = torch.zeros(len(seeds), grid.tokens, student.config.token_dim)
+        hole = Hole(tokens, torch.ones(grid.tokens, dtype=torch.bool))
+    hidden = int(hole.hidden.sum())
+    orders = _orders(generators, hole.hidden.cpu(), config).to(device)
+    state = _State(hole.tokens.to(device), orders, generators, done=grid.tokens - hidden)
+    texts = [text] if config.guidance == 1 else [text, against or student.without_text(len(seeds))]
+    for step, count in enumerate(decode_counts(hidden, config.iterations)):
+        _decode(student, texts, grid, state, count, config)
+        if on_step is not None:
+            on_step(step, state.tokens)
     return state.tokens
 
 
-def _orders(generators: list[torch.Generator], grid: Grid, config: SampleConfig) -> Int[Tensor, "b n"]:
-    """The order in which each image's tokens are drawn."""
+def _orders(generators: list[torch.Generator], hidden: Bool[Tensor, " n"], config: SampleConfig) -> Int[Tensor, "b n"]:
+    """Places of the known tokens, then of the hidden ones in the order in which each image's are drawn."""
+    known, places = torch.nonzero(~hidden).flatten(), torch.nonzero(hidden).flatten()
     if config.order == "raster":
-        return torch.arange(grid.tokens).expand(len(generators), -1)
-    return torch.stack([torch.randperm(grid.tokens, generator=generator) for generator in generators])
+        return torch.cat([known, places]).expand(len(generators), -1)
+    shuffled = [places[torch.randperm(len(places), generator=generator)] for generator in generators]
+    return torch.stack([torch.cat([known, order]) for order in shuffled])
 
 
-def _decode(student: Student, text: Text, grid: Grid, state: _State, count: int, config: SampleConfig) -> None:
+def _decode(student: Student, texts: list[Text], grid: Grid, state: _State, count: int, config: SampleConfig) -> None:
     """One iteration: the trunk sees what is known, the head draws `count` tokens of each image."""
     known, chosen = state.orders[:, : state.done], state.orders[:, state.done : state.done + count]
     encoded = student.encode(state.tokens, known, grid)
-    texts = [text] if config.guidance == 1 else [text, student.without_text(len(known))]
     z = [gather_tokens(each, chosen).flatten(0, 1) for each in student.conditions(encoded, known, grid, *texts)]
     state.done += count
     scale = config.guidance

@@ -20,6 +20,7 @@ from lightgen.model.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
+from lightgen.settings import Device, pick_device
 from lightgen.stages import checkpoints, sampling
 from lightgen.stages.checkpoints import checkpoint_output, sample_drawer
 from lightgen.storage.build import ShardOutput, build, make_plan
@@ -51,6 +52,11 @@ class AlignConfig(BaseModel):
     start_weights: Weights = "ema"
     samples: SampleConfig = SampleConfig()
     sample_captions: int = Field(default=16, ge=1)
+    device: Device = "auto"
+
+    def content(self) -> "AlignConfig":
+        """Without where it runs."""
+        return self.model_copy(update={"device": "auto"})
 
 
 def align(
@@ -64,14 +70,14 @@ def align(
 ) -> ArtifactRef:
     """A checkpoint that goes on from `checkpoint`; both images of a pair take the same way through the VAE."""
     modules = [lightgen.model, lightgen.training, checkpoints, sampling, __name__]
-    plan = make_plan("checkpoint", "align", modules, config, seed, [checkpoint, pairs], n_shards=1)
+    plan = make_plan("checkpoint", "align", modules, config.content(), seed, [checkpoint, pairs], n_shards=1)
 
     def make_shard(_: int) -> ShardOutput:
         start = store.open(checkpoint)
         settings = checkpoint_config(start)
         vae, text = load_encoders(store.open(settings.features), store, "cpu")
         winners, losers = read_pairs(store.open(pairs), vae, text, settings.size_px)
-        student = load_student(start, config.start_weights)
+        student = load_student(start, config.start_weights).to(pick_device(config.device))
         folder = store.scratch(plan)
         draw = sample_drawer(winners, vae, config.samples, config.sample_captions, folder, seed)
         run = train(

@@ -39,7 +39,8 @@ def sample_drawer(
     def draw(step: int, student: Student) -> bytes:
         student.eval()
         grid = Grid(data.latent_shape[1] // student.config.patch, data.latent_shape[2] // student.config.patch)
-        tokens = sample_latents(student, student.text(text, keep), grid, seeds, config)
+        device = student.null_text.device
+        tokens = sample_latents(student, student.text(text.to(device), keep.to(device)), grid, seeds, config)
         png = contact_sheet(decode_tokens(student, vae, tokens, grid), COLUMNS)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"samples-{step:08d}.png").write_bytes(png)

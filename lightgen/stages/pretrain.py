@@ -13,6 +13,7 @@ from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
+from lightgen.settings import Device, pick_device
 from lightgen.stages import checkpoints, sampling
 from lightgen.stages.checkpoints import checkpoint_output, sample_drawer
 from lightgen.storage.build import ShardOutput, build, make_plan
@@ -43,6 +44,11 @@ class PretrainConfig(BaseModel):
     grid: int | None = Field(default=None, gt=0, description="resize the position tables of `start` to this side")
     samples: SampleConfig = SampleConfig()
     sample_captions: int = Field(default=16, ge=1, description="captions of the grid drawn as training goes")
+    device: Device = "auto"
+
+    def content(self) -> "PretrainConfig":
+        """Without where it runs."""
+        return self.model_copy(update={"device": "auto"})
 
     def sizes(self) -> StudentConfig:
         """The student's sizes, names resolved."""
@@ -65,12 +71,12 @@ def pretrain(
     """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
     parents = [features] if start is None else [features, start]
     modules = [lightgen.model, lightgen.training, checkpoints, sampling, __name__]
-    plan = make_plan("checkpoint", "pretrain", modules, config, seed, parents, n_shards=1)
+    plan = make_plan("checkpoint", "pretrain", modules, config.content(), seed, parents, n_shards=1)
 
     def make_shard(_: int) -> ShardOutput:
         source = store.open(features)
         data = read_features(source.table())
-        student = _first_student(config, store, start, seed)
+        student = _first_student(config, store, start, seed).to(pick_device(config.device))
         check_features(student, data.latent_shape, data.text.shape[1])
         vae, _text = load_encoders(source, store, "cpu")
         draw = sample_drawer(data, vae, config.samples, config.sample_captions, store.scratch(plan), seed)

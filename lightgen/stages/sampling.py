@@ -17,8 +17,8 @@ from lightgen.encoders.vae import Vae
 from lightgen.errors import ConfigError
 from lightgen.model.masking import unpatchify
 from lightgen.model.restore import Weights, checkpoint_config, load_student
-from lightgen.model.sampling import SampleConfig, sample_latents
-from lightgen.model.student import Grid, Student
+from lightgen.model.sampling import Hole, OnStep, SampleConfig, sample_latents
+from lightgen.model.student import Grid, Student, Text
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.training.data import stack_text
@@ -43,30 +43,60 @@ class Sampler:
         vae, text = load_encoders(store.open(settings.features), store, device)
         return cls(load_student(version, weights).to(device), vae, text, settings.size_px, device)
 
-    def images(self, captions: Sequence[str], seeds: Sequence[int], config: SampleConfig) -> Images:
-        """One image a caption. An image is decided by its caption and seed, however many are drawn together."""
+    def images(
+        self,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        config: SampleConfig,
+        height: int | None = None,
+        width: int | None = None,
+        negative: str | None = None,
+        on_step: OnStep | None = None,
+    ) -> Images:
+        """One image a caption, by default of the size trained on; guided away from `negative`, or from no text at all.
+
+        An image is decided by its caption, seed and size, however many are drawn together. Raises ConfigError for a
+        size that is no multiple of a token's.
+        """
         if len(captions) != len(seeds):
             raise ConfigError(f"{len(captions)} captions need as many seeds, not {len(seeds)}")
+        grid = token_grid(self.student, self.vae, height or self.size_px, width or self.size_px)
         size = config.batch_size
         parts = [
-            self._batch(captions[first : first + size], seeds[first : first + size], config)
+            self.batch(captions[first : first + size], seeds[first : first + size], grid, config, negative, on_step)
             for first in range(0, len(captions), size)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.size_px, self.size_px, 3), np.uint8)
 
     @torch.no_grad()
-    def _batch(self, captions: Sequence[str], seeds: Sequence[int], config: SampleConfig) -> Images:
-        text, keep = stack_text(self.text.encode(list(captions)))
-        aligned = self.student.text(text.to(self.device), keep.to(self.device))
-        grid = token_grid(self.student, self.vae, self.size_px)
-        tokens = sample_latents(self.student, aligned, grid, seeds, config)
+    def batch(
+        self,
+        captions: Sequence[str],
+        seeds: Sequence[int],
+        grid: Grid,
+        config: SampleConfig,
+        negative: str | None = None,
+        on_step: OnStep | None = None,
+        hole: Hole | None = None,
+    ) -> Images:
+        """Images drawn together, whole or only where `hole` says."""
+        against = None if negative is None else self._aligned([negative] * len(captions))
+        text = self._aligned(captions)
+        tokens = sample_latents(self.student, text, grid, seeds, config, hole=hole, against=against, on_step=on_step)
         return decode_tokens(self.student, self.vae, tokens, grid)
 
+    def _aligned(self, captions: Sequence[str]) -> Text:
+        text, keep = stack_text(self.text.encode(list(captions)))
+        return self.student.text(text.to(self.device), keep.to(self.device))
 
-def token_grid(student: Student, vae: Vae, size_px: int) -> Grid:
-    """Rows and columns of tokens of a square image."""
-    _, rows, columns = vae.latent_shape(size_px)
-    return Grid(rows // student.config.patch, columns // student.config.patch)
+
+def token_grid(student: Student, vae: Vae, height: int, width: int) -> Grid:
+    """Rows and columns of tokens of an image; raises ConfigError where its sides are no multiples of a token's."""
+    latent, patch = (vae.latent_shape(height)[1], vae.latent_shape(width)[2]), student.config.patch
+    if latent[0] % patch or latent[1] % patch:
+        px = patch * height // latent[0]
+        raise ConfigError(f"an image of {height} x {width} px: both sides must be multiples of {px} px")
+    return Grid(latent[0] // patch, latent[1] // patch)
 
 
 def decode_tokens(student: Student, vae: Vae, tokens: Float[Tensor, "b n t"], grid: Grid) -> Images:

@@ -21,6 +21,10 @@ class Batch:
     text: Float[Tensor, "b l t"]
     keep: Bool[Tensor, "b l"]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on `device`."""
+        return Batch(*(part.to(device, non_blocking=True) for part in (self.latents, self.text, self.keep)))
+
 
 @dataclass(frozen=True)
 class FeatureSet:

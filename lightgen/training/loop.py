@@ -85,7 +85,7 @@ def train(
         progress.start("train", config.steps, "steps")
         progress.advance(run.step)
         while run.step < config.steps:
-            loss = _step(run, objective, config, seed)
+            loss = train_step(run, objective, config, seed)
             progress.advance(1, f"loss {loss:.4f}")
             if run.step % config.checkpoint_every == 0 or run.step == config.steps:
                 _seal(run, folder, run_id)
@@ -95,7 +95,7 @@ def train(
     return run
 
 
-def _step(run: Run, objective: Objective, config: LoopConfig, seed: int) -> float:
+def train_step(run: Run, objective: Objective, config: LoopConfig, seed: int) -> float:
     """One update; a step whose loss or gradient is not finite is skipped and counted."""
     torch.manual_seed(derive_seed(seed, "dropout", run.step))
     rate = learning_rate(config.optimizer, run.step, config.steps)

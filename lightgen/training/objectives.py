@@ -36,6 +36,10 @@ class Draw:
     times: Int[Tensor, " r"]
     noise: Float[Tensor, "r d"]
 
+    def to(self, device: torch.device) -> "Draw":
+        """The draw on `device`; it is always made on the CPU, so that every device sees the same."""
+        return Draw(*(part.to(device) for part in (self.visible, self.masked, self.times, self.noise)))
+
     @property
     def copies(self) -> int:
         """Noise levels for each masked token."""
@@ -98,11 +102,12 @@ class MaskedDiffusion:
         student.train()
         generator = step_generator(self.seed, step, "masked-diffusion")
         rows = rows_of_step(self.seed, step, len(self.features), self.batch_size)
-        batch = self.features.batch(rows, generator)
+        device = student.null_text.device
+        batch = self.features.batch(rows, generator).to(device)
         tokens, grid = as_tokens(student, batch)
-        draw = draw_step(tokens.shape, self.masks, self.copies, generator, self.time_power)
+        draw = draw_step(tokens.shape, self.masks, self.copies, generator, self.time_power).to(device)
         text = student.text(batch.text, batch.keep)
-        dropped = torch.rand(len(tokens), generator=generator) < student.config.text_drop
+        dropped = (torch.rand(len(tokens), generator=generator) < student.config.text_drop).to(device)
         return errors(student, tokens, student.drop_text(text, dropped), grid, draw, self.bound).mean(), {}
 
 
@@ -125,9 +130,10 @@ class Preference:
     def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
         generator = step_generator(self.seed, step, "preference")
         rows = rows_of_step(self.seed, step, len(self.winners), self.batch_size)
-        winners, losers = self.winners.batch(rows, generator), self.losers.batch(rows, generator)
+        device = student.null_text.device
+        winners, losers = (side.batch(rows, generator).to(device) for side in (self.winners, self.losers))
         tokens, grid = as_tokens(student, winners)
-        draw = draw_step(tokens.shape, self.masks, self.copies, generator)
+        draw = draw_step(tokens.shape, self.masks, self.copies, generator).to(device)
         pair = torch.stack([tokens, as_tokens(student, losers)[0]])
         with torch.no_grad():
             reference = pair_errors(self.reference, pair, winners, grid, draw)

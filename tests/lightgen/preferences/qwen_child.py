@@ -1,8 +1,8 @@
 """Judges two images with a tiny random Qwen2.5-VL in the folder given, and prints the verdicts as JSON.
 
-A process of its own: once torchvision is importable, transformers uses it everywhere, and a CPU torch lacks the
-compiled operators that torchvision registers fake kernels for. Their names are declared here, which is all its image
-code needs.
+A process of its own: once torchvision is importable, transformers uses it everywhere, and beside a CPU build of torch
+torchvision cannot load its compiled operators, for which it registers fake kernels. Their names are declared here then,
+which is all its image code needs.
 """
 
 import dataclasses
@@ -18,9 +18,10 @@ BACKWARD = ["roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv
 
 
 def main(folder: Path) -> None:
-    library = torch.library.Library("torchvision", "DEF")
-    for name in [*OPERATORS, *(f"_{name}_backward" for name in BACKWARD)]:
-        library.define(f"{name}(Tensor x) -> Tensor")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    if torch.version.cuda is None:
+        for name in [*OPERATORS, *(f"_{name}_backward" for name in BACKWARD)]:
+            library.define(f"{name}(Tensor x) -> Tensor")
     from lightgen.preferences.qwen_vl import QwenVlConfig, QwenVlJudge
     from tests.tiny_encoders import tiny_qwen
 

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from lightgen import cli
+from lightgen.storage.store import open_store
 from tests.lightgen.stages.conftest import Chain
 
 Run = Callable[..., tuple[int, str, str]]
@@ -38,6 +40,12 @@ def copy(chain: Chain, tmp_path: Path) -> Path:
     return Path(shutil.copytree(chain.store.uri, tmp_path / "copy"))
 
 
+@pytest.fixture
+def student(chain: Chain) -> str:
+    """The checkpoint's ref; `latest` may be another test's."""
+    return f"checkpoint@{chain.checkpoint.version}"
+
+
 def test_ls_lists_every_version_with_its_digest(run: Run, chain: Chain) -> None:
     code, out, _ = run("ls", "--store", chain.store.uri)
     assert code == 0
@@ -56,7 +64,7 @@ def test_the_store_comes_from_the_environment(run: Run, chain: Chain, monkeypatc
 
 
 def test_show_prints_rows_reasons_and_recipe_and_nothing_a_caption_smuggled_in(run: Run, chain: Chain) -> None:
-    code, out, _ = run("show", "captions@latest", "--store", chain.store.uri)
+    code, out, _ = run("show", f"captions@{chain.captions.version}", "--store", chain.store.uri)
     assert code == 0
     assert "too_long" in out
     assert re.search(r"rows +\d+ in = \d+ out \+ 1 rejected", out)
@@ -83,7 +91,7 @@ def test_verify_wants_one_ref_or_all(run: Run, chain: Chain) -> None:
 
 
 def test_diff_of_a_version_with_itself_is_empty(run: Run, chain: Chain) -> None:
-    _, out, _ = run("diff", "images@latest", "images@1", "--store", chain.store.uri)
+    _, out, _ = run("diff", *[f"images@{chain.images.version}"] * 2, "--store", chain.store.uri)
     assert out.strip() == "0 added, 0 removed, 0 changed"
 
 
@@ -96,23 +104,64 @@ def test_trace_follows_a_caption_to_the_checkpoint(run: Run, chain: Chain) -> No
 
 
 def test_gallery_writes_one_page(run: Run, chain: Chain, tmp_path: Path) -> None:
-    code, out, _ = run("gallery", "images@latest", "--store", chain.store.uri)
+    code, out, _ = run("gallery", f"images@{chain.images.version}", "--store", chain.store.uri)
     page = tmp_path / f"images-{chain.images.version[:12]}.html"
     assert code == 0
     assert page.name in out
     assert page.read_text(encoding="utf-8").count("data:image/webp;base64,") == chain.images.rows
 
 
-def test_generate_draws_rows_of_captions(run: Run, chain: Chain, tmp_path: Path) -> None:
-    command = ["generate", "checkpoint@latest", "two red circles", "a blue cross", "--samples", 3, "--scale", 2]
+def test_generate_draws_rows_of_captions(run: Run, chain: Chain, student: str, tmp_path: Path) -> None:
+    command = [
+        "generate",
+        student,
+        "two red circles",
+        "a blue cross",
+        "--samples",
+        3,
+        "--scale",
+        2,
+    ]
     code, out, _ = run(*command, "--to", tmp_path / "a.png", "--store", chain.store.uri)
     assert code == 0
-    assert "2 x 3 images of 32 px" in out
+    assert "2 x 3 images of 32 x 32 px" in out
     with Image.open(tmp_path / "a.png") as image:
         assert image.width >= 3 * 64
         assert image.height >= 2 * 64
     run(*command, "--to", tmp_path / "b.png", "--store", chain.store.uri)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_generate_draws_other_sizes(run: Run, chain: Chain, student: str, tmp_path: Path) -> None:
+    store = ("--store", chain.store.uri, "--to", tmp_path / "wide.png", "--samples", 1, "--scale", 1)
+    assert "1 x 1 images of 48 x 32 px" in run("generate", student, "a cross", "--width", 48, *store)[1]
+    code, _, err = run("generate", student, "a cross", "--width", 44, *store)
+    assert code == 2
+    assert "multiples of 8 px" in err
+
+
+def test_inpaint_changes_the_masked_part_only(run: Run, chain: Chain, student: str, tmp_path: Path) -> None:
+    before = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24, 4:12] = 255
+    Image.fromarray(before).save(tmp_path / "in.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    words = [
+        "inpaint",
+        student,
+        tmp_path / "in.png",
+        tmp_path / "mask.png",
+        "a red circle",
+        "--samples",
+        1,
+    ]
+    code, out, _ = run(*words, "--to", tmp_path / "out.png", "--store", chain.store.uri)
+    assert code == 0
+    assert "12% of each drawn anew" in out
+    with Image.open(tmp_path / "out.png") as image:
+        after = np.asarray(image.convert("RGB"))[::3, ::3]  # small pictures are enlarged by a whole factor
+    assert np.array_equal(after[mask == 0], before[mask == 0])
+    assert not np.array_equal(after[mask > 0], before[mask > 0])
 
 
 def test_generate_wants_a_checkpoint(run: Run, chain: Chain) -> None:
@@ -122,18 +171,20 @@ def test_generate_wants_a_checkpoint(run: Run, chain: Chain) -> None:
 
 
 def test_tag_retire_and_gc(run: Run, copy: Path, chain: Chain) -> None:
-    assert run("tag", "captions@latest", "first", "--store", copy)[0] == 0
+    named = f"checkpoint@{chain.checkpoint.version}"
+    assert run("tag", f"captions@{chain.captions.version}", "first", "--store", copy)[0] == 0
     assert chain.captions.version in run("show", "captions@tag:first", "--store", copy)[1]
-    assert run("retire", "checkpoint@latest", "--store", copy)[0] == 0
+    for kind in ("report", "pairs", "checkpoint"):  # other tests made versions of it in the shared store
+        for version in {entry.version for entry in open_store(str(copy)).log(kind)}:
+            assert run("retire", f"{kind}@{version}", "--store", copy)[0] == 0
     assert "retired" in run("ls", "checkpoint", "--store", copy)[1]
-    _, out, _ = run("gc", "--store", copy)
-    assert "nothing to delete" in out  # younger than the time of grace
-    _, out, _ = run("gc", "--grace-days", 0, "--store", copy)
-    assert "to delete" in out
-    assert (copy / "v" / "checkpoint" / chain.checkpoint.version).exists()
-    _, out, _ = run("gc", "--grace-days", 0, "--apply", "--store", copy)
-    assert "deleted; listed in gc/" in out
+    assert run("show", named, "--store", copy)[0] == 0
+    assert "nothing to delete" in run("gc", "--store", copy)[1]  # younger than the time of grace
+    assert "to delete" in run("gc", "--grace-days", 0, "--store", copy)[1]
+    assert run("show", named, "--store", copy)[0] == 0
+    assert "deleted; listed in gc/" in run("gc", "--grace-days", 0, "--apply", "--store", copy)[1]
     assert not (copy / "v" / "checkpoint" / chain.checkpoint.version).exists()
+    assert run("show", named, "--store", copy)[0] == 2
     assert run("verify", "--all", "--store", copy)[0] == 0
 
 
