@@ -304,7 +304,9 @@ def bench_sample(
     """Whole images under guidance: ours against the published code's way."""
     from lightgen.training.bench import bench_sample as measure
 
-    _table_of_rates(measure(preset, size_px, batch, iterations, head_steps))
+    rates = measure(preset, size_px, batch, iterations, head_steps)
+    _table_of_rates(rates)
+    out.print(f"both draw the same images: no number is more than {rates[-1].difference:.2g} standard deviations apart")
 
 
 def _table_of_rates(rates: "list[Rate]") -> None:

@@ -19,7 +19,8 @@
     ├── ModelError           weights or a model repository cannot be used
     ├── CheckpointCorrupt    a checkpoint fails verification
     ├── ResumeMismatch       a run is resumed with other settings
-    └── TrainingDiverged     the loss stopped being a number
+    ├── TrainingDiverged     the loss stopped being a number
+    └── TrainingFailed       processes of a training run ended early
 
 Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
 """
@@ -103,3 +104,7 @@ class ResumeMismatch(LightgenError):
 
 class TrainingDiverged(LightgenError):
     """The loss is not finite any more."""
+
+
+class TrainingFailed(LightgenError):
+    """Processes of a training run ended before it did."""

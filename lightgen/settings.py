@@ -16,10 +16,17 @@ def s3_endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
-def pick_device(device: Device = "auto") -> str:
-    """`auto` is the GPU where there is one."""
+def pick_device(device: Device = "auto", local_rank: int = 0) -> str:
+    """`auto` is the GPU where there is one; of several, that of `local_rank`."""
     import torch
 
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{local_rank}" if device == "cuda" and local_rank else device
+
+
+def torchrun_place() -> tuple[int, int, int] | None:
+    """Rank, number of processes and rank on this machine, where torchrun started this process."""
+    if "RANK" not in os.environ:
+        return None
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])

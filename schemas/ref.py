@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["captions", "prompts", "images", "kept", "vae", "features", "checkpoint", "pairs", "report"]
+Kind = Literal["captions", "prompts", "images", "kept", "vae", "features", "checkpoint", "pairs", "reference", "report"]
 
 
 class ArtifactRef(BaseModel):

@@ -1,6 +1,7 @@
 """Progress of a stage as a Prefect artifact, and in the terminal as well."""
 
 import logging
+import textwrap
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -12,6 +13,9 @@ from prefect.exceptions import PrefectException
 from lightgen.progress import Progress, Terminal, duration
 
 log = logging.getLogger(__name__)
+
+FOUND_S = 1.0  # what is done within so short a time was found done, as after a restart, and says nothing of the rate
+CARD, NO_BREAK = 36, "\u00a0"  # characters on a line
 
 
 class RunProgress:
@@ -32,33 +36,41 @@ class RunProgress:
         self.label, self.terminal, self.clock, self.every_s = label, terminal or Terminal(), clock, every_s
         self.artifact: UUID | None = None
         self.worked = False
-        self.unit, self.total, self.done = "", 0, 0
-        self.began = self.sent = 0.0
+        self.unit, self.note, self.total, self.done = "", "", 0, 0
+        self.began = self.sent = self.rated_from = 0.0
+        self.found = 0
 
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin work of `total` units; a stage may do so more than once."""
         self.terminal.start(self.label, total, unit)
         self.worked = True
-        self.total, self.unit, self.done = total, unit, 0
-        self.began = self.clock()
-        self._send(0.0, f"{self.label}: {total:,} {unit} to do")
+        self.total, self.unit, self.note, self.done, self.found = total, unit, "", 0, 0
+        self.began = self.rated_from = self.clock()
+        self._send(0.0, f"{total:,} {unit} to do")
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more units are done."""
         self.terminal.advance(count, note)
-        self.done += count
-        if self.clock() - self.sent >= self.every_s:
-            self._send(100.0 * min(self.done / max(self.total, 1), 1.0), self._described(note))
+        self.done, self.note, now = self.done + count, note or self.note, self.clock()
+        if now - self.began < FOUND_S:
+            self.found, self.rated_from = self.done, now
+        if now - self.sent >= self.every_s:
+            self._send(100.0 * min(self.done / max(self.total, 1), 1.0), self._described(now))
 
     def finish(self) -> None:
-        """The work is over."""
+        """The work is over; the last figures stay to be read."""
         self.terminal.finish()
-        self._send(100.0, f"{self.label}: {self.done:,} {self.unit} in {duration(self.clock() - self.began)}")
+        self._send(100.0, f"{self.done:,} {self.unit} in {duration(self.clock() - self.began)}{self._noted()}")
 
-    def _described(self, note: str) -> str:
-        rate = self.done / max(self.clock() - self.began, 1e-9)
-        left = f", {duration((self.total - self.done) / rate)} left" if rate else ""
-        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f}/s{left} {note}".rstrip()
+    def _described(self, now: float) -> str:
+        rate = (self.done - self.found) / max(now - self.rated_from, 1e-9)
+        going = f", {rate:,.1f}/s, {duration((self.total - self.done) / rate)} left" if rate else ""
+        return f"{self.done:,} of {self.total:,} {self.unit}{going}{self._noted()}"
+
+    def _noted(self) -> str:
+        """Bold, on lines as short as Prefect's cards, which cut them off: the loss is what people look for."""
+        whole = ", ".join(figure.replace(" ", NO_BREAK) for figure in self.note.split(", "))
+        return "".join(f"\n\n**{line.replace(NO_BREAK, ' ')}**" for line in textwrap.wrap(whole, CARD))
 
     def _send(self, percent: float, description: str) -> None:
         self.sent = self.clock()

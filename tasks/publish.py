@@ -7,33 +7,44 @@ from collections.abc import Sequence
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from lightgen.stages.gallery import thumbnails
+from lightgen.stages.pages.curves import curve_sheet, training_figures
+from lightgen.stages.pages.report import headline
+from lightgen.stages.pages.scores import score_table
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from schemas.ref import ArtifactRef
+from schemas.ref import ArtifactRef, Kind
+from schemas.report import Report
 
 PICTURES, ACROSS = 18, 6
+
+# What a row of each kind is, in words: "338 rows of checkpoint" tells nobody anything.
+NOUNS: dict[Kind, str] = {
+    "captions": "captions",
+    "prompts": "prompts",
+    "images": "images",
+    "kept": "images kept",
+    "vae": "tensors of the image encoder",
+    "features": "encoded images",
+    "checkpoint": "tensors",
+    "pairs": "preference pairs",
+    "report": "judged images",
+}
 
 
 def publish(label: str, ref: ArtifactRef, store: Store, worked: bool) -> None:
     """Write both artifacts of a stage; `worked` is False where the version was sealed before this run."""
     version = store.open(ref)
     create_table_artifact(figures(version, worked), key=f"{label}-figures", description=f"**{label}** → `{ref}`")
-    described = f"what {label} made: {ref.rows:,} rows of {ref.kind}"
+    described = f"what {label} made: {_made(version)}"
     create_markdown_artifact(page(label, version, worked), key=f"{label}-page", description=described)
 
 
 def figures(version: Version, worked: bool) -> list[dict[str, str]]:
-    """Rows in and out, rejects by reason, bytes, seconds, rate and digests, one a line."""
-    reasons = dict(sorted(version.reject_reasons.items(), key=lambda item: -item[1]))
-    rejected, seconds = sum(reasons.values()), version.seconds
+    """What matters of its kind, then bytes, seconds and digests, one a line."""
     lines = {
-        "rows in": f"{version.rows + rejected:,}",
-        "rows out": f"{version.rows:,}",
-        "rejected": f"{rejected:,}",
-        **{f"  because {reason}": f"{count:,}" for reason, count in reasons.items()},
+        **_figures_of_kind(version),
         "bytes": f"{version.bytes_total:,}",
-        "seconds of work": f"{seconds:,.1f}",
-        "rows a second": f"{(version.rows + rejected) / seconds:,.1f}" if seconds else "-",
+        "seconds of work": f"{version.seconds:,.1f}",
         "in this run": "made" if worked else "found sealed, not made again",
         "version": version.ref.version,
         "fingerprint": version.ref.fingerprint,
@@ -42,36 +53,109 @@ def figures(version: Version, worked: bool) -> list[dict[str, str]]:
 
 
 def page(label: str, version: Version, worked: bool) -> str:
-    """Markdown: one sentence, thumbnails where the artifact shows something, and the commands to see more."""
+    """Markdown: one sentence, what the kind has to show, and the commands to see more."""
     ref, rejected = version.ref, sum(version.reject_reasons.values())
     name = f"{ref.kind}@{ref.version[:12]} --store {ref.uri}"
     lines = [
-        f"## {label}: {version.rows:,} rows of {ref.kind}" + (f", {rejected:,} rejected" if rejected else ""),
+        f"## {label}: {_made(version)}" + (f", {rejected:,} rejected" if rejected else ""),
         f"{'Made in this run' if worked else 'Found sealed; nothing was computed'}. Version `{ref.version}`.",
         _pictures(thumbnails(version, PICTURES)),
+        *_shown_of_kind(version),
         "See more:",
         f"```\nlightgen gallery {name}\nlightgen show {name}\n```",
     ]
     return "\n\n".join(line for line in lines if line)
 
 
+def _made(version: Version) -> str:
+    """What a version is, in a few words."""
+    if version.ref.kind == "checkpoint":
+        steps = training_figures(version)["steps"]
+        return f"a student after {steps} steps, {version.rows:,} tensors"
+    return f"{version.rows:,} {NOUNS[version.ref.kind]}"
+
+
+def _figures_of_kind(version: Version) -> dict[str, str]:
+    """Training is told by steps and loss, a report by scores; rows in and out are for stages that read rows."""
+    if version.ref.kind == "checkpoint":
+        return {**training_figures(version), "tensors": f"{version.rows:,}"}
+    if version.ref.kind == "vae":
+        return {"tensors": f"{version.rows:,}"}
+    if version.ref.kind == "report":
+        return _report_figures(version)
+    return _row_figures(version)
+
+
+def _row_figures(version: Version) -> dict[str, str]:
+    reasons = dict(sorted(version.reject_reasons.items(), key=lambda item: -item[1]))
+    rejected, seconds = sum(reasons.values()), version.seconds
+    return {
+        "rows in": f"{version.rows + rejected:,}",
+        "rows out": f"{version.rows:,}",
+        "rejected": f"{rejected:,}",
+        **{f"  because {reason}": f"{count:,}" for reason, count in reasons.items()},
+        "rows a second": f"{(version.rows + rejected) / seconds:,.1f}" if seconds else "-",
+    }
+
+
+def _report_figures(version: Version) -> dict[str, str]:
+    report = _report(version)
+    return {
+        **{f"{name}, overall": overall for name, overall, *_ in score_table(report)[1:]},
+        "test prompts": f"{sum(report.prompts.values()):,}",
+        "images a prompt": f"{report.samples_per_prompt:,}",
+        "judged images": f"{version.rows:,}",
+        "detector": report.detector,
+    }
+
+
+def _shown_of_kind(version: Version) -> list[str]:
+    """Curves and figures of a checkpoint; scores and findings of a report."""
+    if version.ref.kind == "checkpoint":
+        sheet = curve_sheet(version)
+        rows = [[what, value] for what, value in training_figures(version).items()]
+        return [f"![]({sheet})" if sheet else "", _table([["figure", "value"], *rows])]
+    if version.ref.kind == "report":
+        report = _report(version)
+        note = f"Share of right images, with intervals of {report.confidence:.0%}:"
+        lines = [[_harmless(name), *map(_stacked, cells)] for name, *cells in score_table(report)]
+        return [_harmless(headline(report)), note, _table(lines), *map(_harmless, report.findings)]
+    return []
+
+
+def _report(version: Version) -> Report:
+    return Report.model_validate_json(version.file("report.json").read_bytes())
+
+
 def _pictures(thumbs: Sequence[tuple[str, str]]) -> str:
     """A table, because Prefect's page puts every picture outside a table on a line of its own."""
-    cells = [(f"![]({uri})", _plain(caption)) for caption, uri in thumbs]
-    if len(cells) <= 1:
-        return "".join(f"{picture}\n\n{caption}" for picture, caption in cells)
-    lines: list[str] = []
+    if len(thumbs) <= 1:
+        return "".join(f"![]({uri})\n\n{_harmless(caption)}" for caption, uri in thumbs)
+    cells = [(f"![]({uri})", _caption(caption)) for caption, uri in thumbs]
+    lines: list[list[str]] = []
     for at in range(0, len(cells), ACROSS):
         group = [*cells[at : at + ACROSS], *[("", "")] * ACROSS][:ACROSS]
-        lines += [_line([picture for picture, _ in group]), _line([caption for _, caption in group])]
-    return "\n".join([lines[0], _line(["---"] * ACROSS), *lines[1:]])
+        lines += [[picture for picture, _ in group], [caption for _, caption in group]]
+    return _table(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first line is its head."""
+    spelled = [f"| {' | '.join(cells)} |" for cells in (lines[0], ["---"] * len(lines[0]), *lines[1:])]
+    return "\n".join(spelled)
 
 
-def _plain(caption: str) -> str:
-    """A caption without the characters that mean something to Markdown, in lines as short as a thumbnail is wide."""
-    words = textwrap.shorten(re.sub(r"[^\w\s.,;:'%+-]", " ", caption), 72, placeholder=" ...")
-    return "<br>".join(textwrap.wrap(words, 15))
+def _caption(text: str) -> str:
+    """In lines as short as a thumbnail is wide."""
+    return "<br>".join(textwrap.wrap(textwrap.shorten(_harmless(text), 72, placeholder=" ..."), 15))
+
+
+def _stacked(text: str) -> str:
+    """One word a line, intervals whole: Prefect's older page cuts wide tables off, the newer breaks them anywhere."""
+    words = re.sub(r"[()]", "", _harmless(text)).replace("–", "\u2060–\u2060")
+    return words.replace(" ", "<br>")
+
+
+def _harmless(text: str) -> str:
+    """Without the characters that mean something to Markdown; round brackets do only after square ones."""
+    return re.sub(r"[^\w\s.,;:'%+()–-]|_(?!\w)|(?<!\w)_", " ", text)

@@ -1,11 +1,25 @@
 """Transformer blocks of the student: pre-norm ViT blocks and text cross-attention."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6
+
+
+class KeyValue(NamedTuple):
+    """What a cross-attention reads of a text. A tuple, so that FSDP and the compiler see the tensors in it."""
+
+    key: Float[Tensor, "b h l k"]
+    value: Float[Tensor, "b h l k"]
+
+
+# The text as a block may be given it: aligned vectors, or what its own `read` made of them for many passes.
+Words = Float[Tensor, "b l d"] | KeyValue
 
 
 class SelfAttention(nn.Module):
@@ -23,7 +37,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Image tokens ask (queries), text tokens answer (keys and values)."""
+    """Image tokens ask (queries), text tokens answer (keys and values, by `read`)."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -32,12 +46,16 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.proj = nn.Linear(width, width)
 
+    def read(self, text: Float[Tensor, "b l d"]) -> KeyValue:
+        """Keys and values of `text`, for any number of queries."""
+        key, value = self.key_value(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return KeyValue(key, value)
+
     def forward(
-        self, x: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"] | None
+        self, x: Float[Tensor, "b n d"], words: KeyValue, keep: Bool[Tensor, "b l"] | None
     ) -> Float[Tensor, "b n d"]:
         query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = self.key_value(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(_attend(query, key, value, keep, self.dropout if self.training else 0.0))
+        return self.proj(_attend(query, words.key, words.value, keep, self.dropout if self.training else 0.0))
 
 
 class Mlp(nn.Module):
@@ -83,12 +101,17 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width, mlp_ratio)
         self.drop = nn.Dropout(dropout)
 
+    def read(self, text: Float[Tensor, "b l d"]) -> KeyValue:
+        """All that this block needs of the text."""
+        return self.attention.read(self.text_norm(text))
+
     def forward(
-        self, x: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"] | None
+        self, x: Float[Tensor, "b n d"], text: Words, keep: Bool[Tensor, "b l"] | None
     ) -> Float[Tensor, "b n d"]:
         query = self.query_norm(x)
         skip = query if self.skip_after_norm else x
-        x = skip + self.drop(self.attention(query, self.text_norm(text), keep))
+        words = text if isinstance(text, KeyValue) else self.read(text)
+        x = skip + self.drop(self.attention(query, words, keep))
         return x + self.drop(self.mlp(self.mlp_norm(x)))
 
 
@@ -105,17 +128,29 @@ class InterleavedBlock(nn.Module):
         self.mlp = Mlp(width, mlp_ratio)
         self.drop = nn.Dropout(dropout)
 
+    def read(self, text: Float[Tensor, "b l d"]) -> KeyValue:
+        """All that this block needs of the text."""
+        return self.cross.read(self.text_norm(text))
+
     def forward(
-        self, x: Float[Tensor, "b n d"], text: Float[Tensor, "b l d"], keep: Bool[Tensor, "b l"] | None
+        self, x: Float[Tensor, "b n d"], text: Words, keep: Bool[Tensor, "b l"] | None
     ) -> Float[Tensor, "b n d"]:
         x = x + self.drop(self.attention(self.attention_norm(x)))
-        x = x + self.drop(self.cross(self.query_norm(x), self.text_norm(text), keep))
+        words = text if isinstance(text, KeyValue) else self.read(text)
+        x = x + self.drop(self.cross(self.query_norm(x), words, keep))
         return x + self.drop(self.mlp(self.mlp_norm(x)))
 
 
 def norm(width: int) -> nn.LayerNorm:
     """LayerNorm with the epsilon of ViT."""
     return nn.LayerNorm(width, eps=NORM_EPS)
+
+
+def apply_block(block: nn.Module, recompute: bool, x: Float[Tensor, "b n d"], *rest: object) -> Float[Tensor, "b n d"]:
+    """`block(x, *rest)`; with `recompute` its activations are not kept but computed again in the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, x, *rest, use_reentrant=False)  # type: ignore[return-value]
+    return block(x, *rest)
 
 
 def init_linear(module: nn.Module) -> None:
@@ -133,6 +168,9 @@ def _attend(
     dropout: float,
 ) -> Float[Tensor, "b n d"]:
     """Softmax attention over the kept keys, heads joined."""
+    if query.shape[2] == 0:
+        # Fused kernels refuse an empty sequence. The queries keep their weights in the graph, with gradients of zero.
+        return torch.flatten(query.transpose(1, 2), 2)
     mask = None if keep is None else keep[:, None, None, :]
     if query.device.type == "cpu":
         # The CPU's bfloat16 attention is ten times slower backwards than its float32 one.

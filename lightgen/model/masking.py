@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import truncnorm
@@ -20,21 +19,27 @@ class MaskLaw(BaseModel):
     std: float = Field(default=0.25, gt=0)
     low: float = Field(default=0.7, ge=0, lt=1)
     high: float = Field(default=1.0, gt=0, le=1)
+    visible_multiple: int = Field(
+        default=1,
+        ge=1,
+        description="round the number of visible tokens to this: few lengths, so that nothing recompiles",
+    )
 
     def ratio(self, uniform: float) -> float:
         """The law's quantile at `uniform`."""
         low, high = (self.low - self.mean) / self.std, (self.high - self.mean) / self.std
         return float(truncnorm.ppf(uniform, low, high, loc=self.mean, scale=self.std))
 
+    def hidden(self, tokens: int, uniform: float) -> int:
+        """Tokens hidden of `tokens` at the law's quantile `uniform`."""
+        visible = tokens - masked_count(tokens, self.ratio(uniform))
+        rounded = self.visible_multiple * round(visible / self.visible_multiple)
+        return tokens - min(rounded, tokens - 1)
+
 
 def masked_count(tokens: int, ratio: float) -> int:
     """Tokens hidden of `tokens` at `ratio`, rounded up; at least one, for the loss needs a token."""
     return max(1, math.ceil(tokens * ratio))
-
-
-def random_orders(batch: int, tokens: int, generator: torch.Generator) -> Int[Tensor, "b n"]:
-    """One random permutation of the tokens for each image."""
-    return torch.rand(batch, tokens, generator=generator).argsort(dim=1)
 
 
 def gather_tokens(tokens: Float[Tensor, "b n d"], index: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:

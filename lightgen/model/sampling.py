@@ -78,6 +78,7 @@ def sample_latents(
     orders = _orders(generators, hole.hidden.cpu(), config).to(device)
     state = _State(hole.tokens.to(device), orders, generators, done=grid.tokens - hidden)
     texts = [text] if config.guidance == 1 else [text, against or student.without_text(len(seeds))]
+    texts = [student.read(each) for each in texts]
     for step, count in enumerate(decode_counts(hidden, config.iterations)):
         _decode(student, texts, grid, state, count, config)
         if on_step is not None:

@@ -1,17 +1,30 @@
 """The student: a masked auto-regressive transformer whose tokens are finished by a small diffusion head."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lightgen.model.blocks import CrossBlock, InterleavedBlock, SelfBlock, init_linear, norm
+from lightgen.model.blocks import (
+    CrossBlock,
+    InterleavedBlock,
+    KeyValue,
+    SelfBlock,
+    Words,
+    apply_block,
+    init_linear,
+    norm,
+)
 from lightgen.model.config import StudentConfig
 from lightgen.model.diffusion import DiffusionHead
 from lightgen.model.masking import gather_tokens, scatter_tokens
 from lightgen.model.positions import PositionTable
+
+COMPILED_SHAPES = 1024  # kinds of block x lengths x modes that are kept compiled; a run in whole needs some hundred
 
 
 @dataclass(frozen=True)
@@ -27,12 +40,15 @@ class Grid:
         return self.rows * self.columns
 
 
-@dataclass(frozen=True)
-class Text:
-    """Aligned text vectors; `keep` marks the true tokens, None keeps all."""
+class Text(NamedTuple):
+    """Aligned text vectors; `keep` marks the true tokens, None keeps all.
+
+    `read`: what each text block reads of them, where `Student.read` has computed it for many passes.
+    """
 
     tokens: Float[Tensor, "b l d"]
     keep: Bool[Tensor, "b l"] | None
+    read: tuple[KeyValue, ...] = ()
 
 
 class TextPath(nn.Module):
@@ -50,6 +66,7 @@ class TextPath(nn.Module):
             SelfBlock(config.width, config.heads, config.mlp_ratio, config.dropout) for _ in range(config.aligner_depth)
         )
         self.norm = norm(config.width)
+        self.recompute = False
 
     def forward(self, text: Float[Tensor, "b l t"], keep: Bool[Tensor, "b l"]) -> Text:
         seen = None if self.attend_padding else keep
@@ -59,7 +76,7 @@ class TextPath(nn.Module):
             index = torch.arange(text.shape[1], device=text.device).clamp(max=len(self.positions) - 1)
             x = x + self.positions[index]
         for block in self.blocks:
-            x = block(x, seen)
+            x = apply_block(block, self.recompute, x, seen)
         return Text(self.norm(x), seen)
 
 
@@ -90,6 +107,40 @@ class Student(nn.Module):
     def _table(self) -> PositionTable:
         return PositionTable(self.config.grid, self.config.width, self.config.quirky_positions)
 
+    @property
+    def recompute(self) -> bool:
+        """Whether activations inside blocks are computed again in the backward pass: slower, in less memory."""
+        return self.text.recompute
+
+    @recompute.setter
+    def recompute(self, value: bool) -> None:
+        self.text.recompute = value
+
+    @property
+    def text_blocks(self) -> list[CrossBlock | InterleavedBlock]:
+        """Blocks that attend to the text."""
+        blocks = self.decoder if self.config.text == "interleaved" else self.late
+        return [block for block in blocks if isinstance(block, CrossBlock | InterleavedBlock)]
+
+    def blocks(self) -> list[nn.Module]:
+        """All repeated blocks, of aligner, trunk and head: what is compiled or sharded as one piece."""
+        late = [] if self.config.text == "interleaved" else self.late
+        return [*self.text.blocks, *self.encoder, *self.decoder, *late, *self.head.blocks]
+
+    def compile_blocks(self, backend: str | Callable[..., object] = "inductor") -> Self:
+        """Compile each block in place: once for each shape and kind of block, however many there are; returns itself.
+
+        Names of parameters stay. Raises torch's limits on compilations in this process.
+        """
+        from torch._dynamo import config as limits  # costs a second
+
+        limits.recompile_limit = max(limits.recompile_limit, COMPILED_SHAPES)
+        # All blocks share one code object, `Module._call_impl`, to which this second limit applies.
+        limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, COMPILED_SHAPES)
+        for block in self.blocks():
+            block.compile(backend=backend, dynamic=False)
+        return self
+
     def init(self, seed: int) -> "Student":
         """Fresh weights, a pure function of `seed`; returns itself."""
         with torch.random.fork_rng(devices=[]):
@@ -109,15 +160,16 @@ class Student(nn.Module):
         """The null condition: its keys are all equal, so one stands for any number."""
         return Text(self.null_text.expand(batch, 1, -1), None)
 
+    def read(self, text: Text) -> Text:
+        """`text` with the keys and values of every text block, so that `conditions` need not compute them each time."""
+        return text._replace(read=tuple(block.read(text.tokens) for block in self.text_blocks))
+
     def encode(self, tokens: Float[Tensor, "b n t"], visible: Int[Tensor, "b v"], grid: Grid) -> Float[Tensor, "b v d"]:
         """Vectors of the visible tokens."""
+        # No token at all goes the same way: parameters without a gradient would let other ranks wait for ever.
         x = self.token_in(gather_tokens(tokens, visible))
-        if visible.shape[1] == 0:
-            return x
         x = self.token_norm(x + self._positions_at(self.encoder_positions, visible, grid))
-        for block in self.encoder:
-            x = block(x)
-        return self.encoder_norm(x)
+        return self.encoder_norm(self._through(self.encoder, x))
 
     def conditions(
         self, encoded: Float[Tensor, "b v d"], visible: Int[Tensor, "b v"], grid: Grid, *texts: Text
@@ -126,21 +178,22 @@ class Student(nn.Module):
         base = self.mask_token.expand(len(visible), grid.tokens, -1)
         base = scatter_tokens(base, visible, self.decoder_in(encoded)) + self.decoder_positions(grid.rows, grid.columns)
         if self.config.text == "interleaved":
-            return [self._interleaved(base, text) for text in texts]
-        for block in self.decoder:
-            base = block(base)
-        base = self.late_in(self.decoder_norm(base)) + self.late_positions(grid.rows, grid.columns)
-        return [self._late(base, text) for text in texts]
+            return [self.decoder_norm(self._hearing(base, text)) for text in texts]
+        base = self.decoder_norm(self._through(self.decoder, base))
+        base = self.late_in(base) + self.late_positions(grid.rows, grid.columns)
+        return [self.late_norm(self._hearing(base, text)) for text in texts]
 
-    def _interleaved(self, x: Float[Tensor, "b n d"], text: Text) -> Float[Tensor, "b n d"]:
-        for block in self.decoder:
-            x = block(x, text.tokens, text.keep)
-        return self.decoder_norm(x)
+    def _through(self, blocks: Iterable[nn.Module], x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        for block in blocks:
+            x = apply_block(block, self.recompute, x)
+        return x
 
-    def _late(self, x: Float[Tensor, "b n d"], text: Text) -> Float[Tensor, "b n d"]:
-        for block in self.late:
-            x = block(x, text.tokens, text.keep)
-        return self.late_norm(x)
+    def _hearing(self, x: Float[Tensor, "b n d"], text: Text) -> Float[Tensor, "b n d"]:
+        blocks = self.text_blocks
+        words: Sequence[Words] = text.read or [text.tokens] * len(blocks)
+        for block, heard in zip(blocks, words, strict=True):
+            x = apply_block(block, self.recompute, x, heard, text.keep)
+        return x
 
     @staticmethod
     def _positions_at(table: PositionTable, index: Int[Tensor, "b v"], grid: Grid) -> Float[Tensor, "b v d"]:

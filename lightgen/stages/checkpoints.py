@@ -1,5 +1,6 @@
 """What both training stages hand over: the one shard of a CHECKPOINT version, and sample grids on the way."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,16 +15,23 @@ from lightgen.seeds import derive_seed
 from lightgen.stages.sampling import contact_sheet, decode_tokens
 from lightgen.storage.build import ShardOutput
 from lightgen.training.data import FeatureSet, pad_text
-from lightgen.training.loop import Run
+from lightgen.training.state import Run
 from lightgen.training.weights import tensor_rows, weight_files
 
 COLUMNS = 8
 
 
-def checkpoint_output(run: Run, settings: CheckpointConfig, samples: bytes) -> ShardOutput:
-    """The one shard of a CHECKPOINT version."""
+def checkpoint_output(
+    run: Run, settings: CheckpointConfig, samples: bytes, speed: dict[str, float | int | str]
+) -> ShardOutput:
+    """The one shard of a CHECKPOINT version; `speed` says what the run cost."""
     table = tensor_rows(run)
-    files = {**weight_files(run), "config.json": settings.model_dump_json(indent=1).encode(), "samples.png": samples}
+    files = {
+        **weight_files(run),
+        "config.json": settings.model_dump_json(indent=1).encode(),
+        "samples.png": samples,
+        "speed.json": json.dumps(speed, indent=1).encode(),
+    }
     return ShardOutput(table=table, rows_in=table.num_rows, files=files)
 
 

@@ -147,6 +147,10 @@ def _vae(version: Version, _: Store, limit: int) -> Shown:
     return Shown(columns=["name", "dtype", "shape"], rows=version.table().to_pylist()[:limit], facts=facts)
 
 
+def _reference(version: Version, _: Store, limit: int) -> Shown:
+    return Shown(columns=version.table().schema.names[1:], rows=version.table().to_pylist()[:limit])
+
+
 _SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
     "captions": _captions,
     "prompts": _captions,
@@ -155,6 +159,7 @@ _SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
     "vae": _vae,
     "features": _features,
     "pairs": _preferences,
+    "reference": _reference,
     "checkpoint": _checkpoint,
 }
 

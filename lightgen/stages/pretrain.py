@@ -1,5 +1,7 @@
 """FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution."""
 
+import os
+
 from pydantic import BaseModel, ConfigDict, Field
 
 import lightgen.model
@@ -14,12 +16,14 @@ from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
 from lightgen.settings import Device, pick_device
-from lightgen.stages import checkpoints, sampling
-from lightgen.stages.checkpoints import checkpoint_output, sample_drawer
+from lightgen.stages import checkpoints, sampling, training_run
+from lightgen.stages.checkpoints import sample_drawer
+from lightgen.stages.training_run import Prepared, TrainingRun, run_training
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
 from lightgen.training.data import read_features
-from lightgen.training.loop import LoopConfig, train
+from lightgen.training.launch import LaunchConfig
+from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
 from lightgen.training.weights import resize_positions
 from schemas.ref import ArtifactRef
@@ -36,6 +40,9 @@ class PretrainConfig(BaseModel):
     batch_size: int = Field(default=2048, gt=0)
     noise_copies: int = Field(default=4, ge=1, description="noise levels a masked token is trained at in one step")
     masks: MaskLaw = MaskLaw()
+    mask_ratios: int = Field(
+        default=1, ge=1, description="different shares of hidden tokens in one step; the published code has one a GPU"
+    )
     time_power: float = Field(
         default=1.0, gt=0, description="noise levels are u^power of the schedule; below 1: coarse noise more often"
     )
@@ -45,10 +52,11 @@ class PretrainConfig(BaseModel):
     samples: SampleConfig = SampleConfig()
     sample_captions: int = Field(default=16, ge=1, description="captions of the grid drawn as training goes")
     device: Device = "auto"
+    launch: LaunchConfig = LaunchConfig()
 
     def content(self) -> "PretrainConfig":
         """Without where it runs."""
-        return self.model_copy(update={"device": "auto"})
+        return self.model_copy(update={"device": "auto", "launch": LaunchConfig()})
 
     def sizes(self) -> StudentConfig:
         """The student's sizes, names resolved."""
@@ -70,29 +78,37 @@ def pretrain(
 ) -> ArtifactRef:
     """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
     parents = [features] if start is None else [features, start]
-    modules = [lightgen.model, lightgen.training, checkpoints, sampling, __name__]
+    modules = [lightgen.model, lightgen.training, checkpoints, sampling, training_run, __name__]
     plan = make_plan("checkpoint", "pretrain", modules, config.content(), seed, parents, n_shards=1)
+    run = TrainingRun(
+        stage="pretrain", store=store.uri, parents=parents, config=config.model_dump(mode="json"), seed=seed,
+        folder=store.scratch(plan), run_id=plan.version, starter=os.getpid(),
+    )  # fmt: skip
 
     def make_shard(_: int) -> ShardOutput:
-        source = store.open(features)
-        data = read_features(source.table())
-        student = _first_student(config, store, start, seed).to(pick_device(config.device))
-        check_features(student, data.latent_shape, data.text.shape[1])
-        vae, _text = load_encoders(source, store, "cpu")
-        draw = sample_drawer(data, vae, config.samples, config.sample_captions, store.scratch(plan), seed)
-        objective = MaskedDiffusion(
-            data, config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks, config.time_power
-        )
-        run = train(
-            student, objective, config.loop, seed=seed, folder=store.scratch(plan), run_id=plan.version,
-            progress=progress, on_sample=draw,
-        )  # fmt: skip
-        settings = CheckpointConfig(
-            student=run.student.config, features=features, size_px=read_encoders(source).size_px, steps=run.step
-        )
-        return checkpoint_output(run, settings, draw(run.step, run.average))
+        return run_training(prepare(run, store), run, progress)
 
     return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
+
+
+def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
+    """Student, objective and sample grid of a run, on the device of process `local_rank`."""
+    config = PretrainConfig.model_validate(run.config)
+    features, *start = run.parents
+    source = store.open(features)
+    data = read_features(source.table())
+    student = _first_student(config, store, start[0] if start else None, run.seed)
+    student = student.to(pick_device(config.device, local_rank))
+    check_features(student, data.latent_shape, data.text_dim)
+    vae, _text = load_encoders(source, store, "cpu")
+    draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
+    objective = MaskedDiffusion(
+        data, config.batch_size, config.noise_copies, run.seed, config.variance_bound, config.masks, config.time_power,
+        config.mask_ratios,
+    )  # fmt: skip
+    size_px = read_encoders(source).size_px
+    settings = CheckpointConfig(student=student.config, features=features, size_px=size_px, steps=0)
+    return Prepared(student, objective, draw, settings, config.loop, config.launch)
 
 
 def _first_student(config: PretrainConfig, store: Store, start: ArtifactRef | None, seed: int) -> Student:

@@ -2,13 +2,13 @@
 
 MFU is model FLOP/s over a ceiling measured here: products of square matrices in bfloat16, or float32 if that is faster.
 The baseline has the published code's habits: the head on all tokens, every block recomputed in the backward pass, plain
-AdamW and float32 products on a CPU, float16 on a GPU; and for drawing, one pass of the trunk for each half of guidance.
+AdamW and float32 products on a CPU, float16 on a GPU; and for drawing, the whole trunk once for each half of guidance,
+with keys and values of the text anew in every pass.
 """
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,17 +16,21 @@ from torch.utils.checkpoint import checkpoint
 
 from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.diffusion import add_noise, as_noise, prediction_error, variance_bound
-from lightgen.model.flops import time_flops, train_flops
+from lightgen.model.flops import sample_flops, time_flops, train_flops
 from lightgen.model.masking import MaskLaw, masked_count
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
-from lightgen.training.data import FeatureSet, rows_of_step, step_generator
-from lightgen.training.loop import LoopConfig, Run, mixed_precision, train_step
-from lightgen.training.objectives import Draw, MaskedDiffusion, as_tokens, draw_step
-from lightgen.training.optimizer import OptimizerConfig, make_optimizers
+from lightgen.training.data import Batch, FeatureSet
+from lightgen.training.launch import LaunchConfig
+from lightgen.training.loader import Loader
+from lightgen.training.loop import LoopConfig, make_job, mixed_precision, train_step
+from lightgen.training.objectives import Draw, Figures, MaskedDiffusion, Objective, Place, as_tokens, make_draw
+from lightgen.training.ranks import World
+from lightgen.training.speed import matmul_ceiling, timed
 
 HIDDEN = 0.85  # every step of a benchmark hides this share, so that steps cost the same; the paper's mean is 0.867
 COPIES = 4
+TOLERANCE = 0.1  # standard deviations of the images; bfloat16 against float32 ends some 0.03 apart, root mean square
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Rate:
     tflops: float
     mfu: float
     memory_gb: float
+    difference: float | None = None
+    """Largest difference of a drawn number from what the first way drew, in standard deviations."""
 
 
 def bench_train(preset: str, size_px: int, batch: int, steps: int, words: int = 64) -> list[Rate]:
@@ -51,7 +57,7 @@ def bench_train(preset: str, size_px: int, batch: int, steps: int, words: int = 
     work = train_flops(config, side * side, hidden, words, COPIES * hidden) * batch
     work += 3 * time_flops(config, COPIES * hidden * batch)
     ours = MaskedDiffusion(features, batch, COPIES, 0, masks=law)
-    theirs = _Published(features, batch, law, "cuda" if device == "cuda" else "cpu")
+    theirs = _Published(features, batch, COPIES, 0, masks=law, half=device == "cuda")
     rates = []
     for name, objective, precision in (("lightgen", ours, "auto"), ("published code's way", theirs, "fp32")):
         seconds, memory = _time_training(config, side, objective, precision, device, steps)
@@ -62,97 +68,68 @@ def bench_train(preset: str, size_px: int, batch: int, steps: int, words: int = 
 def bench_sample(
     preset: str, size_px: int, batch: int, iterations: int, head_steps: int, words: int = 64
 ) -> list[Rate]:
-    """Ours, then the baseline: whole images drawn under guidance. FLOPs are not counted (0)."""
+    """Ours, then the baseline: whole images from aligned text, under guidance. Both must draw the same."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config, side = PRESETS[preset], size_px // 16
-    student = Student(config.model_copy(update={"grid": side})).init(0).to(device).eval()
-    text = torch.randn(batch, words, config.text_dim, device=device)
+    student, side = _lively_student(preset, size_px).to(device), size_px // 16
+    text = torch.randn(batch, words, student.config.text_dim, generator=torch.Generator().manual_seed(0)).to(device)
     keep = torch.ones(batch, words, dtype=torch.bool, device=device)
     sampling = SampleConfig(iterations=iterations, guidance=4.0, head_steps=head_steps)
-    rates = []
-    for name, joined, precision in (("lightgen", True, "auto"), ("published code's way", False, "fp32")):
-        with torch.no_grad(), mixed_precision(precision, device):
+    work, ceiling = sample_flops(student.config, sampling, side * side, words, batch), matmul_ceiling(device)
+    published = torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16, enabled=device == "cuda")
+    ways = (
+        ("lightgen", _draw_ours, mixed_precision("auto", device)),
+        ("published code's way", _draw_published, published),
+    )
+    rates, drawn = [], []
+    for name, draw, precision in ways:
+        with torch.no_grad(), precision:
             aligned = student.text(text, keep)
-            work = _draw_ours if joined else _draw_published
-            seconds, memory = _timed(lambda work=work, a=aligned: work(student, a, side, batch, sampling), 1, device)
-        rates.append(Rate(name, batch / seconds, 0.0, 0.0, memory))
+            once = partial(draw, student, aligned, side, batch, sampling)
+            seconds, memory = timed(lambda once=once: drawn.append(once()), 1, device)
+        figures = (batch / seconds, work / seconds / 1e12, work / seconds / ceiling, memory)
+        rates.append(Rate(name, *figures, difference=_difference(drawn[0], drawn[-1])))
     return rates
 
 
-def matmul_ceiling(device: str) -> float:
-    """FLOP/s of the faster of bfloat16 and float32 products of square matrices on this machine."""
-    n = 8192 if device == "cuda" else 1024
-    rates = []
-    for kind in (torch.bfloat16, torch.float32):
-        a, b = (torch.randn(n, n, device=device, dtype=kind) for _ in range(2))
-        seconds, _ = _timed(lambda a=a, b=b: a @ b, 20, device)
-        rates.append(2 * n**3 / seconds)
-    return max(rates)
-
-
 def _time_training(
-    config: StudentConfig, side: int, objective: object, precision: str, device: str, steps: int
+    config: StudentConfig, side: int, objective: Objective, precision: str, device: str, steps: int
 ) -> tuple[float, float]:
     student = Student(config.model_copy(update={"grid": side})).init(0).to(device)
-    average = Student(student.config).to(device).requires_grad_(False)
-    average.load_state_dict(student.state_dict())
-    loop = LoopConfig(steps=10**9, optimizer=OptimizerConfig(lr=1e-6), precision=precision)  # type: ignore[arg-type]
-    run = Run(student, average, make_optimizers(student, loop.optimizer))
-    return _timed(lambda: train_step(run, objective, loop, 0), steps, device)  # type: ignore[arg-type]
-
-
-def _timed(work: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:
-    """Seconds a call after one to warm up, and the peak of the device's memory in GB (0 on a CPU)."""
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
-    for _ in range(repeats):
-        work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    seconds = (time.perf_counter() - began) / repeats
-    return seconds, torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
+    loop = LoopConfig.model_validate({"steps": 10**9, "optimizer": {"lr": 1e-6}, "precision": precision})
+    job = make_job(student, objective, loop, 0, World(), LaunchConfig())
+    loader = Loader(objective.features, objective.schedule())
+    return timed(lambda: train_step(job, loader.at(job.run.step)), steps, device)
 
 
 def _random_features(config: StudentConfig, side: int, words: int, rows: int) -> FeatureSet:
     generator = torch.Generator().manual_seed(0)
     latent = (rows, config.latent_channels, side * config.patch, side * config.patch)
     text = torch.randn(rows * words, config.text_dim, generator=generator)
-    start = np.arange(rows) * words
-    return FeatureSet(torch.randn(latent, generator=generator).half(), None, text, start, np.full(rows, words))
+    start, mean = np.arange(rows) * words, torch.randn(latent, generator=generator).half()
+    return FeatureSet(torch.arange(rows), mean, None, text, start, np.full(rows, words))
 
 
 @dataclass(frozen=True)
-class _Published:
+class _Published(MaskedDiffusion):
     """The objective with the published code's habits."""
 
-    features: FeatureSet
-    batch_size: int
-    masks: MaskLaw
-    device: str
+    half: bool = False
 
-    def loss(self, student: Student, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[torch.Tensor, Figures]:
         student.train()
-        generator = step_generator(0, step, "masked-diffusion")
-        rows = rows_of_step(0, step, len(self.features), self.batch_size)
-        batch = self.features.batch(rows, generator).to(student.null_text.device)
-        tokens, grid = as_tokens(student, batch)
-        draw = draw_step(tokens.shape, self.masks, COPIES, generator)
+        keys = batch.keys(self.seed)
+        tokens, grid = as_tokens(student, batch.latents(keys))
+        draw = make_draw(keys, grid.tokens, tokens.shape[2], self.masks.hidden(grid.tokens, 0.5), self.copies)
         with self._precision():
-            text = student.text(batch.text, batch.keep)
-            return self._head_everywhere(student, tokens, text, grid, draw, generator), {}
+            return self._head_everywhere(student, tokens, student.text(batch.text, batch.keep), grid, draw), {}
 
     def _precision(self) -> AbstractContextManager:
-        return torch.autocast("cuda", torch.float16) if self.device == "cuda" else torch.autocast("cpu", enabled=False)
+        return torch.autocast("cuda", torch.float16) if self.half else torch.autocast("cpu", enabled=False)
 
     @staticmethod
-    def _head_everywhere(
-        student: Student, tokens: torch.Tensor, text: Text, grid: Grid, draw: Draw, generator: torch.Generator
-    ) -> torch.Tensor:
+    def _head_everywhere(student: Student, tokens: torch.Tensor, text: Text, grid: Grid, draw: Draw) -> torch.Tensor:
         """The loss of hidden tokens, from a head that is run on all of them and a trunk that is run twice."""
-        visible = draw.visible.to(tokens.device)
+        visible = draw.visible
 
         def trunk(values: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
             encoded = student.encode(values, visible, grid)
@@ -160,15 +137,15 @@ class _Published:
 
         z: torch.Tensor = checkpoint(trunk, tokens, text.tokens, use_reentrant=False)  # type: ignore[assignment]
         rows = COPIES * tokens.shape[0] * tokens.shape[1]
-        times = torch.randint(0, 1000, (rows,), generator=generator).to(tokens.device)
-        noise = torch.randn(rows, tokens.shape[2], generator=generator).to(tokens.device)
+        times = torch.randint(0, 1000, (rows,), device=tokens.device)
+        noise = torch.randn(rows, tokens.shape[2], device=tokens.device)
         x0 = tokens.flatten(0, 1).repeat(COPIES, 1)
         xt = add_noise(x0, times, noise)
         output = student.head(xt, times, student.head.condition(z.flatten(0, 1)).repeat(COPIES, 1))
         kind = student.config.prediction
         error = prediction_error(kind, output, x0, noise, times)
         error = error + variance_bound(as_noise(kind, output, xt, times), x0, xt, times)
-        hidden = torch.zeros(tokens.shape[:2], device=tokens.device).scatter_(1, draw.masked.to(tokens.device), 1.0)
+        hidden = torch.zeros(tokens.shape[:2], device=tokens.device).scatter_(1, draw.masked, 1.0)
         weight = hidden.flatten().repeat(COPIES)
         return (error * weight).sum() / weight.sum()
 
@@ -178,14 +155,44 @@ def _draw_ours(student: Student, text: Text, side: int, batch: int, config: Samp
 
 
 def _draw_published(student: Student, text: Text, side: int, batch: int, config: SampleConfig) -> torch.Tensor:
-    """Encoder, decoder and text blocks once for each half of guidance: conditions are asked one text at a time."""
-    real = student.conditions
+    """With a twin that shares the student's weights but nothing between passes."""
+    with torch.device("meta"):
+        twin = _SharesNothing(student.config)
+    twin.load_state_dict(student.state_dict(), assign=True)
+    return _draw_ours(twin, text, side, batch, config)
 
-    def one_by_one(encoded: torch.Tensor, visible: torch.Tensor, grid: Grid, *texts: Text) -> list[torch.Tensor]:
-        return [real(encoded, visible, grid, each)[0] for each in texts]
 
-    student.conditions = one_by_one  # type: ignore[method-assign]
-    try:
-        return _draw_ours(student, text, side, batch, config)
-    finally:
-        del student.conditions
+class _SharesNothing(Student):
+    """Encoder, decoder and text blocks, with their keys and values, anew for each half of guidance and iteration."""
+
+    def read(self, text: Text) -> Text:
+        return text
+
+    def encode(self, tokens: torch.Tensor, visible: torch.Tensor, grid: Grid) -> torch.Tensor:
+        return tokens  # encoded below, for each text
+
+    def conditions(self, encoded: torch.Tensor, visible: torch.Tensor, grid: Grid, *texts: Text) -> list[torch.Tensor]:
+        whole = super()
+        return [whole.conditions(whole.encode(encoded, visible, grid), visible, grid, text)[0] for text in texts]
+
+
+def _lively_student(preset: str, size_px: int) -> Student:
+    """A fresh student whose pictures hang on text and trunk: its last layers, which start at zero, get noise.
+
+    It predicts tokens and not noise, for an untrained head then draws numbers of ordinary size; the cost is the same.
+    """
+    config = PRESETS[preset].model_copy(update={"grid": size_px // 16, "prediction": "sample"})
+    student = Student(config).init(0).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in student.head.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=config.init_std, generator=generator)
+    return student
+
+
+def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The largest difference of a number, in standard deviations; both must be the same images up to rounding."""
+    gap = (ours - theirs).float() / ours.float().std()
+    error = float(gap.square().mean().sqrt())
+    assert error <= TOLERANCE, f"both ways must draw the same images, not {error:.2g} standard deviations apart"
+    return float(gap.abs().max())

@@ -1,37 +1,88 @@
 """Batches of features: which rows a step reads is a function of (seed, step), so resume needs no loader state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightgen.seeds import derive_seed
 from lightgen.storage.feature_codec import latents_from_table, text_from_table
+from lightgen.training import keyed
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees: latents and the padded text with its mask."""
+    """Some rows of features: who they are, the moments of their latents, the padded text with its mask.
 
-    latents: Float[Tensor, "b c h w"]
+    Latents of preference pairs have a leading axis of two, winner and loser.
+    """
+
+    ids: Int[Tensor, " b"]
+    visits: Int[Tensor, " b"]
+    mean: Float[Tensor, "b ... c h w"]
+    std: Float[Tensor, "b ... c h w"] | None
     text: Float[Tensor, "b l t"]
     keep: Bool[Tensor, "b l"]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`."""
-        return Batch(*(part.to(device, non_blocking=True) for part in (self.latents, self.text, self.keep)))
+        std = None if self.std is None else self.std.to(device, non_blocking=True)
+        ids, visits, mean, text, keep = (
+            part.to(device, non_blocking=True) for part in (self.ids, self.visits, self.mean, self.text, self.keep)
+        )
+        return Batch(ids, visits, mean, std, text, keep)
+
+    def keys(self, seed: int) -> keyed.Keys:
+        """One key for each (sample, visit of it): all randomness of training hangs on it."""
+        return keyed.keys_for(self.ids, self.visits, seed)
+
+    def latents(self, keys: keyed.Keys) -> Float[Tensor, "b ... c h w"]:
+        """Latents in float32, drawn from their posterior where it has a spread."""
+        mean = self.mean.float()
+        if self.std is None:
+            return mean
+        noise = keyed.normal(keyed.stream(keys, "posterior"), mean[0].numel()).view_as(mean)
+        return mean + self.std.float() * noise
+
+
+class Features(Protocol):
+    """Rows that training reads by their number, from memory or from disk."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, rows, columns."""
+        ...
+
+    @property
+    def text_dim(self) -> int:
+        """Channels of the text."""
+        ...
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
+        ...
+
+    def batch(self, rows: np.ndarray, visits: np.ndarray) -> Batch:
+        """The given rows; `visits` says how often each was read before."""
+        ...
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features in memory: latent moments as float16, the texts one after the other as float32."""
+    """Features in memory: latent moments as float16, the texts one after the other in their stored type."""
 
-    mean: Float[Tensor, "n c h w"]
-    std: Float[Tensor, "n c h w"] | None
+    ids: Int[Tensor, " n"]
+    mean: Float[Tensor, "n ... c h w"]
+    std: Float[Tensor, "n ... c h w"] | None
     text: Float[Tensor, "words t"]
     text_start: np.ndarray
     text_tokens: np.ndarray
@@ -42,22 +93,25 @@ class FeatureSet:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, rows, columns."""
-        channels, rows, columns = self.mean.shape[1:]
+        channels, rows, columns = self.mean.shape[-3:]
         return channels, rows, columns
+
+    @property
+    def text_dim(self) -> int:
+        """Channels of the text."""
+        return self.text.shape[1]
 
     @property
     def longest_text(self) -> int:
         """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
         return int(self.text_tokens.max())
 
-    def batch(self, rows: np.ndarray, generator: torch.Generator) -> Batch:
-        """The given rows; latents are drawn from their posterior where it has a spread."""
+    def batch(self, rows: np.ndarray, visits: np.ndarray) -> Batch:
+        """The given rows, copied."""
         index = torch.from_numpy(rows)
-        latents = self.mean[index].float()
-        if self.std is not None:
-            latents = latents + self.std[index].float() * torch.randn(latents.shape, generator=generator)
         text, keep = pad_text(self.text, self.text_start[rows], self.text_tokens[rows], self.longest_text)
-        return Batch(latents, text, keep)
+        std = None if self.std is None else self.std[index]
+        return Batch(self.ids[index], torch.from_numpy(visits), self.mean[index], std, text, keep)
 
 
 def read_features(table: pa.Table) -> FeatureSet:
@@ -65,14 +119,23 @@ def read_features(table: pa.Table) -> FeatureSet:
     mean, std = latents_from_table(table)
     flat, count = text_from_table(table)
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    return FeatureSet(mean, std if bool(std.any()) else None, flat, start, count)
+    ids = number_ids(table.column("id").to_pylist())
+    return FeatureSet(ids, mean, std if bool(std.any()) else None, flat, start, count)
 
 
-def memory_features(latents: Float[Tensor, "n c h w"], texts: list[Float[Tensor, "l t"]]) -> FeatureSet:
+def memory_features(
+    ids: Sequence[str], latents: Float[Tensor, "n ... c h w"], texts: list[Float[Tensor, "l t"]]
+) -> FeatureSet:
     """Features that were never stored: exact latents and their texts."""
     count = np.array([len(text) for text in texts])
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    return FeatureSet(latents, None, torch.cat(texts), start, count)
+    return FeatureSet(number_ids(ids), latents, None, torch.cat(texts), start, count)
+
+
+def number_ids(ids: Sequence[str]) -> Int[Tensor, " n"]:
+    """Row ids (hex digests of content) as integers: their first 64 bits."""
+    leading = b"".join(bytes.fromhex(row_id[:16]) for row_id in ids)
+    return torch.from_numpy(np.frombuffer(leading, dtype=">i8").astype(np.int64))
 
 
 def pad_text(
@@ -95,18 +158,24 @@ def stack_text(texts: list[Float[Tensor, "l t"]]) -> tuple[Float[Tensor, "b l t"
     return pad_text(flat, start, count, max(1, int(count.max())))
 
 
-def rows_of_step(seed: int, step: int, rows: int, batch_size: int) -> np.ndarray:
-    """Rows that step `step` (from 0) reads: the epochs' permutations one after the other, cut into batches."""
+def rows_of_step(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that step `step` (from 0) reads, and their visits: permutations of the epochs, cut into batches."""
     first = step * batch_size
     places = np.arange(first, first + batch_size)
     epochs = places // rows
     chosen = [_permutation(seed, int(epoch), rows)[places[epochs == epoch] % rows] for epoch in np.unique(epochs)]
-    return np.concatenate(chosen)
+    return np.concatenate(chosen), epochs
 
 
-def step_generator(seed: int, step: int, purpose: str) -> torch.Generator:
-    """The random stream of one step: noise, masks and times depend on (seed, step), never on what ran before."""
-    return torch.Generator().manual_seed(derive_seed(seed, purpose, step))
+def rows_of_epoch_step(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `rows_of_step`, but no batch spans two epochs: all its rows are at the same visit.
+
+    What an epoch's last whole batch leaves over is not read in it; fewer rows than a batch are repeated to fill one.
+    """
+    per_epoch = max(1, rows // batch_size)
+    epoch, place = divmod(step, per_epoch)
+    order = np.resize(_permutation(seed, epoch, rows), per_epoch * batch_size)
+    return order[place * batch_size : (place + 1) * batch_size], np.full(batch_size, epoch)
 
 
 @lru_cache(maxsize=2)

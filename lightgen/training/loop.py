@@ -3,28 +3,39 @@
 import copy
 import json
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightgen.errors import TrainingDiverged
+from lightgen.errors import ConfigError, TrainingDiverged
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
-from lightgen.training import checkpoint
+from lightgen.training import state
+from lightgen.training.checkpoint import Saver
+from lightgen.training.data import Batch
 from lightgen.training.ema import update_average
-from lightgen.training.objectives import Objective
+from lightgen.training.launch import LaunchConfig
+from lightgen.training.loader import Loader, Share
+from lightgen.training.objectives import Figures, Objective, Place
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
+from lightgen.training.ranks import World, spread, synchronise, whole
+from lightgen.training.speed import Meter
+from lightgen.training.state import Run
 
 _log = logging.getLogger(__name__)
 
 OnSample = Callable[[int, Student], object]
+SPIKE_AFTER = 100  # steps before a norm of the gradient can be called a spike
 
 
 class LoopConfig(BaseModel):
@@ -38,7 +49,11 @@ class LoopConfig(BaseModel):
     log_every: int = Field(default=20, gt=0, description="steps")
     checkpoint_every: int = Field(default=1000, gt=0, description="steps")
     sample_every: int = Field(default=0, ge=0, description="steps between sample grids; 0: only the last")
-    max_bad_steps: int = Field(default=10, ge=1, description="steps in a row without a finite loss before giving up")
+    spike: float = Field(
+        default=20.0, gt=1, description="a step is skipped whose gradient is so many times its running (geometric) mean"
+    )
+    max_bad_steps: int = Field(default=10, ge=1, description="skipped steps in a row before going back to a checkpoint")
+    max_rollbacks: int = Field(default=3, ge=0, description="times the run goes back before giving up")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto",
         description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
@@ -48,17 +63,33 @@ class LoopConfig(BaseModel):
     )
 
 
-@dataclass
-class Run:
-    """State of a run in memory."""
+class Loss(nn.Module):
+    """Student and objective as one module, for DDP and FSDP2 act on a module's forward pass."""
 
-    student: Student
-    average: Student
-    optimizers: list[torch.optim.Optimizer]
-    step: int = 0
-    bad_steps: int = 0
-    rows: list[str] = field(default_factory=list)
-    window: list[float] = field(default_factory=list)
+    def __init__(self, student: Student, objective: Objective) -> None:
+        super().__init__()
+        self.student, self.objective = student, objective
+
+    def forward(self, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+        return self.objective.loss(self.student, batch, place)
+
+
+@dataclass
+class Job:
+    """What a run is made of; `module` is the loss as it is spread over the processes."""
+
+    run: Run
+    module: nn.Module
+    objective: Objective
+    config: LoopConfig
+    seed: int
+    world: World = field(default_factory=World)
+    accumulate: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student is."""
+        return self.run.student.null_text.device
 
 
 def train(
@@ -69,115 +100,147 @@ def train(
     seed: int,
     folder: Path,
     run_id: str,
+    world: World | None = None,
+    launch: LaunchConfig | None = None,
     progress: Progress = SILENT,
     on_sample: OnSample | None = None,
-    average: Student | None = None,
 ) -> Run:
     """Train `student` in place until `config.steps`; resumes from the newest sealed checkpoint in `folder`.
 
-    `run_id` names settings, data and seed: a checkpoint of another run raises ResumeMismatch. `average` starts
-    the moving average, by default at the weights themselves.
+    `run_id` names settings, data and seed: a checkpoint of another run raises ResumeMismatch. Every process of `world`
+    calls this with the same arguments and returns the same run; under FSDP2 its tensors are whole again.
     """
-    average = copy.deepcopy(student) if average is None else average
-    run = Run(student, average.requires_grad_(False), make_optimizers(student, config.optimizer))
+    world, launch = world or World(), launch or LaunchConfig()
     with _exact(config.threads):
-        _resume(run, folder, run_id)
-        progress.start("train", config.steps, "steps")
-        progress.advance(run.step)
-        while run.step < config.steps:
-            loss = train_step(run, objective, config, seed)
-            progress.advance(1, f"loss {loss:.4f}")
-            if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-                _seal(run, folder, run_id)
-            if on_sample and config.sample_every and run.step % config.sample_every == 0:
-                on_sample(run.step, run.average)
-        progress.finish()
-    return run
+        job = make_job(student, objective, config, seed, world, launch)
+        saver = Saver(folder, run_id, world, world.agree(token_hex(4)))
+        share = Share(world.rank, world.size, launch.accumulate)
+        share.check(objective.batch_size)
+        state.resume(job.run, folder, run_id, world)
+        loader = Loader(objective.features, objective.schedule(), share)
+        _steps(job, loader, saver, folder, progress if world.leads else SILENT, on_sample)
+        saver.wait()
+        world.meet()
+    return state.put_together(job.run)
 
 
-def train_step(run: Run, objective: Objective, config: LoopConfig, seed: int) -> float:
-    """One update; a step whose loss or gradient is not finite is skipped and counted."""
-    torch.manual_seed(derive_seed(seed, "dropout", run.step))
+def make_job(
+    student: Student, objective: Objective, config: LoopConfig, seed: int, world: World, launch: LaunchConfig
+) -> Job:
+    """Average, optimizers and the spread module around fresh weights."""
+    if launch.strategy == "fsdp" and world.size > 1 and config.optimizer.kind == "muon":
+        raise ConfigError("optimizer.kind muon needs whole matrices; take launch.strategy: ddp, or adamw")
+    average = copy.deepcopy(student).requires_grad_(False)
+    student.recompute = launch.recompute
+    if launch.compile:
+        student.compile_blocks()
+    module = spread(Loss(student, objective), world, launch.strategy, student.blocks())
+    if launch.strategy == "fsdp":
+        spread(average, world, "fsdp", average.blocks())
+    run = Run(student, average, make_optimizers(student, config.optimizer))
+    return Job(run, module, objective, config, seed, world, launch.accumulate)
+
+
+def _steps(
+    job: Job, loader: Loader, saver: Saver, folder: Path, progress: Progress, on_sample: OnSample | None
+) -> None:
+    run, config = job.run, job.config
+    meter = Meter(job.objective, run.student, job.device, job.world.size)
+    progress.start("train", config.steps, "steps")
+    progress.advance(run.step)
+    while run.step < config.steps:
+        began = time.monotonic()
+        value = train_step(job, loader.at(run.step + run.skipped_ahead))
+        run.seconds += time.monotonic() - began
+        saver.check()
+        progress.advance(1, meter.note(value, time.monotonic() - began))
+        if run.bad_steps >= config.max_bad_steps:
+            saver.wait()
+            _roll_back(job, folder, saver.run)
+        elif run.step % config.checkpoint_every == 0 or run.step == config.steps:
+            saver.save(run.step, *state.share_of(run, job.world))
+        if on_sample and config.sample_every and run.step % config.sample_every == 0:
+            drawn = state.whole_student(run.average)
+            if job.world.leads:
+                on_sample(run.step, drawn)
+    progress.finish()
+
+
+def train_step(job: Job, pieces: list[Batch]) -> float:
+    """One update; a step whose loss or gradient is not finite, or a spike, is skipped and counted."""
+    run, config, world = job.run, job.config, job.world
+    torch.manual_seed(derive_seed(job.seed, "dropout", run.step, world.rank))
     rate = learning_rate(config.optimizer, run.step, config.steps)
     for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
             group["lr"] = rate
-    with mixed_precision(config.precision, next(run.student.parameters()).device.type):
-        loss, figures = objective.loss(run.student, run.step)
-    loss.backward()
-    norm = float(torch.nn.utils.clip_grad_norm_(run.student.parameters(), config.optimizer.clip))
-    value = float(loss.detach())
+    figures = world.mean(_backward(job, pieces))
+    norm = whole(nn.utils.clip_grad_norm_(run.student.parameters(), config.optimizer.clip))
+    value, size = torch.stack([figures[0], norm]).tolist()
     run.step += 1
-    if not torch.isfinite(torch.tensor([value, norm])).all():
-        _count_bad(run, config)
-        return value
+    if why := _unusable(run, config, value, size):
+        return _skip(run, value, why)
     for optimizer in run.optimizers:
         optimizer.step()
     run.bad_steps = 0
+    run.log_norm += (math.log(max(size, 1e-30)) - run.log_norm) / min(run.step, SPIKE_AFTER)
     update_average(run.average, run.student, config.ema, run.step)
     run.window.append(value)
     if run.step % config.log_every == 0 or run.step == config.steps:
-        row = {"step": run.step, "loss": sum(run.window) / len(run.window), "lr": rate, "grad_norm": norm, **figures}
+        named = dict(zip(run.names, figures[1:].tolist(), strict=True))
+        row = {"step": run.step, "loss": sum(run.window) / len(run.window), "lr": rate, "grad_norm": size, **named}
         run.rows.append(json.dumps(row))
         run.window.clear()
     return value
 
 
-def _count_bad(run: Run, config: LoopConfig) -> None:
+def _backward(job: Job, pieces: list[Batch]) -> Tensor:
+    """Gradients of all pieces of this process; returns the means of loss and figures, still this process's own."""
+    means: list[Tensor] = []
+    first = job.world.rank * job.accumulate
+    for number, piece in enumerate(pieces):
+        place = Place(job.run.step + job.run.skipped_ahead, first + number, job.world.size * job.accumulate)
+        synchronise(job.module, number == len(pieces) - 1)
+        with mixed_precision(job.config.precision, job.device.type):
+            loss, figures = job.module(piece.to(job.device), place)
+        (loss / len(pieces)).backward()
+        job.run.names = list(figures)
+        means.append(torch.stack([loss.detach().float(), *(figure.float() for figure in figures.values())]))
+    return torch.stack(means).mean(0)
+
+
+def _unusable(run: Run, config: LoopConfig, loss: float, norm: float) -> str:
+    """Why a step must not change the weights, or nothing. Loss and norm are the same in all processes."""
+    if not torch.isfinite(torch.tensor([loss, norm])).all():
+        return "loss or gradient is not finite"
+    usual = math.exp(run.log_norm)
+    if run.step > SPIKE_AFTER and norm > config.spike * usual:
+        return f"gradient of {norm:.3g}, usually {usual:.3g}"
+    return ""
+
+
+def _skip(run: Run, value: float, why: str) -> float:
     run.bad_steps += 1
-    run.rows.append(json.dumps({"step": run.step, "skipped": "loss or gradient is not finite"}))
-    _log.warning("step %d: loss or gradient is not finite, skipped (%d in a row)", run.step, run.bad_steps)
-    if run.bad_steps >= config.max_bad_steps:
-        raise TrainingDiverged(
-            f"the loss was not finite for {run.bad_steps} steps in a row, until step {run.step}. "
-            f"Lower optimizer.lr (now {config.optimizer.lr:g}) or raise optimizer.warmup_steps, then start again"
-        )
+    run.rows.append(json.dumps({"step": run.step, "skipped": why}))
+    _log.warning("step %d: %s, skipped (%d in a row)", run.step, why, run.bad_steps)
+    return value
 
 
-def _seal(run: Run, folder: Path, run_id: str) -> None:
-    """Everything the next step depends on, sealed."""
-    groups = {
-        "model": dict(run.student.state_dict()),
-        "ema": dict(run.average.state_dict()),
-        "optimizer": _optimizer_tensors(run.optimizers),
-    }
-    state = {"bad_steps": run.bad_steps, "window": run.window}
-    texts = {"log.jsonl": "".join(row + "\n" for row in run.rows), "state.json": json.dumps(state)}
-    checkpoint.save(folder, run.step, run_id, groups, texts)
-
-
-def _resume(run: Run, folder: Path, run_id: str) -> None:
-    found = checkpoint.newest(folder, run_id)
-    if found is None:
-        return
-    run.step, place = found
-    run.student.load_state_dict(checkpoint.load(place, "model"))
-    run.average.load_state_dict(checkpoint.load(place, "ema"))
-    _restore_optimizers(run.optimizers, checkpoint.load(place, "optimizer"))
-    state = json.loads((place / "state.json").read_text())
-    run.bad_steps, run.window = state["bad_steps"], state["window"]
-    run.rows = (place / "log.jsonl").read_text().splitlines()
-    _log.info("resumed at step %d from %s", run.step, place.name)
-
-
-def _optimizer_tensors(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """State of the optimizers as `<number of the optimizer>.<of the parameter>.<name>`."""
-    return {
-        f"{which}.{number}.{name}": value
-        for which, optimizer in enumerate(optimizers)
-        for number, values in optimizer.state_dict()["state"].items()
-        for name, value in values.items()
-    }
-
-
-def _restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for key, value in tensors.items():
-        which, number, name = key.split(".", 2)
-        states[int(which)].setdefault(int(number), {})[name] = value
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+def _roll_back(job: Job, folder: Path, run_id: str) -> None:
+    """Back to the newest checkpoint, on to other data: the same ones would end the same way."""
+    run, config, bad = job.run, job.config, job.run.step
+    rollbacks, ahead, log = run.rollbacks + 1, run.skipped_ahead, run.rows
+    advice = (
+        f"{run.bad_steps} steps in a row had no usable gradient, until step {bad}. "
+        f"Lower optimizer.lr (now {config.optimizer.lr:g}) or raise optimizer.warmup_steps, then start again"
+    )
+    if rollbacks > config.max_rollbacks or not state.resume(run, folder, run_id, job.world):
+        raise TrainingDiverged(advice)
+    run.rollbacks, run.bad_steps = rollbacks, 0
+    run.skipped_ahead = ahead + bad - run.step
+    run.rows = [*log, json.dumps({"step": bad, "rolled_back_to": run.step})]
+    _log.warning("step %d: back to the checkpoint of step %d, on with other data", bad, run.step)
 
 
 def mixed_precision(precision: str, device: str) -> torch.autocast:

@@ -1,32 +1,63 @@
-"""What a step minimises: masked diffusion (pretraining, fine-tuning on winners) or direct preferences (DPO)."""
+"""What a step minimises: masked diffusion, which is pretraining and fine-tuning; `preference.py` has DPO."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lightgen.model.diffusion import STEPS, add_noise, as_noise, prediction_error, variance_bound
-from lightgen.model.masking import MaskLaw, gather_tokens, masked_count, patchify, random_orders
+from lightgen.model.flops import forward_flops
+from lightgen.model.masking import MaskLaw, gather_tokens, patchify
 from lightgen.model.student import Grid, Student, Text
-from lightgen.training.data import Batch, FeatureSet, rows_of_step, step_generator
+from lightgen.seeds import derive_seed
+from lightgen.training import keyed
+from lightgen.training.data import Batch, Features, rows_of_step
+from lightgen.training.loader import RowsOf
 
 PAPER_MASKS = MaskLaw()
+Figures = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Piece `piece` of the `pieces` into which processes and accumulation cut the global batch of a step."""
+
+    step: int
+    piece: int = 0
+    pieces: int = 1
 
 
 class Objective(Protocol):
-    """A loss that is a pure function of the weights and the step."""
+    """A loss that is a pure function of weights, batch and place; randomness is keyed by sample, never by rank."""
 
-    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of step `step` and the figures to log beside it."""
+    @property
+    def features(self) -> Features:
+        """What is read."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of the global batch."""
+        ...
+
+    def schedule(self) -> RowsOf:
+        """The rows of every step."""
+        ...
+
+    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+        """The mean loss of a piece and the figures to log beside it, all of them means over samples."""
+        ...
+
+    def flops(self, student: Student) -> float:
+        """Floating-point operations of a sample in a step, by formula."""
         ...
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The randomness of one step: what is hidden, at which noise level, with which noise.
+    """The randomness of a piece: what is hidden, at which noise level, with which noise.
 
     Copies come first: row c * (images * masked) + i of `times` and `noise` is copy c of masked token i.
     """
@@ -36,38 +67,32 @@ class Draw:
     times: Int[Tensor, " r"]
     noise: Float[Tensor, "r d"]
 
-    def to(self, device: torch.device) -> "Draw":
-        """The draw on `device`; it is always made on the CPU, so that every device sees the same."""
-        return Draw(*(part.to(device) for part in (self.visible, self.masked, self.times, self.noise)))
-
     @property
     def copies(self) -> int:
         """Noise levels for each masked token."""
         return len(self.times) // self.masked.numel()
 
 
-def draw_step(
-    shape: torch.Size | tuple[int, int, int],
-    law: MaskLaw,
-    copies: int,
-    generator: torch.Generator,
-    time_power: float = 1.0,
-) -> Draw:
-    """For tokens of `shape` one mask ratio, an order for each image, `copies` noise levels for each masked token.
+def make_draw(keys: keyed.Keys, tokens: int, token_dim: int, hidden: int, copies: int, time_power: float = 1.0) -> Draw:
+    """An order for each image, of which the first `hidden` tokens are hidden, `copies` noise levels for each of them.
 
     Levels are u^time_power of the schedule, u uniform: below 1 the coarse ones come more often, where all that a token
     can know comes from the trunk.
     """
-    images, tokens, token_dim = shape
-    hidden = masked_count(tokens, law.ratio(float(torch.rand((), generator=generator, dtype=torch.float64))))
-    orders = random_orders(images, tokens, generator)
-    rows = copies * images * hidden
+    orders = keyed.permutations(keyed.stream(keys, "order"), tokens)
+    shape = (len(keys), copies, hidden)
     if time_power == 1:
-        times = torch.randint(0, STEPS, (rows,), generator=generator)
+        times = keyed.integers(keyed.stream(keys, "time"), copies * hidden, STEPS)
     else:
-        times = (STEPS * torch.rand(rows, generator=generator) ** time_power).long().clamp(max=STEPS - 1)
-    noise = torch.randn(rows, token_dim, generator=generator)
-    return Draw(orders[:, hidden:], orders[:, :hidden], times, noise)
+        levels = keyed.uniform(keyed.stream(keys, "time"), copies * hidden) ** time_power
+        times = (STEPS * levels).long().clamp(max=STEPS - 1)
+    noise = keyed.normal(keyed.stream(keys, "noise"), copies * hidden * token_dim)
+    return Draw(
+        orders[:, hidden:],
+        orders[:, :hidden],
+        times.view(shape).transpose(0, 1).flatten(),
+        noise.view(*shape, token_dim).transpose(0, 1).flatten(0, 2),
+    )
 
 
 def errors(
@@ -90,86 +115,49 @@ def errors(
 class MaskedDiffusion:
     """Predict the noise of hidden tokens from the visible ones and the text."""
 
-    features: FeatureSet
+    features: Features
     batch_size: int
     copies: int
     seed: int
     bound: bool = True
     masks: MaskLaw = PAPER_MASKS
     time_power: float = 1.0
+    ratios: int = 1
 
-    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
+    def schedule(self) -> RowsOf:
+        return partial(rows_of_step, self.seed, rows=len(self.features), batch_size=self.batch_size)
+
+    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
         student.train()
-        generator = step_generator(self.seed, step, "masked-diffusion")
-        rows = rows_of_step(self.seed, step, len(self.features), self.batch_size)
-        device = student.null_text.device
-        batch = self.features.batch(rows, generator).to(device)
-        tokens, grid = as_tokens(student, batch)
-        draw = draw_step(tokens.shape, self.masks, self.copies, generator, self.time_power).to(device)
-        text = student.text(batch.text, batch.keep)
-        dropped = (torch.rand(len(tokens), generator=generator) < student.config.text_drop).to(device)
-        return errors(student, tokens, student.drop_text(text, dropped), grid, draw, self.bound).mean(), {}
+        keys = batch.keys(self.seed)
+        tokens, grid = as_tokens(student, batch.latents(keys))
+        # All images of a piece hide equally many tokens; `ratios` says how many different numbers a step has.
+        share = uniform_of(self.seed, "mask-ratio", place.step, place.piece * self.ratios // place.pieces)
+        hidden = self.masks.hidden(grid.tokens, share)
+        draw = make_draw(keys, grid.tokens, tokens.shape[2], hidden, self.copies, self.time_power)
+        dropped = keyed.uniform(keyed.stream(keys, "text-drop"), 1)[:, 0] < student.config.text_drop
+        text = student.drop_text(student.text(batch.text.float(), batch.keep), dropped)
+        return errors(student, tokens, text, grid, draw, self.bound).mean(), {}
+
+    def flops(self, student: Student) -> float:
+        return 3 * image_flops(student, self.features, self.masks, self.copies)
 
 
-@dataclass(frozen=True)
-class Preference:
-    """Direct preference optimisation: prefer winners to losers more than the frozen reference does (model_facts 3.3).
-
-    Mask, noise levels and noise are shared by both images and both models; dropout is off in all four passes.
-    """
-
-    winners: FeatureSet
-    losers: FeatureSet
-    reference: Student
-    batch_size: int
-    copies: int
-    beta: float
-    seed: int
-    masks: MaskLaw = PAPER_MASKS
-
-    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
-        generator = step_generator(self.seed, step, "preference")
-        rows = rows_of_step(self.seed, step, len(self.winners), self.batch_size)
-        device = student.null_text.device
-        winners, losers = (side.batch(rows, generator).to(device) for side in (self.winners, self.losers))
-        tokens, grid = as_tokens(student, winners)
-        draw = draw_step(tokens.shape, self.masks, self.copies, generator).to(device)
-        pair = torch.stack([tokens, as_tokens(student, losers)[0]])
-        with torch.no_grad():
-            reference = pair_errors(self.reference, pair, winners, grid, draw)
-        policy = pair_errors(student, pair, winners, grid, draw)
-        return preference_loss(policy, reference, self.beta)
+def image_flops(student: Student, features: Features, masks: MaskLaw, copies: int) -> float:
+    """Operations of a forward pass over one image at the law's median."""
+    _, rows, columns = features.latent_shape
+    tokens = (rows // student.config.patch) * (columns // student.config.patch)
+    hidden = masks.hidden(tokens, 0.5)
+    return forward_flops(student.config, tokens, hidden, features.longest_text, copies * hidden)
 
 
-def pair_errors(
-    student: Student, pair: Float[Tensor, "2 p n t"], batch: Batch, grid: Grid, draw: Draw
-) -> Float[Tensor, "2 p"]:
-    """Mean prediction error of winners (row 0) and losers (row 1) under the same draw, dropout off."""
-    student.eval()
-    text = student.text(batch.text, batch.keep)
-    each = [errors(student, tokens, text, grid, draw, bound=False).mean(dim=(0, 2)) for tokens in pair]
-    return torch.stack(each)
+def uniform_of(*parts: object) -> float:
+    """A number in [0, 1) that stands for `parts`."""
+    return derive_seed(*parts) / 2**63
 
 
-def preference_loss(
-    policy: Float[Tensor, "2 p"], reference: Float[Tensor, "2 p"], beta: float
-) -> tuple[Tensor, dict[str, float]]:
-    """-mean over pairs of log sigmoid(-beta/2 [(policy - reference) of winner - (policy - reference) of loser])."""
-    gain = policy - reference
-    margin = -0.5 * beta * (gain[0] - gain[1])
-    # Ties count half: before the first step every margin is exactly zero.
-    accuracy = ((margin > 0).float() + 0.5 * (margin == 0).float()).mean()
-    figures = {
-        "accuracy": float(accuracy),
-        "margin": float(margin.detach().mean()),
-        "winner_error": float(policy[0].detach().mean()),
-        "loser_error": float(policy[1].detach().mean()),
-    }
-    return -F.logsigmoid(margin).mean(), figures
-
-
-def as_tokens(student: Student, batch: Batch) -> tuple[Float[Tensor, "b n t"], Grid]:
+def as_tokens(student: Student, latents: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b n t"], Grid]:
     """Latents as tokens, and their grid."""
     patch = student.config.patch
-    rows, columns = batch.latents.shape[2] // patch, batch.latents.shape[3] // patch
-    return patchify(batch.latents, patch), Grid(rows, columns)
+    rows, columns = latents.shape[2] // patch, latents.shape[3] // patch
+    return patchify(latents, patch), Grid(rows, columns)

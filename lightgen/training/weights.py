@@ -8,7 +8,7 @@ from torch import nn
 from lightgen.model.positions import PositionTable, interpolate
 from lightgen.model.student import Student
 from lightgen.storage.weights import tensor_row
-from lightgen.training.loop import Run
+from lightgen.training.state import Run
 from schemas.tensors import SCHEMA
 
 

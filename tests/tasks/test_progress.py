@@ -3,9 +3,11 @@
 import itertools
 import logging
 
+import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.server import free_port
+from lightgen.progress import duration
 from tasks.progress import RunProgress
 
 
@@ -53,4 +55,47 @@ def test_server_hears_at_most_every_two_seconds():
     assert all(b - a >= 2 for a, b in itertools.pairwise(times))
     assert len(sent) == 7  # the start, five in ten seconds, the end
     assert sent[1][1] == 20.0
-    assert sent[1][2] == "encode-64px: 20 of 100 rows, 10.0/s, 0:08 left"
+    assert sent[1][2] == "20 of 100 rows, 10.0/s, 0:08 left"
+
+
+class Sent(RunProgress):
+    """Remembers what would go to Prefect's server."""
+
+    def __init__(self, clock):
+        super().__init__("pretrain-32px", Bar(), clock=clock)
+        self.said = []
+
+    def _send(self, percent, description):
+        self.sent = self.clock()
+        self.said.append((percent, description))
+
+
+def test_figures_stand_on_lines_of_their_own_and_stay_at_the_end():
+    now = [0.0]
+    progress = Sent(lambda: now[0])
+    progress.start("train", 500, "steps")
+    now[0] = 2.0
+    progress.advance(20, "loss 0.1300, 1,180 img/s, 12 TFLOP/s, MFU 41%")
+    assert progress.said[-1][1] == (
+        "20 of 500 steps, 10.0/s, 0:48 left\n\n**loss 0.1300, 1,180 img/s,**\n\n**12 TFLOP/s, MFU 41%**"
+    )
+    progress.advance(480)
+    progress.finish()
+    assert progress.said[-1] == (
+        100.0,
+        "500 steps in 0:02\n\n**loss 0.1300, 1,180 img/s,**\n\n**12 TFLOP/s, MFU 41%**",
+    )
+    progress.start("train", 10, "steps")
+    assert progress.said[-1] == (0.0, "10 steps to do"), "figures of the work before are gone"
+
+
+@pytest.mark.parametrize("found", [0, 400])
+def test_steps_found_done_after_a_restart_do_not_count_for_the_rate(found):
+    now = [0.0]
+    progress = Sent(lambda: now[0])
+    progress.start("train", 500, "steps")
+    progress.advance(found)
+    now[0] = 10.0
+    progress.advance(20)
+    left = duration((500 - found - 20) / 2.0)
+    assert progress.said[-1][1] == f"{found + 20} of 500 steps, 2.0/s, {left} left"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightgen.evaluation import statistics
-from schemas.report import TASKS, Difference, Interval, ModelScores
+from lightgen.stages.pages.report import LABELS, shown_tasks
+from schemas.report import TASKS, Difference, Interval, ModelScores, Report
 
 CONFIDENCE = 0.95
 Row = dict[str, Any]
@@ -82,6 +83,17 @@ def findings(differences: Sequence[Difference], prompts: int) -> list[str]:
         alone = f" Tasks whose own interval leaves out zero: {', '.join(moved)}." if moved else ""
         sentences.append(f"{one.name}: {verdict} ({what}).{alone}")
     return sentences
+
+
+def score_table(report: Report) -> list[list[str]]:
+    """A head, and a line for each model: its share of right images overall and by task, with intervals."""
+    tasks = shown_tasks(report)
+    head = ["model", "overall", *(LABELS.get(task, task) for task in tasks)]
+    return [head, *([one.name, *map(_spelled, (one.overall, *map(one.tasks.get, tasks)))] for one in report.models)]
+
+
+def _spelled(interval: Interval | None) -> str:
+    return f"{interval.mean:.2f} ({interval.low:.2f}–{interval.high:.2f})" if interval else "-"
 
 
 def _sure(interval: Interval) -> bool:

@@ -6,8 +6,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightgen.model.config import StudentConfig
-from lightgen.model.flops import forward_flops, time_flops, train_flops
+from lightgen.model.flops import forward_flops, sample_flops, time_flops, train_flops
 from lightgen.model.masking import gather_tokens
+from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student
 
 SMALL = StudentConfig(
@@ -48,9 +49,31 @@ def test_training_is_three_forward_passes_but_for_gradients_of_inputs(config: St
     assert 0.9 * expected < counter.get_total_flops() <= expected
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=["late", "interleaved"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0], ids=["one text", "guided"])
+@pytest.mark.parametrize("iterations", [6, 99], ids=["several a pass", "one a pass"])
+def test_sampling(config: StudentConfig, guidance: float, iterations: int) -> None:
+    student = Student(config).init(0).requires_grad_(False)  # which the counter's hooks ask for
+    settings = SampleConfig(iterations=iterations, guidance=guidance, head_steps=7, clip_x0=4.0)
+    text = student.text(torch.randn(BATCH, WORDS, 20), torch.ones(BATCH, WORDS, dtype=torch.bool))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        sample_latents(student, text, Grid(4, 5), [1] * BATCH, settings)
+    assert counter.get_total_flops() == sample_flops(config, settings, 20, WORDS, BATCH)
+
+
 @pytest.mark.parametrize(("head", "expected"), [((3, 1024), 0.83e12), ((8, 1536), 1.27e12)], ids=["0.7b", "official"])
 def test_the_papers_students_at_256_px(head: tuple[int, int], expected: float) -> None:
     """An independent count by hand: text 21, encoder 14, decoder 107, cross 97 GFLOP, and the head on masked tokens."""
     config = StudentConfig(head_depth=head[0], head_width=head[1])
     hidden = round(0.867 * 256)
     assert train_flops(config, 256, hidden, 128, 4 * hidden) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(("size_px", "expected"), [(256, 32.4e12), (512, 130e12)])
+def test_drawing_with_the_official_student(size_px: int, expected: float) -> None:
+    """Hardly less than a count by hand with encoder and decoder once (model_facts 4.5).
+
+    That one reads the text and embeds time and condition in every pass anew.
+    """
+    config, tokens = StudentConfig(head_depth=8, head_width=1536), (size_px // 16) ** 2
+    assert 0.94 * expected < sample_flops(config, SampleConfig(), tokens, 128, 1) < expected

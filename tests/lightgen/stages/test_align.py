@@ -17,7 +17,9 @@ from lightgen.errors import ConfigError
 from lightgen.model.restore import load_student
 from lightgen.scenes.draw import draw
 from lightgen.scenes.grammar import captions, parse
-from lightgen.stages.align import AlignConfig, align, read_pairs
+from lightgen.seeds import content_id
+from lightgen.stages.align import AlignConfig, align
+from lightgen.stages.pair_features import read_pairs
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
@@ -45,7 +47,7 @@ def _pairs(chain, count: int) -> ArtifactRef:
         assert scene is not None
         noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         row = {
-            "id": f"p{number}",
+            "id": content_id("pair", number),
             "prompt_id": f"q{number}",
             "caption": caption,
             "winner_id": f"w{number}",
@@ -92,10 +94,29 @@ def test_the_control_trains_on_winners_alone_and_is_another_version(chain, sampl
 
 def test_both_sides_take_the_encoders_way(chain) -> None:
     vae, text = load_encoders(chain.store.open(chain.features), chain.store, "cpu")
-    winners, losers = read_pairs(chain.store.open(_pairs(chain, 3)), vae, text, 32)
-    assert winners.latent_shape == losers.latent_shape == (8, 8, 8)
+    pairs = read_pairs(chain.store.open(_pairs(chain, 3)), vae, text, 32)
+    assert pairs.latent_shape == (8, 8, 8)
     noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    assert torch.equal(losers.mean[0], vae.encode(torch.from_numpy(noise))[0][0].half())
+    assert torch.equal(pairs.mean[0, 1], vae.encode(torch.from_numpy(noise))[0][0].half())
+
+
+def test_the_reference_is_asked_once_and_training_hardly_differs(chain, sample) -> None:
+    """With draws bounded, errors are an artifact of their own; a live reference under the same draws agrees."""
+    pairs = _pairs(chain, 6)
+    loop = LOOP.model_copy(update={"steps": 9, "precision": "fp32"})
+    cached = _config(sample, loop=loop, reference_draws=3)
+    aligned = align(chain.checkpoint, pairs, cached, chain.store, seed=1)
+    (reference,) = [ref for ref in chain.store.open(aligned).parents if ref.kind == "reference"]
+    assert reference.rows == 6 * 3
+    rows = _log(chain, aligned)
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    asked = chain.store.open(reference).table().to_pylist()
+    assert {row["draw"] for row in asked} == {0, 1, 2}
+    first = next(row for row in rows if row["step"] == 1)
+    of_draw = [row["winner_error"] for row in asked if row["draw"] == 0]
+    assert min(of_draw) <= first["winner_error"] <= max(of_draw)
+    again = align(chain.checkpoint, pairs, cached, chain.store, seed=1)
+    assert again == aligned
 
 
 def test_no_pairs_is_said(chain, sample) -> None:

@@ -1,6 +1,7 @@
 """FEATURES -> CHECKPOINT: sealed, named by its recipe, resumed, refused where sizes do not fit."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,13 @@ from safetensors.torch import load_file
 
 from lightgen.errors import CheckpointCorrupt, ConfigError
 from lightgen.model.restore import checkpoint_config, load_student
-from lightgen.stages import pretrain as stage
-from lightgen.stages.pretrain import PretrainConfig, pretrain
+from lightgen.progress import SILENT, Silent
+from lightgen.stages import training_run
+from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
 from lightgen.stages.sampling import Sampler
+from lightgen.stages.training_run import TrainingRun, run_training
+from lightgen.storage.store import open_store
+from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 
 
@@ -35,8 +40,35 @@ def test_the_same_recipe_is_not_trained_twice_and_another_seed_is_another_versio
     other = pretrain(chain.features, _config(chain), chain.store, seed=2)
     assert other.version != chain.checkpoint.version
     assert other.fingerprint != chain.checkpoint.fingerprint
-    monkeypatch.setattr(stage, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training_run, "train", lambda *_, **__: pytest.fail("trained again"))
     assert pretrain(chain.features, _config(chain), chain.store, seed=1) == chain.checkpoint
+
+
+def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None:
+    """The whole way: job file, two processes, their sealed checkpoint taken up; against the same run in one process."""
+    heard: list[str] = []
+
+    class Heard(Silent):
+        def start(self, title: str, total: int, unit: str) -> None:
+            heard.append(f"{title} {total} {unit}")
+
+    config = _config(chain, batch_size=8, launch=LaunchConfig(processes=2, accumulate=2))
+    exact = config.model_copy(update={"loop": config.loop.model_copy(update={"precision": "fp32"})})
+    many = chain.store.open(pretrain(chain.features, exact, chain.store, seed=5, progress=Heard()))
+    assert "train 6 steps" in heard
+    speed = json.loads(many.file("speed.json").read_text())
+    assert (speed["processes"], speed["device"]) == (2, "cpu")
+    assert 0 < speed["gpu_hours"] == pytest.approx(2 * speed["seconds"] / 3600)
+    other = open_store(str(tmp_path / "store"))
+    run = TrainingRun(
+        stage="pretrain", store=chain.store.uri, parents=[chain.features], config=exact.model_dump(mode="json"),
+        seed=5, folder=other.scratch(many.plan), run_id="r", starter=0,
+    )  # fmt: skip
+    prepared = replace(prepare(run, chain.store), launch=LaunchConfig())
+    alone = run_training(prepared, run, SILENT)
+    logs = [text.decode().splitlines() for text in (many.file("log.jsonl").read_bytes(), alone.files["log.jsonl"])]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)  # dropout differs between the processes
 
 
 def test_no_steps_is_the_untrained_student(chain) -> None:

@@ -7,9 +7,10 @@ from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.training import bench
-from lightgen.training.bench import COPIES, bench_sample, bench_train, matmul_ceiling
+from lightgen.training.bench import COPIES, bench_sample, bench_train
 from lightgen.training.data import FeatureSet
-from lightgen.training.objectives import MaskedDiffusion
+from lightgen.training.objectives import MaskedDiffusion, Objective, Place
+from lightgen.training.speed import matmul_ceiling
 
 
 def test_train_prints_ours_and_the_baseline() -> None:
@@ -37,14 +38,19 @@ def test_the_baselines_loss_is_that_of_hidden_tokens(
     monkeypatch.setattr(bench, "variance_bound", lambda output, *_: torch.zeros(len(output)))
     law = MaskLaw(mean=0.6, std=1e-6, low=0.599, high=0.601)
     ours = MaskedDiffusion(features, 24, COPIES, 0, bound=False, masks=law)
-    theirs = bench._Published(features, 24, law, "cpu")
+    theirs = bench._Published(features, 24, COPIES, 0, bound=False, masks=law)
     student.config = student.config.model_copy(update={"text_drop": 0.0})
     torch.manual_seed(0)
     with torch.no_grad():
         means = [
-            torch.stack([objective.loss(student, step)[0] for step in range(40)]).mean() for objective in (ours, theirs)
+            torch.stack([_loss(objective, student, step) for step in range(40)]).mean() for objective in (ours, theirs)
         ]
     assert float(means[0]) == pytest.approx(float(means[1]), rel=0.03)
+
+
+def _loss(objective: Objective, student: Student, step: int) -> torch.Tensor:
+    rows, visits = objective.schedule()(step)
+    return objective.loss(student, objective.features.batch(rows, visits), Place(step))[0]
 
 
 def test_the_ceiling_is_a_rate_of_this_machine() -> None:

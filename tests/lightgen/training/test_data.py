@@ -1,25 +1,27 @@
-"""Batches are a function of (seed, step)."""
+"""Batches are a function of (seed, step), and what is drawn for a sample one of (seed, sample, visit)."""
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from lightgen.storage.feature_codec import latent_array, text_array
-from lightgen.training.data import FeatureSet, pad_text, read_features, rows_of_step, stack_text, step_generator
+from lightgen.training.data import FeatureSet, pad_text, read_features, rows_of_epoch_step, rows_of_step, stack_text
 from schemas.features import schema
 
 
 def test_every_epoch_reads_every_row_once_across_batches() -> None:
     rows, batch = 10, 4
-    read = np.concatenate([rows_of_step(3, step, rows, batch) for step in range(5)])  # two epochs
+    steps = [rows_of_step(3, step, rows, batch) for step in range(5)]  # two epochs
+    read, visits = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+    assert visits.tolist() == [0] * 10 + [1] * 10
     assert sorted(read[:10]) == sorted(read[10:]) == list(range(10))
     assert list(read[:10]) != list(read[10:])
 
 
 def test_batches_larger_than_the_set_and_resume_without_state() -> None:
-    assert np.bincount(rows_of_step(0, 0, 3, 9)).tolist() == [3, 3, 3]
+    assert np.bincount(rows_of_step(0, 0, 3, 9)[0]).tolist() == [3, 3, 3]
     np.testing.assert_array_equal(rows_of_step(1, 7, 10, 4), rows_of_step(1, 7, 10, 4))
-    assert list(rows_of_step(1, 7, 10, 4)) != list(rows_of_step(2, 7, 10, 4))
+    assert list(rows_of_step(1, 7, 10, 4)[0]) != list(rows_of_step(2, 7, 10, 4)[0])
 
 
 def test_padding_marks_true_words_and_keeps_a_key_for_an_empty_text() -> None:
@@ -33,32 +35,44 @@ def test_padding_marks_true_words_and_keeps_a_key_for_an_empty_text() -> None:
     assert mask.tolist() == [[True, False, False], [True, True, True]]
 
 
-def test_streams_differ_by_step_and_purpose() -> None:
-    draws = {
-        float(torch.rand((), generator=step_generator(0, step, purpose))) for step in (0, 1) for purpose in ("a", "b")
-    }
-    assert len(draws) == 4
+def test_batches_of_one_visit_leave_the_rest_of_an_epoch_out() -> None:
+    steps = [rows_of_epoch_step(3, step, 10, 4) for step in range(4)]
+    assert [set(visits) for _, visits in steps] == [{0}, {0}, {1}, {1}]
+    assert len(set(np.concatenate([steps[0][0], steps[1][0]]))) == 8
+    rows, visits = rows_of_epoch_step(0, 5, 3, 7)
+    assert set(visits) == {5}
+    assert sorted(np.bincount(rows)) == [2, 2, 3]
 
 
-def test_latents_are_drawn_from_their_posterior() -> None:
-    mean, std = torch.full((200, 2, 4, 4), 3.0).half(), torch.full((200, 2, 4, 4), 0.5).half()
-    features = FeatureSet(mean, std, torch.zeros(200, 3), np.arange(200), np.ones(200, np.int64))
-    latents = features.batch(np.arange(200), step_generator(0, 0, "x")).latents
+def _spread_out(rows: int) -> FeatureSet:
+    mean, std = torch.full((rows, 2, 4, 4), 3.0).half(), torch.full((rows, 2, 4, 4), 0.5).half()
+    return FeatureSet(torch.arange(rows), mean, std, torch.zeros(rows, 3), np.arange(rows), np.ones(rows, np.int64))
+
+
+def test_latents_are_drawn_from_their_posterior_for_each_sample_and_visit() -> None:
+    features, everyone = _spread_out(200), np.arange(200)
+    first = features.batch(everyone, everyone * 0)
+    latents = first.latents(first.keys(0))
     assert abs(float(latents.mean()) - 3) < 0.02
     assert abs(float(latents.std()) - 0.5) < 0.02
+    alone = features.batch(np.array([77]), np.array([0]))
+    assert torch.equal(alone.latents(alone.keys(0))[0], latents[77])  # whoever is drawn beside it
+    for other in (features.batch(np.array([77]), np.array([1])).keys(0), alone.keys(1)):
+        assert not torch.equal(alone.latents(other)[0], latents[77])
 
 
 def test_features_are_read_from_their_table() -> None:
     texts = [torch.ones(2, 3), torch.full((1, 3), 2.0)]
     latents = torch.randn(2, 2, 4, 4)
     names = ["id", "prompt_id", "caption", "latent_mean", "latent_std", "text", "text_tokens"]
-    ids = pa.array(["a", "b"])
+    ids = pa.array(["ff" * 16, "01" * 16])
     columns = [ids, ids, ids, latent_array(latents), latent_array(latents * 0), text_array(texts, "float16")]
     table = pa.table([*columns, pa.array([2, 1], pa.int32())], names=names).cast(schema((2, 4, 4), 3, "float16"))
     features = read_features(table)
     assert features.std is None
     assert features.latent_shape == (2, 4, 4)
     assert torch.equal(features.mean, latents.half())
-    batch = features.batch(np.array([1, 0]), step_generator(0, 0, "x"))
+    assert features.ids.tolist() == [-1, 0x0101010101010101]
+    batch = features.batch(np.array([1, 0]), np.array([0, 0]))
     assert torch.equal(batch.text[0, 0], torch.full((3,), 2.0))
     assert batch.keep.tolist() == [[True, False], [True, True]]

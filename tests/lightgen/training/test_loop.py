@@ -1,25 +1,32 @@
 """The loop: learns, resumes bit-exactly after SIGKILL, refuses foreign checkpoints, stops when it diverges."""
 
+import concurrent.futures
 import hashlib
 import json
 import logging
 import multiprocessing
 import os
 import signal
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from lightgen.errors import ResumeMismatch, TrainingDiverged
+from lightgen.errors import ConfigError, ResumeMismatch, TrainingDiverged
 from lightgen.model.student import Student
-from lightgen.training import checkpoint, loop
-from lightgen.training.data import FeatureSet
-from lightgen.training.loop import LoopConfig, Run, train
-from lightgen.training.objectives import MaskedDiffusion, Objective
+from lightgen.training import checkpoint, loop, state
+from lightgen.training.checkpoint import Saver
+from lightgen.training.data import Batch, FeatureSet
+from lightgen.training.launch import LaunchConfig
+from lightgen.training.loop import LoopConfig, train
+from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
+from lightgen.training.ranks import World
+from lightgen.training.state import Run
 
 STEPS = 12
 CONFIG = LoopConfig(
@@ -28,27 +35,42 @@ CONFIG = LoopConfig(
 )  # fmt: skip
 
 
-class Dies:
-    """An objective that kills its process at a step, as the kernel would."""
+@dataclass(frozen=True)
+class Wrapped(MaskedDiffusion):
+    """An objective to which something happens at some steps."""
 
-    def __init__(self, inner: Objective, at: int) -> None:
-        self.inner, self.at = inner, at
+    steps: frozenset[int] = frozenset()
 
-    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
-        if step == self.at:
+    @classmethod
+    def around(cls, inner: MaskedDiffusion, *steps: int) -> Self:
+        given: dict[str, Any] = {field.name: getattr(inner, field.name) for field in fields(inner)}
+        given["steps"] = frozenset(steps)
+        return cls(**given)
+
+
+class Dies(Wrapped):
+    """Kills its process at a step, as the kernel would."""
+
+    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+        if place.step in self.steps:
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.inner.loss(student, step)
+        return super().loss(student, batch, place)
 
 
-class Poisoned:
-    """An objective without a finite loss at some steps."""
+class Poisoned(Wrapped):
+    """Has no finite loss at some steps."""
 
-    def __init__(self, inner: Objective, steps: set[int]) -> None:
-        self.inner, self.steps = inner, steps
+    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+        loss, figures = super().loss(student, batch, place)
+        return (loss * float("nan") if place.step in self.steps else loss), figures
 
-    def loss(self, student: Student, step: int) -> tuple[Tensor, dict[str, float]]:
-        loss, figures = self.inner.loss(student, step)
-        return (loss * float("nan") if step in self.steps else loss), figures
+
+class Spiked(Wrapped):
+    """Has a loss a thousand times too steep at some steps."""
+
+    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+        loss, figures = super().loss(student, batch, place)
+        return (loss * 1000 if place.step in self.steps else loss), figures
 
 
 def _train(objective: Objective, student: Student, folder: Path, config: LoopConfig = CONFIG, run_id: str = "r") -> Run:
@@ -75,7 +97,7 @@ def fresh(student: Student) -> Student:
 
 def _killed(objective: MaskedDiffusion, student: Student, folder: Path, at: int, config: LoopConfig = CONFIG) -> None:
     process = multiprocessing.get_context("fork").Process(
-        target=_train, args=(Dies(objective, at), student, folder, config)
+        target=_train, args=(Dies.around(objective, at), student, folder, config)
     )
     torch.set_num_threads(1)
     process.start()
@@ -114,14 +136,14 @@ def test_null_control_resume_without_the_optimizer_differs(
     config = fresh.config
     straight = _train(objective, fresh, tmp_path / "straight")
     _killed(objective, Student(config).init(5), tmp_path / "broken", 9)
-    monkeypatch.setattr(loop, "_restore_optimizers", lambda *_: None)
+    monkeypatch.setattr(state, "restore_optimizers", lambda *_: None)
     resumed = _train(objective, Student(config).init(5), tmp_path / "broken")
     assert _digest(resumed) != _digest(straight)
 
 
 def test_a_finished_run_is_not_trained_again(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
     first = _digest(_train(objective, fresh, tmp_path))
-    again = _train(Dies(objective, 0), Student(fresh.config).init(9), tmp_path)
+    again = _train(Dies.around(objective, 0), Student(fresh.config).init(9), tmp_path)
     assert _digest(again) == first
 
 
@@ -131,7 +153,7 @@ def test_a_damaged_checkpoint_falls_back_with_a_warning(
     first = _digest(_train(objective, fresh, tmp_path))
     newest = checkpoint.newest(tmp_path, "r")
     assert newest is not None
-    weights = newest[1] / "model.safetensors"
+    weights = newest[1] / "model.00000.safetensors"
     raw = bytearray(weights.read_bytes())
     raw[len(raw) // 2] ^= 1
     weights.write_bytes(raw)
@@ -159,16 +181,122 @@ def test_another_runs_checkpoint_is_refused(objective: MaskedDiffusion, fresh: S
 
 
 def test_bad_steps_are_skipped_and_counted(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
-    run = _train(Poisoned(objective, {3, 4}), fresh, tmp_path)
+    run = _train(Poisoned.around(objective, 3, 4), fresh, tmp_path)
     skipped = [json.loads(row)["step"] for row in run.rows if "skipped" in row]
     assert skipped == [4, 5]
     assert all(torch.isfinite(value).all() for value in run.student.state_dict().values())
 
 
-def test_divergence_stops_the_run(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"max_bad_steps": 3})
+def test_a_spike_is_skipped_and_a_usual_step_is_not(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SPIKE_AFTER", 5)
+    run = _train(Spiked.around(objective, 3, 8), fresh, tmp_path)
+    skipped = [json.loads(row) for row in run.rows if "skipped" in row]
+    assert [row["step"] for row in skipped] == [9]  # step 3 came too early to know what is usual
+    assert "usually" in skipped[0]["skipped"]
+
+
+def test_bad_steps_in_a_row_go_back_to_the_checkpoint_and_on_with_other_data(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path
+) -> None:
+    """Steps 5 and 6 are poisoned: back to the checkpoint of 4, whose next data are those of step 7."""
+    config = CONFIG.model_copy(update={"max_bad_steps": 2})
+    run = _train(Poisoned.around(objective, 5, 6), fresh, tmp_path, config)
+    assert run.step == STEPS
+    assert (run.rollbacks, run.skipped_ahead) == (1, 3)
+    rows = [json.loads(row) for row in run.rows]
+    assert [row["rolled_back_to"] for row in rows if "rolled_back_to" in row] == [4]
+    assert rows[-1]["step"] == STEPS
+    killed = Student(fresh.config).init(5)
+    resumed = _train(Poisoned.around(objective, 5, 6), killed, tmp_path / "other", config)
+    assert _digest(resumed) == _digest(run)
+
+
+def test_resume_after_a_rollback_is_bit_exact(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"max_bad_steps": 2})
+    poisoned = Poisoned.around(objective, 5, 6)
+    straight = _train(poisoned, fresh, tmp_path / "straight", config)
+
+    def dies_late() -> None:
+        torch.set_num_threads(1)
+        both = type("Both", (Dies,), {"loss": _both})
+        _train(both.around(objective, 13), Student(fresh.config).init(5), tmp_path / "broken", config)
+
+    process = multiprocessing.get_context("fork").Process(target=dies_late)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    resumed = _train(poisoned, Student(fresh.config).init(5), tmp_path / "broken", config)
+    assert _digest(resumed) == _digest(straight)
+    assert resumed.rows == straight.rows
+
+
+def _both(self: Wrapped, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+    """Poisoned at steps 5 and 6, dead at the wrapper's."""
+    loss, figures = Dies.loss(self, student, batch, place)  # type: ignore[arg-type]
+    return (loss * float("nan") if place.step in (5, 6) else loss), figures
+
+
+@pytest.mark.parametrize(("poisoned", "rollbacks"), [(range(1, 4), 3), (range(5, 40), 2), (range(5, 40), 0)], ids=str)
+def test_a_run_that_cannot_be_saved_ends_with_advice(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path, poisoned: range, rollbacks: int
+) -> None:
+    """Before the first checkpoint, and after as many rollbacks as are allowed."""
+    config = CONFIG.model_copy(update={"max_bad_steps": 3, "max_rollbacks": rollbacks})
     with pytest.raises(TrainingDiverged, match="3 steps in a row"):
-        _train(Poisoned(objective, set(range(5, 12))), fresh, tmp_path, config)
+        _train(Poisoned.around(objective, *poisoned), fresh, tmp_path, config)
+
+
+def test_pieces_add_up_to_the_step(objective: MaskedDiffusion, student: Student, tmp_path: Path) -> None:
+    """Without dropout three pieces of two make the step of one of six, to rounding."""
+    calm = student.config.model_copy(update={"dropout": 0.0})
+    objective, exact = replace(objective, batch_size=6), CONFIG.model_copy(update={"precision": "fp32"})
+    runs = [
+        train(
+            Student(calm).init(5), objective, exact, seed=11, folder=tmp_path / str(pieces), run_id="r",
+            launch=LaunchConfig(accumulate=pieces),
+        )
+        for pieces in (1, 3)
+    ]  # fmt: skip
+    for one, other in zip(runs[0].student.parameters(), runs[1].student.parameters(), strict=True):
+        # Adam divides by the size of a gradient, and so enlarges the rounding of those that are nearly zero.
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=3e-4)
+
+
+def test_a_batch_that_pieces_do_not_divide_is_refused(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="batch_size 5 cannot be cut into 1 processes x 2 pieces"):
+        train(fresh, objective, CONFIG, seed=1, folder=tmp_path, run_id="r", launch=LaunchConfig(accumulate=2))
+
+
+def test_recomputed_blocks_train_to_the_same_weights(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path
+) -> None:
+    plain = _train(objective, fresh, tmp_path / "plain")
+    again = train(
+        Student(fresh.config).init(5), objective, CONFIG, seed=11, folder=tmp_path / "again", run_id="r",
+        launch=LaunchConfig(recompute=True),
+    )  # fmt: skip
+    assert _digest(again) == _digest(plain)
+
+
+def test_a_save_that_fails_is_noticed_at_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    saver = Saver(tmp_path / "file", "r", World(), "aa")
+    saver.save(1, {"model": {"w": torch.ones(2)}}, {})
+    assert saver._pending is not None
+    concurrent.futures.wait([saver._pending])
+    with pytest.raises(NotADirectoryError):
+        saver.check()
+
+
+def test_a_process_that_never_writes_its_share_leaves_no_seal(tmp_path: Path) -> None:
+    checkpoint.write_share(tmp_path / "step-1", 0, {"model": {"w": torch.ones(2)}}, {})
+    with pytest.raises(TimeoutError, match="1 of 2 processes"):
+        checkpoint.seal(tmp_path / "step-1", 1, "r", processes=2, within_s=0.05)
+    assert checkpoint.newest(tmp_path, "r") is None
 
 
 def test_training_learns_the_features(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:

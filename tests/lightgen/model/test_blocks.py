@@ -1,0 +1,163 @@
+"""Blocks with nothing to see, blocks computed again in the backward pass, and compiled blocks."""
+
+import copy
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightgen.model.config import StudentConfig
+from lightgen.model.masking import gather_tokens
+from lightgen.model.student import Grid, Student
+
+LATE = StudentConfig(
+    width=24, heads=2, encoder_depth=3, decoder_depth=2, text_depth=4, aligner_depth=2, head_width=16, head_depth=2,
+    text_dim=6, latent_channels=3, grid=4, dropout=0.3,
+)  # fmt: skip
+INTERLEAVED = LATE.model_copy(update={"text": "interleaved", "text_depth": 0, "text_positions": 5})
+PLACES = pytest.mark.parametrize("config", [LATE, INTERLEAVED], ids=["late", "interleaved"])
+GRID, BATCH = Grid(4, 5), 2
+
+
+def _student(config: StudentConfig) -> Student:
+    student = Student(config).init(0)
+    for parameter in student.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    return student.train()
+
+
+def _loss(student: Student, visible: int, device: str = "cpu") -> Tensor:
+    """Of one step: everything from the text encoder's vectors to the head, under dropout of a fixed seed."""
+    torch.manual_seed(1)
+    order = torch.stack([torch.randperm(GRID.tokens) for _ in range(BATCH)]).to(device)
+    tokens, words = torch.randn(BATCH, GRID.tokens, 12).to(device), torch.randn(BATCH, 7, 6).to(device)
+    keep = torch.tensor([[True] * 7, [True] * 3 + [False] * 4], device=device)
+    seen, hidden = order[:, :visible], order[:, visible:]
+    text = student.drop_text(student.text(words, keep), torch.tensor([False, True], device=device))
+    (z,) = student.conditions(student.encode(tokens, seen, GRID), seen, GRID, text)
+    condition = student.head.condition(gather_tokens(z, hidden).flatten(0, 1))
+    rows = torch.randn(len(condition), 12).to(device)
+    return student.head(rows, torch.arange(len(condition), device=device), condition).square().mean()
+
+
+def _gradients(student: Student, visible: int, device: str = "cpu") -> dict[str, Tensor | None]:
+    student.zero_grad(set_to_none=True)
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        loss = _loss(student, visible, device)
+    loss.backward()
+    return {name: parameter.grad for name, parameter in student.named_parameters()}
+
+
+@PLACES
+@pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
+def test_every_parameter_has_a_gradient_when_nothing_is_visible(
+    config: StudentConfig, bf16: bool, recompute: bool
+) -> None:
+    student = _student(config)
+    student.recompute = recompute
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        found = _gradients(student, 0)
+    missing = [name for name, gradient in found.items() if gradient is None]
+    assert missing == []
+    still = {name for name, gradient in found.items() if gradient is not None and not gradient.any()}
+    assert {name for name in found if name.startswith(("encoder", "token_in", "token_norm"))} <= still
+    assert "decoder.0.mlp.up.weight" not in still
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@PLACES
+def test_every_parameter_has_a_gradient_when_nothing_is_visible_on_a_gpu(config: StudentConfig) -> None:
+    found = _gradients(_student(config).cuda(), 0, "cuda")
+    assert [name for name, gradient in found.items() if gradient is None] == []
+
+
+@PLACES
+def test_recomputing_changes_no_gradient(config: StudentConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, passes = _student(config), Counter()
+    for block in (*student.text.blocks, *student.encoder, *student.text_blocks):
+        block.register_forward_pre_hook(lambda *_, block=block: passes.update([block]))
+    kept = _gradients(student, 3)
+    assert set(passes.values()) == {1}
+    student.recompute = True
+    passes.clear()
+    again = _gradients(student, 3)
+    assert set(passes.values()) == {2}
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+    with torch.random.fork_rng():  # other dropout is another gradient: what is compared above depends on the seed
+        seed = torch.manual_seed
+        monkeypatch.setattr(torch, "manual_seed", lambda value: seed(value + 1))
+        assert not torch.equal(kept["decoder_norm.weight"], _gradients(student, 3)["decoder_norm.weight"])
+
+
+def test_recomputing_is_a_matter_of_gradients_and_no_part_of_the_weights() -> None:
+    student, saved = _student(LATE), []
+    names = list(student.state_dict())
+    student.recompute = True
+    assert list(student.state_dict()) == names
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        with torch.no_grad():
+            _loss(student, 3)
+        assert saved == []
+        _loss(student.eval(), 3)  # DPO trains without dropout
+        some = len(saved)
+        student.recompute = False
+        _loss(student, 3)
+    assert 3 * some < len(saved) - some
+
+
+@pytest.fixture
+def limits():
+    """Fresh compiler state, and torch's limits as they were."""
+    from torch._dynamo import config
+
+    torch._dynamo.reset()
+    with config.patch(recompile_limit=config.recompile_limit):
+        yield config
+    torch._dynamo.reset()
+
+
+@PLACES
+def test_each_kind_of_block_is_compiled_once_a_length(config: StudentConfig, limits) -> None:
+    plain, graphs = _student(config), []
+    names = list(plain.state_dict())
+    expected = {visible: _gradients(plain, visible) for visible in (3, 6)}
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]):
+        graphs.append(graph)
+        return graph.forward
+
+    student = copy.deepcopy(plain).compile_blocks(backend)
+    assert list(student.state_dict()) == names
+    for visible in (3, 6):
+        found = _gradients(student, visible)
+        for name, gradient in expected[visible].items():
+            torch.testing.assert_close(found[name], gradient, msg=name)
+    # Aligner, decoder and, where they are blocks of their own, late text; encoder and head for each length.
+    fixed = 2 if config is INTERLEAVED else 3
+    assert len(graphs) == fixed + 2 * 2
+    for visible in (6, 3):
+        _gradients(student, visible)
+    assert len(graphs) == fixed + 2 * 2
+    _gradients(student, 4)
+    assert len(graphs) == fixed + 2 * 3
+
+
+def test_more_shapes_fit_than_torch_keeps_by_itself(limits) -> None:
+    student, graphs = _student(LATE), []
+    limits.recompile_limit = 2
+    student.compile_blocks(lambda graph, _: graphs.append(graph) or graph.forward)
+    for _ in range(2):
+        for visible in range(5):
+            _loss(student, visible)
+    assert len(graphs) == 3 + 2 * 5
+    assert limits.recompile_limit > 2
+
+
+def test_a_copy_of_a_compiled_student_is_not_compiled(limits) -> None:
+    student, graphs = _student(LATE), []
+    student.compile_blocks(lambda graph, _: graphs.append(graph) or graph.forward)
+    _loss(copy.deepcopy(student), 3)
+    assert graphs == []

@@ -1,0 +1,12 @@
+"""A process of a run that fails, with a word on why, after some progress."""
+
+import os
+
+from lightgen.training.torchrun import Printed
+
+if __name__ == "__main__":
+    if os.environ["RANK"] == "0":
+        shown = Printed(every_s=0.0)
+        shown.start("train", 7, "steps")
+        shown.advance(3, "loss 0.5")
+    raise SystemExit("the disk is full")

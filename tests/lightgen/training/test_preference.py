@@ -1,0 +1,151 @@
+"""DPO against float64 numpy and its invariants; cached reference errors equal live ones."""
+
+import copy
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lightgen.model.masking import MaskLaw
+from lightgen.model.student import Student
+from lightgen.training.data import FeatureSet
+from lightgen.training.objectives import Figures, Place
+from lightgen.training.preference import (
+    LiveReference,
+    Measure,
+    Preference,
+    cache_reference,
+    preference_loss,
+)
+
+
+@pytest.fixture
+def objective(student: Student, pairs: FeatureSet) -> Preference:
+    reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
+    return Preference(pairs, reference, Measure(copies=2, seed=0), batch_size=6, beta=500.0)
+
+
+def _loss(objective: Preference, student: Student, step: int) -> tuple[torch.Tensor, Figures]:
+    rows, visits = objective.schedule()(step)
+    return objective.loss(student, objective.features.batch(rows, visits), Place(step))
+
+
+def _live(objective: Preference) -> Student:
+    assert isinstance(objective.reference, LiveReference)
+    return objective.reference.student
+
+
+def test_dpo_starts_at_ln_2_with_every_pair_tied(student: Student, objective: Preference) -> None:
+    loss, figures = _loss(objective, student, 0)
+    assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
+    assert float(figures["margin"]) == float(figures["winner_drift"]) == float(figures["negative"]) == 0.0
+    assert float(figures["accuracy"]) == 0.5
+
+
+def test_dpo_loss_and_health_equal_numpy() -> None:
+    generator = np.random.default_rng(0)
+    policy, reference = generator.random((2, 7)), generator.random((2, 7))
+    inside = -0.5 * 9.0 * ((policy[0] - reference[0]) - (policy[1] - reference[1]))
+    expected = np.log1p(np.exp(-inside)).mean()
+    loss, figures = preference_loss(torch.from_numpy(policy), torch.from_numpy(reference), beta=9.0)
+    assert float(loss) == pytest.approx(expected, rel=1e-9)
+    assert float(figures["accuracy"]) == pytest.approx((inside > 0).mean())
+    assert float(figures["negative"]) == pytest.approx((inside < 0).mean())
+    assert float(figures["loser_drift"]) == pytest.approx((policy[1] - reference[1]).mean())
+    for name, share in (("margin_p10", 10), ("margin_p50", 50), ("margin_p90", 90)):
+        assert float(figures[name]) == pytest.approx(np.percentile(inside, share), rel=1e-5)
+
+
+def test_swapping_flips_the_sign_and_shifts_cancel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    policy, reference = torch.rand(2, 7, generator=generator), torch.rand(2, 7, generator=generator)
+    _, there = preference_loss(policy, reference, 5.0)
+    _, back = preference_loss(policy.flip(0), reference.flip(0), 5.0)
+    assert float(there["margin"]) == pytest.approx(-float(back["margin"]), rel=1e-6)
+    shifted, _ = preference_loss(policy + 0.25, reference, 5.0)
+    assert float(shifted) == pytest.approx(float(preference_loss(policy, reference, 5.0)[0]), rel=1e-5)
+
+
+def test_each_pair_has_its_own_sigmoid() -> None:
+    policy, reference = torch.tensor([[0.0, 2.0], [1.0, 0.0]]), torch.zeros(2, 2)
+    loss, _ = preference_loss(policy, reference, 2.0)
+    expected = (math.log1p(math.exp(-1)) + math.log1p(math.exp(2))) / 2
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_reference_has_no_gradient_and_a_step_prefers_the_winner(student: Student, objective: Preference) -> None:
+    reference = _live(objective)
+    before = [parameter.clone() for parameter in reference.parameters()]
+    optimizer = torch.optim.SGD(student.parameters(), lr=1e-3)
+    for _ in range(5):
+        optimizer.zero_grad()
+        _loss(objective, student, 0)[0].backward()
+        optimizer.step()
+    loss, figures = _loss(objective, student, 0)
+    assert float(loss.detach()) < math.log(2)
+    assert float(figures["margin"]) > 0
+    assert all(parameter.grad is None for parameter in reference.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, reference.parameters(), strict=True))
+
+
+def test_winner_and_loser_share_mask_and_noise(student: Student, objective: Preference) -> None:
+    inputs = []
+    for each in (student, _live(objective)):
+        each.head.register_forward_hook(lambda _, given, __: inputs.append(given))
+    _loss(objective, student, 2)
+    assert len(inputs) == 4  # reference: winner, loser; policy: winner, loser
+    assert all(torch.equal(times, inputs[0][1]) for _, times, _ in inputs)
+    assert torch.equal(inputs[0][0], inputs[2][0])
+    assert torch.equal(inputs[1][0], inputs[3][0])
+    assert not torch.equal(inputs[0][0], inputs[1][0])
+    twins = objective.features.mean[:, :1].expand(-1, 2, -1, -1, -1)  # type: ignore[attr-defined]
+    same = replace(objective, features=replace(objective.features, mean=twins))  # type: ignore[type-var]
+    inputs.clear()
+    _loss(same, student, 2)
+    assert all(torch.equal(noisy, inputs[0][0]) for noisy, _, _ in inputs)
+
+
+def test_dropout_is_off_in_dpo(student: Student, objective: Preference) -> None:
+    student.train()
+    _loss(objective, student, 0)
+    assert not student.training
+
+
+@pytest.mark.parametrize("batch_size", [5, 12])
+def test_a_cached_reference_equals_the_live_one(student: Student, objective: Preference, batch_size: int) -> None:
+    """For every pair and visit, however the pairs were put into batches; visits beyond the draws come back to them."""
+    bounded = replace(objective, measure=replace(objective.measure, draws=3))
+    reference = _live(objective)
+    cached = replace(bounded, reference=cache_reference(reference, bounded.features, bounded.measure, batch_size))
+    other = Student(student.config).init(8)
+    other.load_state_dict({name: value + 0.01 for name, value in student.state_dict().items()})
+    seen = []
+    for step in range(8):  # two steps an epoch: visits 0, 1, 2 and 0 again
+        live, stored = (_loss(each, other, step) for each in (bounded, cached))
+        torch.testing.assert_close(stored[0], live[0], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(stored[1]["margin"], live[1]["margin"], rtol=1e-3, atol=1e-4)
+        seen.append(float(live[1]["winner_error"]))
+    assert len({round(error, 6) for error in seen[:6]}) == 6
+
+
+def test_null_control_another_draw_has_other_errors(student: Student, objective: Preference) -> None:
+    bounded = replace(objective, measure=replace(objective.measure, draws=3))
+    table = cache_reference(_live(objective), bounded.features, bounded.measure, 12).table
+    assert float((table[:, 0] - table[:, 1]).abs().min()) > 0
+    assert float((table[:, 0] - table[:, 2]).abs().mean()) > 0.01
+
+
+def test_draws_cover_the_mask_law_evenly() -> None:
+    law = MaskLaw()
+    shares = [Measure(1, 0, law, draws=20)._share(visit) for visit in range(20)]
+    assert np.mean([law.ratio(share) for share in shares]) == pytest.approx(0.867, abs=0.002)
+
+
+def test_a_pair_that_was_never_cached_is_noticed(student: Student, objective: Preference) -> None:
+    measure = replace(objective.measure, draws=1)
+    cached = cache_reference(_live(objective), objective.features, measure, 12)
+    cached = replace(cached, ids=cached.ids + 1)
+    with pytest.raises(AssertionError, match="never asked"):
+        _loss(replace(objective, measure=measure, reference=cached), student, 0)

@@ -1,0 +1,146 @@
+"""Features on disk give the batches of features in memory, bit for bit."""
+
+import pickle
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+
+from lightgen.errors import SchemaMismatch, StoreCorrupt
+from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.storage.parquet import write_parquet
+from lightgen.storage.store import open_store
+from lightgen.training.data import read_features
+from lightgen.training.stored import features_of_files, stored_features
+from schemas.features import schema
+from tests.lightgen.training.stored_files import SHAPE, TEXT_DIM, features_table, write_shards
+
+ROWS = np.array([0, 19, 6, 7, 10, 11, 6, 2])
+
+
+def assert_same(found, expected):
+    for part in fields(found):
+        ours, theirs = getattr(found, part.name), getattr(expected, part.name)
+        if theirs is None:
+            assert ours is None
+        else:
+            assert ours.shape == theirs.shape
+            assert torch.equal(ours.float() if part.name == "text" else ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("spread", [0.5, 0.0])
+def test_batches_are_those_of_features_in_memory(tmp_path, dtype, spread):
+    paths, table = write_shards(tmp_path, spread=spread, dtype=dtype)
+    stored, memory = features_of_files(paths), read_features(table)
+    assert len(stored) == len(memory) == 20
+    assert (stored.latent_shape, stored.text_dim, stored.longest_text) == (SHAPE, TEXT_DIM, memory.longest_text)
+    assert stored.has_std == (spread > 0)
+    visits = np.arange(len(ROWS)) + 3
+    found = stored.batch(ROWS, visits)
+    assert_same(found, memory.batch(ROWS, visits))
+    assert found.text.dtype == getattr(torch, dtype)
+    assert torch.equal(found.keys(5), memory.batch(ROWS, visits).keys(5))
+    assert_same(pickle.loads(pickle.dumps(stored)).batch(ROWS, visits), memory.batch(ROWS, visits))
+
+
+def test_a_batch_is_written_over_another(tmp_path):
+    paths, table = write_shards(tmp_path)
+    stored, memory = features_of_files(paths), read_features(table)
+    order = np.random.default_rng(1).permutation(20)
+    into = stored.batch(order[:5], order[:5])
+    for first in (5, 10, 15, 0):
+        rows = order[first : first + 5]
+        stored.fill(rows, rows, into)
+        assert_same(into, memory.batch(rows, rows))
+
+
+def test_one_spread_in_the_last_row_counts_and_minus_zero_does_not(tmp_path):
+    tables = [features_table(0, [1, 2, 0], spread=-0.0), features_table(3, [3, 1], spread=0.0)]
+    raw = bytearray(b"".join(tables[1].column("latent_std").to_pylist()))
+    for last, expected in ((0x80, False), (0x01, True)):
+        raw[-1] = last
+        half = len(raw) // 2
+        column = tables[1].schema.get_field_index("latent_std")
+        kind = tables[1].schema.field(column)
+        tables[1] = tables[1].set_column(column, kind, [[bytes(raw[:half]), bytes(raw[half:])]])
+        for number, table in enumerate(tables):
+            (tmp_path / f"{number}.parquet").write_bytes(write_parquet(table))
+        assert features_of_files(sorted(tmp_path.glob("*.parquet"))).has_std is expected
+
+
+def test_texts_that_are_all_empty(tmp_path):
+    (tmp_path / "a").write_bytes(write_parquet(features_table(0, [0, 0, 0])))
+    batch = features_of_files([tmp_path / "a"]).batch(np.array([2, 0]), np.array([0, 0]))
+    assert batch.text.shape == (2, 0, TEXT_DIM)
+
+
+def test_shards_must_be_of_one_form_and_whole(tmp_path):
+    paths, _ = write_shards(tmp_path)
+    paths[2].write_bytes(write_parquet(features_table(0, [1, 2], dtype="float16")))
+    with pytest.raises(SchemaMismatch, match="as in the first shard"):
+        features_of_files(paths)
+    table = features_table(0, [1, 2])
+    wrong = table.set_column(6, table.schema.field(6), [[2, 1]])
+    paths[0].write_bytes(write_parquet(wrong))
+    stored = features_of_files(paths[:1])
+    with pytest.raises(StoreCorrupt, match="row 0 does not hold"):
+        stored.batch(np.array([0]), np.array([0]))
+    bare = table.replace_schema_metadata(None).cast(table.schema.remove_metadata())
+    bare = bare.set_column(5, "text", bare.column("text"))
+    paths[0].write_bytes(write_parquet(bare))
+    with pytest.raises(SchemaMismatch):
+        features_of_files(paths[:1])
+    with pytest.raises(SchemaMismatch, match="empty"):
+        features_of_files([])
+
+
+def sealed(store):
+    """A version of three shards, one of them without rows."""
+    lengths = [[2, 0, 4, 1], [], [3, 1]]
+    plan = make_plan("features", "encode", [__name__], replace_me(), 0, [], 3)
+
+    def make_shard(shard):
+        return ShardOutput(table=features_table(10 * shard, lengths[shard]), rows_in=len(lengths[shard]))
+
+    return store.open(build(store, plan, make_shard, schema(SHAPE, TEXT_DIM, "bfloat16")))
+
+
+def replace_me():
+    from pydantic import BaseModel
+
+    return BaseModel()
+
+
+def test_a_version_of_a_local_store(tmp_path):
+    version = sealed(open_store(str(tmp_path / "store")))
+    memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
+    for verify in (False, True):
+        assert_same(stored_features(version, verify).batch(rows, rows), memory.batch(rows, rows))
+    path = next((tmp_path / "store").glob("v/features/*/data/*"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreCorrupt, match="expected"):
+        stored_features(version)
+    path.unlink()
+    with pytest.raises(StoreCorrupt, match="missing"):
+        stored_features(version)
+
+
+def test_a_version_on_s3_is_downloaded_once(s3_store):
+    version = sealed(s3_store)
+    memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
+    first = stored_features(version)
+    assert_same(first.batch(rows, rows), memory.batch(rows, rows))
+    before = [column.mean.path.stat().st_mtime_ns for column in first.shards]
+    again = stored_features(replace_version(version))
+    assert [column.mean.path.stat().st_mtime_ns for column in again.shards] == before
+
+
+def replace_version(version):
+    from lightgen.storage.version import Version
+
+    return Version(version.files, version.manifest)
+
+
+_ = replace
