@@ -309,6 +309,26 @@ def bench_sample(
     out.print(f"both draw the same images: no number is more than {rates[-1].difference:.2g} standard deviations apart")
 
 
+@bench.command("loader")
+def bench_loader(
+    rows: Annotated[int, typer.Option(min=64, help="rows of features, 0.4 MB each, twice that for a baseline")] = 1500,
+    workers: Annotated[int, typer.Option(min=1, help="processes that read ahead, at most")] = 2,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    needs: Annotated[float, typer.Option(min=0, help="images/s that training takes, to compare with")] = 0,
+) -> None:
+    """Reading features at random: ours against pyarrow's row groups and a file for each sample."""
+    from lightgen.training.bench_loader import bench_loader as measure
+
+    rates = measure(rows, workers, batch)
+    table = Table("way", "samples/s", "GB/s", "ours is", "x needed", box=None, header_style="bold")
+    best = max(rate.rows_per_s for rate in rates[: workers + 1])
+    for rate in rates:
+        figures = (rate.gb_per_s, best / rate.rows_per_s)
+        need = f"{rate.rows_per_s / needs:.1f}" if needs else ""
+        table.add_row(rate.name, f"{rate.rows_per_s:,.0f}", *(f"{figure:.2f}" for figure in figures), need)
+    out.print(table)
+
+
 def _table_of_rates(rates: "list[Rate]") -> None:
     table = Table("way", "images/s", "TFLOP/s", "MFU", "peak GB", "ours is", box=None, header_style="bold")
     for rate in rates:

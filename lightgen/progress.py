@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 
+FOUND_S = 0.05  # what is reported sooner after the start was found done
+
+
 class Progress(Protocol):
     """Receives how far a piece of work has come."""
 
@@ -48,14 +51,17 @@ class Terminal:
         self.every_s = 0.2 if self.tty else every_s
         self.title, self.unit, self.total, self.done = "", "", 0, 0
         self.began = self.drawn = 0.0
+        self.found = 0  # units that an earlier run had done: they say nothing about the rate
 
     def start(self, title: str, total: int, unit: str) -> None:
-        self.title, self.total, self.unit, self.done = title, total, unit, 0
+        self.title, self.total, self.unit, self.done, self.found = title, total, unit, 0, 0
         self.began = self.drawn = self.clock()
 
     def advance(self, count: int, note: str = "") -> None:
         self.done += count
         now = self.clock()
+        if now - self.began < FOUND_S:
+            self.found = self.done
         if now - self.drawn >= self.every_s:
             self.drawn = now
             self._draw(now - self.began, note)
@@ -64,7 +70,7 @@ class Terminal:
         self._draw(self.clock() - self.began, "", last=True)
 
     def _draw(self, elapsed_s: float, note: str, last: bool = False) -> None:
-        rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
+        rate = (self.done - self.found) / elapsed_s if elapsed_s > 0 else 0.0
         share = self.done / self.total if self.total else 1.0
         bar = ("█" * round(20 * min(share, 1))).ljust(20, "░")
         left = f"ETA {duration((self.total - self.done) / rate)}" if rate and not last else f"in {duration(elapsed_s)}"

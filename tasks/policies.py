@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.logging.loggers import task_run_logger
 
-from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError
+from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError, TrainingFailed
 from lightgen.settings import pick_device
 
 log = logging.getLogger(__name__)
@@ -22,10 +22,12 @@ AGAIN = "Then give the same command again: finished shards are kept and are not 
 
 
 def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """True for failures that waiting may mend: the network, a full connection pool, a slow disk. Never a mistake."""
+    """True for failures that waiting may mend: the network, a slow disk, a lost machine. Never a mistake."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, StoreAccess):
         error = error.__cause__
+    if isinstance(error, TrainingFailed):
+        return True  # a process or a machine was lost: the next try goes on from the newest checkpoint
     if isinstance(error, LightgenError):
         return False
     return isinstance(error, ConnectionError | TimeoutError | BlockingIOError | InterruptedError)

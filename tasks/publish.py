@@ -27,6 +27,7 @@ NOUNS: dict[Kind, str] = {
     "features": "encoded images",
     "checkpoint": "tensors",
     "pairs": "preference pairs",
+    "reference": "errors of the reference on pairs",
     "report": "judged images",
 }
 
@@ -158,4 +159,4 @@ def _stacked(text: str) -> str:
 
 def _harmless(text: str) -> str:
     """Without the characters that mean something to Markdown; round brackets do only after square ones."""
-    return re.sub(r"[^\w\s.,;:'%+()–-]|_(?!\w)|(?<!\w)_", " ", text)
+    return re.sub(r"[^\w\s.,;:'%+()–-]|(?<![^\W_])_+|_+(?![^\W_])", " ", text)

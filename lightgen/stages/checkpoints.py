@@ -14,7 +14,7 @@ from lightgen.model.student import Grid, Student
 from lightgen.seeds import derive_seed
 from lightgen.stages.sampling import contact_sheet, decode_tokens
 from lightgen.storage.build import ShardOutput
-from lightgen.training.data import FeatureSet, pad_text
+from lightgen.training.data import Features
 from lightgen.training.state import Run
 from lightgen.training.weights import tensor_rows, weight_files
 
@@ -36,11 +36,11 @@ def checkpoint_output(
 
 
 def sample_drawer(
-    data: FeatureSet, vae: Vae, config: SampleConfig, captions: int, folder: Path, seed: int
+    data: Features, vae: Vae, config: SampleConfig, captions: int, folder: Path, seed: int
 ) -> Callable[[int, Student], bytes]:
     """Draws a grid of the first captions, writes it to `folder` as `samples-<step>.png` and returns its bytes."""
     rows = np.arange(min(captions, len(data)))
-    text, keep = pad_text(data.text, data.text_start[rows], data.text_tokens[rows], data.longest_text)
+    batch = data.batch(rows, np.zeros_like(rows))
     seeds = [derive_seed(seed, "sample-grid", int(row)) for row in rows]
 
     @torch.no_grad()
@@ -48,7 +48,9 @@ def sample_drawer(
         student.eval()
         grid = Grid(data.latent_shape[1] // student.config.patch, data.latent_shape[2] // student.config.patch)
         device = student.null_text.device
-        tokens = sample_latents(student, student.text(text.to(device), keep.to(device)), grid, seeds, config)
+        tokens = sample_latents(
+            student, student.text(batch.text.float().to(device), batch.keep.to(device)), grid, seeds, config
+        )
         png = contact_sheet(decode_tokens(student, vae, tokens, grid), COLUMNS)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"samples-{step:08d}.png").write_bytes(png)

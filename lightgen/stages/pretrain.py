@@ -21,10 +21,10 @@ from lightgen.stages.checkpoints import sample_drawer
 from lightgen.stages.training_run import Prepared, TrainingRun, run_training
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
-from lightgen.training.data import read_features
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
+from lightgen.training.stored import stored_features
 from lightgen.training.weights import resize_positions
 from schemas.ref import ArtifactRef
 from schemas.tensors import SCHEMA
@@ -96,7 +96,7 @@ def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
     config = PretrainConfig.model_validate(run.config)
     features, *start = run.parents
     source = store.open(features)
-    data = read_features(source.table())
+    data = stored_features(source)
     student = _first_student(config, store, start[0] if start else None, run.seed)
     student = student.to(pick_device(config.device, local_rank))
     check_features(student, data.latent_shape, data.text_dim)

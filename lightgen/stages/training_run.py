@@ -1,6 +1,7 @@
 """A training run of a stage, in this process or in many: both stages that train go through `run_training`."""
 
 import logging
+import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> Sh
     """
     if prepared.launch.size > 1:
         run.folder.mkdir(parents=True, exist_ok=True)
-        job = run.folder / "job.json"
+        # Machines share the folder, but each has its own starter.
+        job = run.folder / f"job-{platform.node()}-{run.starter}.json"
         job.write_text(run.model_dump_json(indent=1))
         run_processes(__name__, job, prepared.launch, run.run_id, progress)
     alone = prepared.launch.model_copy(update={"processes": 1, "nodes": 1, "rendezvous": None})

@@ -7,7 +7,7 @@ with keys and values of the text anew in every pass.
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,6 +25,7 @@ from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import Loader
 from lightgen.training.loop import LoopConfig, make_job, mixed_precision, train_step
 from lightgen.training.objectives import Draw, Figures, MaskedDiffusion, Objective, Place, as_tokens, make_draw
+from lightgen.training.preference import LiveReference, Measure, Preference, cache_reference
 from lightgen.training.ranks import World
 from lightgen.training.speed import matmul_ceiling, timed
 
@@ -46,7 +47,9 @@ class Rate:
     """Largest difference of a drawn number from what the first way drew, in standard deviations."""
 
 
-def bench_train(preset: str, size_px: int, batch: int, steps: int, words: int = 64) -> list[Rate]:
+def bench_train(
+    preset: str, size_px: int, batch: int, steps: int, words: int = 64, *, compiled: bool = False
+) -> list[Rate]:
     """Ours, then the baseline: training steps on random features, head, optimizer and EMA included."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, side = PRESETS[preset], size_px // 16
@@ -59,8 +62,11 @@ def bench_train(preset: str, size_px: int, batch: int, steps: int, words: int = 
     ours = MaskedDiffusion(features, batch, COPIES, 0, masks=law)
     theirs = _Published(features, batch, COPIES, 0, masks=law, half=device == "cuda")
     rates = []
-    for name, objective, precision in (("lightgen", ours, "auto"), ("published code's way", theirs, "fp32")):
-        seconds, memory = _time_training(config, side, objective, precision, device, steps)
+    for name, objective, precision, launch in (
+        ("lightgen", ours, "auto", LaunchConfig(compile=compiled)),
+        ("published code's way", theirs, "fp32", LaunchConfig()),
+    ):
+        seconds, memory = time_training(config, side, objective, precision, device, steps, launch)
         rates.append(Rate(name, batch / seconds, work / seconds / 1e12, work / seconds / ceiling, memory))
     return rates
 
@@ -91,12 +97,41 @@ def bench_sample(
     return rates
 
 
-def _time_training(
-    config: StudentConfig, side: int, objective: Objective, precision: str, device: str, steps: int
+def bench_dpo(preset: str, size_px: int, pairs: int, steps: int, words: int = 64) -> list[Rate]:
+    """Steps of DPO on random pairs with cached errors of the reference, then with a live one; both train alike."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config, side = PRESETS[preset], size_px // 16
+    winners = _random_features(config, side, words, 2 * pairs)
+    data = replace(winners, mean=torch.stack([winners.mean, -winners.mean], dim=1))
+    law = MaskLaw(mean=HIDDEN, std=1e-6, low=HIDDEN - 1e-3, high=HIDDEN + 1e-3)
+    measure = Measure(COPIES, 0, law, draws=1)
+    frozen = Student(config.model_copy(update={"grid": side})).init(0).to(device).requires_grad_(False)
+    ceiling = matmul_ceiling(device)
+    rates = []
+    for name, reference in (
+        ("lightgen, cached reference", cache_reference(frozen, data, measure, pairs)),
+        ("live reference", LiveReference(frozen)),
+    ):
+        objective = Preference(data, reference, measure, pairs, beta=5000)
+        seconds, memory = time_training(config, side, objective, "auto", device, steps, LaunchConfig())
+        work = objective.flops(frozen) * pairs / seconds
+        rates.append(Rate(name, pairs / seconds, work / 1e12, work / ceiling, memory))
+    return rates
+
+
+def time_training(
+    config: StudentConfig,
+    side: int,
+    objective: Objective,
+    precision: str,
+    device: str,
+    steps: int,
+    launch: LaunchConfig,
 ) -> tuple[float, float]:
+    """Seconds of a step, loading included, and the peak of the device's memory in GB."""
     student = Student(config.model_copy(update={"grid": side})).init(0).to(device)
     loop = LoopConfig.model_validate({"steps": 10**9, "optimizer": {"lr": 1e-6}, "precision": precision})
-    job = make_job(student, objective, loop, 0, World(), LaunchConfig())
+    job = make_job(student, objective, loop, 0, World(), launch)
     loader = Loader(objective.features, objective.schedule())
     return timed(lambda: train_step(job, loader.at(job.run.step)), steps, device)
 

@@ -145,9 +145,8 @@ def pad_text(
     place = np.arange(length)
     keep = place < np.maximum(count, 1)[:, None]
     index = np.where(place < count[:, None], start[:, None] + place, 0)
-    padded = flat[torch.from_numpy(index)].float()
-    padded = padded * torch.from_numpy(place < count[:, None]).unsqueeze(-1)
-    return padded, torch.from_numpy(keep)
+    true = torch.from_numpy(place < count[:, None]).unsqueeze(-1)
+    return torch.where(true, flat[torch.from_numpy(index)].float(), 0.0), torch.from_numpy(keep)
 
 
 def stack_text(texts: list[Float[Tensor, "l t"]]) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:

@@ -117,8 +117,9 @@ def train(
         share = Share(world.rank, world.size, launch.accumulate)
         share.check(objective.batch_size)
         state.resume(job.run, folder, run_id, world)
-        loader = Loader(objective.features, objective.schedule(), share)
-        _steps(job, loader, saver, folder, progress if world.leads else SILENT, on_sample)
+        pin = job.device.type == "cuda"
+        with Loader(objective.features, objective.schedule(), share, launch.workers, pin=pin) as loader:
+            _steps(job, loader, saver, folder, progress if world.leads else SILENT, on_sample)
         saver.wait()
         world.meet()
     return state.put_together(job.run)

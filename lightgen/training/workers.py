@@ -116,9 +116,12 @@ class _Pinned:
         torch.cuda.synchronize()
         self._check(_runtime().cudaHostUnregister(self.memory.data_ptr()))
 
-    @staticmethod
-    def _check(status: Any) -> None:
-        torch.cuda.check_error(int(status))
+    def _check(self, status: Any) -> None:
+        if int(status):
+            raise ConfigError(
+                f"page-locking {self.memory.nbytes:,} bytes failed with CUDA error {int(status)}; lower launch.workers "
+                "or the batch, or allow more (ulimit -l)"
+            )
 
 
 def _runtime() -> Any:

@@ -11,6 +11,7 @@ import pytest
 from lightgen.storage.store import open_store
 
 TINY = "tests/recipes/tiny.yaml"
+TEMPLATE = Path(__file__).parents[2] / "deploy/k8s-base-job-template.json"
 STAGES = ("source-train", "select-train", "generate-train", "dedup", "fit-vae", "encode-16px", "encode-32px")
 BROKEN = json.dumps(
     {"source.corpora": [{"kind": "jsonl", "path": "tests/nowhere.jsonl", "source": "none", "licence": "none"}]}
@@ -31,7 +32,7 @@ def test_typed_command_runs_to_completed_and_leaves_figures_and_pages(served, bu
     artifacts = served.artifacts(flow_run)
     for stage in STAGES:
         figures = artifacts[f"{stage}-figures"]["data"]
-        assert '"rows in"' in figures
+        assert ('"tensors"' if stage == "fit-vae" else '"rows in"') in figures
         assert '"version"' in figures
         assert f"## {stage}" in artifacts[f"{stage}-page"]["data"]
         assert artifacts[f"{stage}-progress"]["data"] == 100.0
@@ -70,13 +71,25 @@ def test_failed_stage_says_what_to_do(served):
 def test_retraining_works_only_on_new_captions(served):
     first, trained = served.run("retrain", recipe=TINY)
     assert trained["type"] == "COMPLETED", served.log.read_text()
-    assert "pretrain-32px-figures" in served.artifacts(first)
+    assert '"last loss"' in served.artifacts(first)["pretrain-32px-figures"]["data"]
+    assert "![](data:image/svg+xml;base64," in served.artifacts(first)["pretrain-32px-page"]["data"]
     assert "found sealed" in served.artifacts(first)["encode-32px-figures"]["data"]
     again, idle = served.run("retrain", recipe=TINY)
     assert (idle["type"], idle["message"][:11]) == ("COMPLETED", "nothing new")
     assert "pretrain-32px-figures" not in served.artifacts(again)
     store = open_store(str(Path(served.log).parent / "store"))
     assert len(store.log("checkpoint")) == 2
+
+
+def test_server_takes_the_template_for_kubernetes_and_refuses_a_broken_one(served, tmp_path):
+    kubernetes = ("--type", "kubernetes", "--base-job-template")
+    made = served.prefect("work-pool", "create", "gpus", *kubernetes, str(TEMPLATE))
+    assert made.returncode == 0, made.stdout + made.stderr
+    broken = tmp_path / "broken.json"
+    broken.write_text(TEMPLATE.read_text().replace("{{ shm_size }}", "{{ shm_sise }}"))
+    refused = served.prefect("work-pool", "create", "broken", *kubernetes, str(broken))
+    assert refused.returncode != 0
+    assert "shm_sise" in refused.stdout + refused.stderr
 
 
 def test_ctrl_c_stops_server_worker_and_run(served):

@@ -39,7 +39,7 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _pairs(chain, count: int) -> ArtifactRef:
+def sealed_pairs(chain, count: int) -> ArtifactRef:
     """Sealed pairs: the right scene against noise."""
     rows, blobs = [], []
     for number, caption in enumerate(islice(captions("preference", "colors"), count)):
@@ -66,14 +66,14 @@ def _log(chain, ref: ArtifactRef) -> list[dict]:
     return [json.loads(line) for line in chain.store.open(ref).file("log.jsonl").read_text().splitlines()]
 
 
-def _config(sample, **changes) -> AlignConfig:
+def align_config(sample, **changes) -> AlignConfig:
     settings = {"batch_size": 4, "noise_copies": 2, "beta": 50.0, "loop": LOOP, "samples": sample, "sample_captions": 4}
     return AlignConfig(**(settings | changes))
 
 
 def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain, sample) -> None:
-    config = _config(sample, loop=LOOP.model_copy(update={"steps": 25}))
-    aligned = align(chain.checkpoint, _pairs(chain, 6), config, chain.store, seed=1)
+    config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}))
+    aligned = align(chain.checkpoint, sealed_pairs(chain, 6), config, chain.store, seed=1)
     rows = _log(chain, aligned)
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert set(rows[0]) >= {"loss", "accuracy", "margin"}
@@ -85,16 +85,16 @@ def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain, sample) -> No
 
 
 def test_the_control_trains_on_winners_alone_and_is_another_version(chain, sample) -> None:
-    pairs = _pairs(chain, 6)
-    control = align(chain.checkpoint, pairs, _config(sample, objective="sft"), chain.store, seed=1)
+    pairs = sealed_pairs(chain, 6)
+    control = align(chain.checkpoint, pairs, align_config(sample, objective="sft"), chain.store, seed=1)
     assert "margin" not in _log(chain, control)[0]
-    assert control.version != align(chain.checkpoint, pairs, _config(sample), chain.store, seed=1).version
+    assert control.version != align(chain.checkpoint, pairs, align_config(sample), chain.store, seed=1).version
     assert chain.store.open(control).parents[:2] == [chain.checkpoint, pairs]
 
 
 def test_both_sides_take_the_encoders_way(chain) -> None:
     vae, text = load_encoders(chain.store.open(chain.features), chain.store, "cpu")
-    pairs = read_pairs(chain.store.open(_pairs(chain, 3)), vae, text, 32)
+    pairs = read_pairs(chain.store.open(sealed_pairs(chain, 3)), vae, text, 32)
     assert pairs.latent_shape == (8, 8, 8)
     noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     assert torch.equal(pairs.mean[0, 1], vae.encode(torch.from_numpy(noise))[0][0].half())
@@ -102,9 +102,9 @@ def test_both_sides_take_the_encoders_way(chain) -> None:
 
 def test_the_reference_is_asked_once_and_training_hardly_differs(chain, sample) -> None:
     """With draws bounded, errors are an artifact of their own; a live reference under the same draws agrees."""
-    pairs = _pairs(chain, 6)
+    pairs = sealed_pairs(chain, 6)
     loop = LOOP.model_copy(update={"steps": 9, "precision": "fp32"})
-    cached = _config(sample, loop=loop, reference_draws=3)
+    cached = align_config(sample, loop=loop, reference_draws=3)
     aligned = align(chain.checkpoint, pairs, cached, chain.store, seed=1)
     (reference,) = [ref for ref in chain.store.open(aligned).parents if ref.kind == "reference"]
     assert reference.rows == 6 * 3
@@ -121,4 +121,4 @@ def test_the_reference_is_asked_once_and_training_hardly_differs(chain, sample) 
 
 def test_no_pairs_is_said(chain, sample) -> None:
     with pytest.raises(ConfigError, match="holds no pairs"):
-        align(chain.checkpoint, _pairs(chain, 0), _config(sample), chain.store, seed=1)
+        align(chain.checkpoint, sealed_pairs(chain, 0), align_config(sample), chain.store, seed=1)

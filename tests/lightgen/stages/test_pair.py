@@ -93,7 +93,8 @@ def test_winner_bytes_pass_untouched_and_the_loser_is_what_the_student_drew(chai
         assert row["loser_seed"] == derive_seed(9, "pair", row["winner_id"], 0)
         drawn = sampler.images([row["caption"]], [row["loser_seed"]], config.sample)[0]
         with Image.open(io.BytesIO(version.member(row["id"], "loser.png"))) as image:
-            assert (np.asarray(image) == drawn).all()
+            # Rounding of a product in another batch; no two of the drawn pictures are this near.
+            assert abs(np.asarray(image).astype(int) - drawn).max() <= 1
         assert json.loads(version.member(row["id"], "json"))["caption"] == row["caption"]
     assert pair(chain.images, chain.checkpoint, config, chain.store, seed=9) == ref
 

@@ -7,7 +7,7 @@ from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.training import bench
-from lightgen.training.bench import COPIES, bench_sample, bench_train
+from lightgen.training.bench import COPIES, bench_dpo, bench_sample, bench_train
 from lightgen.training.data import FeatureSet
 from lightgen.training.objectives import MaskedDiffusion, Objective, Place
 from lightgen.training.speed import matmul_ceiling
@@ -46,6 +46,11 @@ def test_the_baselines_loss_is_that_of_hidden_tokens(
             torch.stack([_loss(objective, student, step) for step in range(40)]).mean() for objective in (ours, theirs)
         ]
     assert float(means[0]) == pytest.approx(float(means[1]), rel=0.03)
+
+
+def test_dpo_with_a_cached_reference_does_three_quarters_of_the_work() -> None:
+    cached, live = bench_dpo("ci-tiny", 64, 2, 1, words=4)
+    assert cached.tflops / cached.images_per_s == pytest.approx(0.75 * live.tflops / live.images_per_s)
 
 
 def _loss(objective: Objective, student: Student, step: int) -> torch.Tensor:

@@ -1,0 +1,177 @@
+"""How fast training reads features at random, beside other ways to store and read the same rows, in the same run.
+
+Rows are as large as those of the full recipe: latent moments of 16 x 32 x 32 in float16 and a T5-XXL text of 39 tokens
+on average (a guess at real captions), all random. Every way gives the same padded batches of the same shuffled rows.
+The page cache is warm. Rounds are interleaved, and the median counts: other work on the machine changes all of them.
+"""
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightgen.seeds import content_id
+from lightgen.storage.feature_codec import latent_array, text_array
+from lightgen.storage.parquet import conform, write_parquet
+from lightgen.training.data import rows_of_step
+from lightgen.training.loader import Loader
+from lightgen.training.stored import StoredFeatures, features_of_files
+from schemas.features import schema
+
+LATENT, TEXT_DIM, TOKENS, MAX_TOKENS = (16, 32, 32), 4096, 39, 128
+SHARD_ROWS = 512
+GROUP_ROWS = (1, 16)  # the best case for pyarrow, and a usual one
+SLOW_ROWS = 512  # baselines read no more than this, for they take up to twice the space and far longer
+ROUNDS = 3
+Rows = list[int]
+
+
+@dataclass(frozen=True)
+class LoaderRate:
+    """One way of reading; GB are those of the rows as we store them, without padding."""
+
+    name: str
+    rows_per_s: float
+    gb_per_s: float
+
+
+def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
+    """Ours with 0 to `workers` processes, then the baselines."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        features = features_of_files(_write_shards(folder, rows))
+        few = min(rows, SLOW_ROWS)
+        names = ["lightgen, 1 worker" if n == 1 else f"lightgen, {n} workers" for n in range(workers + 1)]
+        ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {
+            label: (rows, partial(_ours, features, batch, number)) for number, label in enumerate(names)
+        }
+        for group in GROUP_ROWS:
+            file = _write_groups(folder, group)
+            ways[f"pyarrow, groups of {group}"] = (few, partial(_row_groups, file, group, batch, few))
+        _write_npz(folder, features, few)
+        for number in (0, workers):
+            read = partial(_npz, _Npz(folder, features.longest_text), batch, few, number)
+            ways[f"npz per sample, {number} workers"] = (few, read)
+        return _measure(ways, batch, _row_bytes(features))
+
+
+def _measure(
+    ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]], batch: int, row_bytes: float
+) -> list[LoaderRate]:
+    """Rates of whole passes over the rows, workers started and their first batch read before the clock starts."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, (rows, read) in ways.items():
+            steps = read(1 + rows // batch)
+            next(steps)
+            began = time.perf_counter()
+            for _ in steps:
+                pass
+            seconds[name].append(time.perf_counter() - began)
+    rates = {name: ways[name][0] // batch * batch / statistics.median(taken) for name, taken in seconds.items()}
+    return [LoaderRate(name, rate, rate * row_bytes / 1e9) for name, rate in rates.items()]
+
+
+def _ours(features: StoredFeatures, batch: int, workers: int, steps: int) -> Iterator[object]:
+    with Loader(features, partial(rows_of_step, 0, rows=len(features), batch_size=batch), workers=workers) as loader:
+        for step in range(steps):
+            yield loader.at(step)
+
+
+def _row_groups(file: Path, group_rows: int, batch: int, rows: int, steps: int) -> Iterator[object]:
+    """Row groups in which the rows of a batch lie, decoded by pyarrow."""
+    opened = pq.ParquetFile(file, memory_map=True)
+    longest = int(opened.read(["text_tokens"]).column(0).to_numpy().max())
+    columns = ["latent_mean", "latent_std", "text"]
+    for chosen in _shuffled(rows, batch, steps):
+        groups = {group: opened.read_row_group(group, columns) for group in {row // group_rows for row in chosen}}
+        parts = [groups[row // group_rows].slice(row % group_rows, 1) for row in chosen]
+        values = [[part.column(name)[0].as_buffer() for name in columns] for part in parts]
+        yield _padded([value[:2] for value in values], [np.frombuffer(value[2], np.uint8) for value in values], longest)
+
+
+def _padded(latents: list[list[pa.Buffer]], texts: list[np.ndarray], longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    mean, std = (
+        torch.from_numpy(np.stack([np.frombuffer(row[place], np.uint8) for row in latents])) for place in (0, 1)
+    )
+    text = np.zeros((len(texts), longest * TEXT_DIM * 2), np.uint8)
+    for number, value in enumerate(texts):
+        text[number, : len(value)] = value
+    return mean, std, torch.from_numpy(text)
+
+
+def _npz(dataset: "_Npz", batch: int, rows: int, workers: int, steps: int) -> Iterator[object]:
+    """The published code's way: two npz files of an image, torch's own collation."""
+    yield from DataLoader(dataset, batch_sampler=_shuffled(rows, batch, steps), num_workers=workers)
+
+
+class _Npz(Dataset[tuple[Tensor, Tensor]]):
+    """Moments and text of an image, in float32, each in a file of its own."""
+
+    def __init__(self, folder: Path, longest: int) -> None:
+        self.folder, self.longest = folder, longest
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        moments = np.load(self.folder / f"{row}.moments.npz")["moments"]
+        words = np.load(self.folder / f"{row}.text.npz")["text"]
+        text = np.zeros((self.longest, TEXT_DIM), np.float32)
+        text[: len(words)] = words
+        return torch.from_numpy(moments), torch.from_numpy(text)
+
+
+def _shuffled(rows: int, batch: int, steps: int) -> list[Rows]:
+    return [rows_of_step(0, step, rows, batch)[0].tolist() for step in range(steps)]
+
+
+def _write_shards(folder: Path, rows: int) -> list[Path]:
+    paths: list[Path] = []
+    for first in range(0, rows, SHARD_ROWS):
+        table = _table(first, min(SHARD_ROWS, rows - first))
+        paths.append(folder / f"{first}.parquet")
+        paths[-1].write_bytes(write_parquet(conform(table, table.schema, "bench")))
+    return paths
+
+
+def _table(first: int, rows: int) -> pa.Table:
+    generator = torch.Generator().manual_seed(first)
+    # Few captions are long, none is empty: the end mark counts.
+    tokens = np.random.default_rng(first).gamma(4, TOKENS / 4, rows).round().clip(1, MAX_TOKENS).astype(int)
+    ids = pa.array([content_id("bench", first + row) for row in range(rows)])
+    mean, std = (latent_array(torch.randn(rows, *LATENT, generator=generator)) for _ in range(2))
+    words = torch.randn(MAX_TOKENS, TEXT_DIM, generator=generator)
+    text = text_array([words[: int(count)].roll(row, 1) for row, count in enumerate(tokens)], "bfloat16")
+    columns = [ids, ids, ids, mean, std, text, pa.array(tokens, pa.int32())]
+    return pa.table(columns, schema=schema(LATENT, TEXT_DIM, "bfloat16"))
+
+
+def _write_groups(folder: Path, group_rows: int) -> Path:
+    """The first shard again in small row groups; our writer makes one of a whole shard, which would be far slower."""
+    path = folder / f"groups-{group_rows}"
+    table = pq.read_table(folder / "0.parquet")
+    pq.write_table(table, path, row_group_size=group_rows, compression="none", use_dictionary=False)
+    return path
+
+
+def _write_npz(folder: Path, features: StoredFeatures, rows: int) -> None:
+    for row in range(rows):
+        batch = features.batch(np.array([row]), np.array([0]))
+        assert batch.std is not None
+        moments = torch.cat([batch.mean[0], batch.std[0]]).float().numpy()
+        np.savez(folder / f"{row}.moments.npz", moments=moments)
+        np.savez(folder / f"{row}.text.npz", text=batch.text[0, : features.text_tokens[row]].float().numpy())
+
+
+def _row_bytes(features: StoredFeatures) -> float:
+    shards = itertools.chain.from_iterable((shard.mean, shard.std, shard.text) for shard in features.shards)
+    return sum(int(column.size.sum()) for column in shards) / len(features)

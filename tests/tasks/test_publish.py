@@ -1,0 +1,100 @@
+"""Tables and pages of a stage speak of what it made: rows, training or scores; and nothing in them acts as markup."""
+
+from typing import get_args
+
+import pytest
+
+from lightgen.storage.build import build
+from lightgen.storage.store import open_store
+from schemas.ref import Kind
+from schemas.report import Interval, ModelScores, Report
+from tasks.publish import NOUNS, _harmless, figures, page
+from tests.checkpoint_version import SPEED, checkpoint, log_of, report
+from tests.worked_version import SCHEMA, plan_of, with_reject
+
+SURE, HALF = Interval(mean=1.0, low=0.9, high=1.0), Interval(mean=0.5, low=0.25, high=0.75)
+EVIL = "a|b](http://x) <img src=x> *b* `c`"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "store"))
+
+
+def told(version) -> dict[str, str]:
+    return {line["what"]: line["value"] for line in figures(version, worked=True)}
+
+
+def judged(name: str = "student", finding: str = "no change") -> Report:
+    models = [
+        ModelScores(name="teacher", version=None, images=4, tasks={"colors": SURE, "counting": SURE}, overall=SURE),
+        ModelScores(name=name, version="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
+    ]
+    return Report(
+        version=name.ljust(32, "0")[:32], prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, detector="scenes",
+        confidence=0.95, models=models, differences=[], findings=[finding],
+    )  # fmt: skip
+
+
+def test_every_kind_has_a_word_for_its_rows():
+    assert set(NOUNS) == set(get_args(Kind))
+
+
+def test_a_checkpoint_is_told_by_steps_tensors_and_loss_and_not_by_rows(store):
+    version = checkpoint(store, log_of(60), SPEED)
+    lines = told(version)
+    assert (lines["steps"], lines["tensors"], lines["last loss"]) == ("60", "1", "0.1667")
+    assert not [what for what in lines if "rows" in what]
+    text = page("pretrain-32px", version, worked=True)
+    assert text.startswith("## pretrain-32px: a student after 60 steps, 1 tensors\n")
+    assert text.count("![](data:image/webp;base64,") == text.count("![](data:image/svg+xml;base64,") == 1
+    assert "| GPU-hours | 2.5 |" in text
+    assert "rows" not in text
+
+
+def test_a_checkpoint_without_speed_has_a_page_too(store):
+    text = page("pretrain-32px", checkpoint(store, log_of(60)), worked=False)
+    assert "GPU-hours" not in text
+    assert "| last loss | 0.1667 |" in text
+    assert "Found sealed; nothing was computed" in text
+
+
+def test_a_report_shows_scores_with_intervals_and_findings(store):
+    version = report(store, judged())
+    text = page("evaluate", version, worked=True)
+    assert "| model | overall | counting | colours |" in text
+    assert "| student | 0.50<br>0.25\u2060–\u20600.75 | - | 0.50<br>0.25\u2060–\u20600.75 |" in text
+    assert "The student, student, gets 50% of the test right overall; for comparison: teacher 100%." in text
+    assert "no change" in text
+    lines = told(version)
+    assert (lines["student, overall"], lines["test prompts"], lines["detector"]) == ("0.50 (0.25–0.75)", "5", "scenes")
+
+
+def test_data_is_told_by_rows_and_rejects(store):
+    version = store.open(build(store, plan_of(), with_reject, SCHEMA, max_reject_fraction=0.5))
+    lines = told(version)
+    assert (lines["rows in"], lines["rows out"], lines["rejected"], lines["  because too_long"]) == (
+        "15",
+        "12",
+        "3",
+        "3",
+    )
+    assert page("source", version, worked=True).startswith("## source: 12 captions, 3 rejected\n")
+
+
+def test_names_and_findings_cannot_become_markup(store):
+    text = page("evaluate", report(store, judged(EVIL, EVIL)), worked=True)
+    for mark in ("](http", "<img", "*b*", "`c`", "a|b"):
+        assert mark not in text
+    assert text.count("|") == 5 * 4, "four lines of four cells: the name opens no cell of its own"
+
+
+@pytest.mark.parametrize("text", ["_a_ b", "__a__", "#a", "[a](b)", "<b>", "a|b", "~~a~~", "`a`", "\\a", "!a"])
+def test_no_mark_of_markdown_is_left(text):
+    assert not set(_harmless(text)) & set("#[]<>|~`\\!*")
+    assert "_" not in _harmless(text)
+
+
+def test_words_and_figures_are_left_alone():
+    told = "32_px: 0.50 (0.25–0.75), +0.012; 95%"
+    assert _harmless(told) == told
