@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-
 FOUND_S = 0.05  # what is reported sooner after the start was found done
 
 

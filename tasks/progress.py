@@ -35,7 +35,6 @@ class RunProgress:
     ) -> None:
         self.label, self.terminal, self.clock, self.every_s = label, terminal or Terminal(), clock, every_s
         self.artifact: UUID | None = None
-        self.worked = False
         self.unit, self.note, self.total, self.done = "", "", 0, 0
         self.began = self.sent = self.rated_from = 0.0
         self.found = 0
@@ -43,7 +42,6 @@ class RunProgress:
     def start(self, title: str, total: int, unit: str) -> None:
         """Begin work of `total` units; a stage may do so more than once."""
         self.terminal.start(self.label, total, unit)
-        self.worked = True
         self.total, self.unit, self.note, self.done, self.found = total, unit, "", 0, 0
         self.began = self.rated_from = self.clock()
         self._send(0.0, f"{total:,} {unit} to do")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from lightgen.progress import Progress
 from lightgen.storage.store import Store, open_store
@@ -23,8 +24,10 @@ def run_stage(label: str, uri: str, stage: Callable[[Store, Progress], ArtifactR
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
     store, progress = open_store(uri), RunProgress(label)
+    began = datetime.now(UTC).replace(microsecond=0)
     with gpu_slot():
         ref = stage(store, progress)
-    log.info("%s: %s, %s rows, %s", label, ref, f"{ref.rows:,}", "made" if progress.worked else "found sealed")
-    publish(label, ref, store, progress.worked)
+    worked = store.open(ref).last_work >= began
+    log.info("%s: %s, %s rows, %s", label, ref, f"{ref.rows:,}", "made" if worked else "found sealed")
+    publish(label, ref, store, worked)
     return ref

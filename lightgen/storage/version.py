@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -55,6 +56,11 @@ class Version:
     def seconds(self) -> float:
         """Wall seconds of its shards, added up."""
         return sum(receipt.seconds for receipt in self.manifest.shards)
+
+    @property
+    def last_work(self) -> datetime:
+        """When work on the shard begun last was begun, to the second."""
+        return max(datetime.fromisoformat(receipt.started_at) for receipt in self.manifest.shards)
 
     @property
     def reject_reasons(self) -> dict[str, int]:

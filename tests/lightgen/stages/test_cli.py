@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 from lightgen import cli
+from lightgen.cli import console
+from lightgen.recipe import RECIPES
 from lightgen.storage.store import open_store
 from tests.lightgen.stages.conftest import Chain
+from tests.lightgen.stages.test_align import sealed_pairs
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -25,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lightgen", *map(str, arguments)])
         # The consoles were made at import, when other streams were in place.
-        monkeypatch.setattr(cli.out, "_file", sys.stdout)
+        monkeypatch.setattr(console.out, "_file", sys.stdout)
         with pytest.raises(SystemExit) as ended:
             cli.main()
         printed = capsys.readouterr()
@@ -186,6 +189,23 @@ def test_tag_retire_and_gc(run: Run, copy: Path, chain: Chain) -> None:
     assert not (copy / "v" / "checkpoint" / chain.checkpoint.version).exists()
     assert run("show", named, "--store", copy)[0] == 2
     assert run("verify", "--all", "--store", copy)[0] == 0
+
+
+def test_sweep_lays_rates_side_by_side(run: Run, chain: Chain, tmp_path: Path, sample) -> None:
+    pairs = sealed_pairs(chain, 6)
+    text = (RECIPES / "demo.yaml").read_text()
+    short = re.sub(r"loop: \{steps: 60, .*", "loop: {steps: 3, log_every: 1, threads: 1}", text)
+    assert short != text
+    (tmp_path / "short.yaml").write_text(short)
+    refs = (f"checkpoint@{chain.checkpoint.version}", f"pairs@{pairs.version}", "--store", chain.store.uri)
+    code, out, _ = run("sweep", *refs, "--recipe", "short.yaml", "--rates", "1e-3,1e-5")
+    assert code == 0
+    assert re.search(r"lr +loss +accuracy +margin_p10", out)
+    assert [line.split()[0] for line in out.splitlines() if line.strip().startswith(("1e", "0.001"))] == [
+        "1e-05",
+        "0.001",
+    ]
+    assert run("sweep", *refs, "--rates", "much")[0] == 2
 
 
 def test_an_unknown_version_is_one_line(run: Run, chain: Chain) -> None:

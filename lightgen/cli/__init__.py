@@ -1,0 +1,26 @@
+"""The `lightgen` command: looks into a store, draws with a checkpoint, trains, and measures."""
+
+import logging
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from lightgen.cli import bench, drawing, training, versions
+from lightgen.errors import LightgenError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+for part in (versions, drawing, training):
+    app.add_typer(part.app)
+app.add_typer(bench.app, name="bench")
+
+
+def main() -> None:
+    """Entry point: an error of the user's is one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except LightgenError as error:
+        Console(stderr=True, highlight=False).print(f"[red]lightgen:[/] {escape(str(error))}")
+        sys.exit(2)

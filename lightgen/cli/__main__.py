@@ -1,0 +1,5 @@
+"""`python -m lightgen.cli`."""
+
+from lightgen.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""Commands that measure."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lightgen.cli.console import out
+
+if TYPE_CHECKING:
+    from lightgen.training.bench import Rate
+
+app = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, both in the same run.")
+
+
+@app.command("dedup")
+def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 50_000) -> None:
+    """Near-duplicate captions: ours against datasketch."""
+    from lightgen.diversity.bench import bench_near_duplicates
+
+    found = bench_near_duplicates(rows)
+    _rates({"lightgen": found["ours_per_s"], "datasketch": found["datasketch_per_s"]}, "captions/s")
+
+
+@app.command("shards")
+def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 KiB")] = 2_000) -> None:
+    """Writing tar shards: ours against webdataset's ShardWriter."""
+    from lightgen.storage.bench import tar_rates
+
+    _rates(tar_rates(rows), "samples/s")
+
+
+PresetOption = Annotated[str, typer.Option(help="a named size of the student")]
+
+
+@app.command("train")
+def bench_train(
+    preset: PresetOption = "ci-small",
+    size_px: Annotated[int, typer.Option(min=16, help="of images under a VAE of 8 px a latent")] = 256,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    steps: Annotated[int, typer.Option(min=1)] = 5,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the blocks of ours")] = False,
+) -> None:
+    """Training steps on random features: ours against the published code's way."""
+    from lightgen.training.bench import bench_train as measure
+
+    _table_of_rates(measure(preset, size_px, batch, steps, compiled=compiled))
+    out.print(
+        "FLOPs: lightgen/model/flops.py; MFU: over the faster of bf16 and fp32 matrix products, measured in this run"
+    )
+
+
+@app.command("sample")
+def bench_sample(
+    preset: PresetOption = "ci-small",
+    size_px: Annotated[int, typer.Option(min=16)] = 256,
+    batch: Annotated[int, typer.Option(min=1)] = 4,
+    iterations: Annotated[int, typer.Option(min=1)] = 64,
+    head_steps: Annotated[int, typer.Option(min=2)] = 100,
+) -> None:
+    """Whole images under guidance: ours against the published code's way."""
+    from lightgen.training.bench import bench_sample as measure
+
+    rates = measure(preset, size_px, batch, iterations, head_steps)
+    _table_of_rates(rates)
+    out.print(f"both draw the same images: no number is more than {rates[-1].difference:.2g} standard deviations apart")
+
+
+@app.command("dpo")
+def bench_dpo(
+    preset: PresetOption = "ci-small",
+    size_px: Annotated[int, typer.Option(min=16)] = 256,
+    pairs: Annotated[int, typer.Option(min=1, help="of a step")] = 4,
+    steps: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Steps of DPO on random pairs: errors of the reference cached, against asking it live. Images are pairs here."""
+    from lightgen.training.bench import bench_dpo as measure
+
+    _table_of_rates(measure(preset, size_px, pairs, steps))
+
+
+@app.command("loader")
+def bench_loader(
+    rows: Annotated[int, typer.Option(min=64, help="rows of features, 0.4 MB each, twice that for a baseline")] = 1500,
+    workers: Annotated[int, typer.Option(min=1, help="processes that read ahead, at most")] = 2,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    needs: Annotated[float, typer.Option(min=0, help="images/s that training takes, to compare with")] = 0,
+) -> None:
+    """Reading features at random: ours against pyarrow's row groups and a file for each sample."""
+    from lightgen.training.bench_loader import bench_loader as measure
+
+    rates = measure(rows, workers, batch)
+    table = Table("way", "samples/s", "GB/s", "ours is", "x needed", box=None, header_style="bold")
+    best = max(rate.rows_per_s for rate in rates[: workers + 1])
+    for rate in rates:
+        figures = (rate.gb_per_s, best / rate.rows_per_s)
+        need = f"{rate.rows_per_s / needs:.1f}" if needs else ""
+        table.add_row(rate.name, f"{rate.rows_per_s:,.0f}", *(f"{figure:.2f}" for figure in figures), need)
+    out.print(table)
+
+
+def _table_of_rates(rates: "list[Rate]") -> None:
+    table = Table("way", "images/s", "TFLOP/s", "MFU", "peak GB", "ours is", box=None, header_style="bold")
+    for rate in rates:
+        counted = (f"{rate.tflops:.3f}", f"{rate.mfu:.1%}") if rate.tflops else ("", "")
+        memory = f"{rate.memory_gb:.1f}" if rate.memory_gb else ""
+        ratio = "" if rate is rates[0] else f"{rates[0].images_per_s / rate.images_per_s:.2f}x"
+        table.add_row(rate.name, f"{rate.images_per_s:,.2f}", *counted, memory, ratio)
+    out.print(table)
+
+
+def _rates(rates: dict[str, float], unit: str) -> None:
+    """Ours first, then the baselines, each with the ratio."""
+    ours, *baselines = rates.items()
+    out.print(f"{ours[0]:<28} {ours[1]:>12,.0f} {unit}")
+    for name, rate in baselines:
+        out.print(f"{name:<28} {rate:>12,.0f} {unit}   ours is {ours[1] / rate:.1f}x")

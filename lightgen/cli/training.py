@@ -1,0 +1,75 @@
+"""Commands that train."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from lightgen.cli.console import RefArgument, StoreOption, out
+from lightgen.errors import ConfigError
+from lightgen.progress import Terminal
+from lightgen.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from lightgen.recipe import Recipe
+    from lightgen.stages.sweep import Exam, Tried
+    from schemas.ref import ArtifactRef
+
+app = typer.Typer()
+WIDTH = 150
+
+
+@app.command()
+def sweep(
+    checkpoint: RefArgument,
+    pairs: Annotated[str, typer.Argument(help="pairs@latest, ...")],
+    store: StoreOption,
+    rates: Annotated[str, typer.Option("--rates", help="learning rates, with commas between")] = "1e-8,1e-7,1e-6",
+    recipe: Annotated[str, typer.Option("--recipe", help="whose align, test and evaluate count")] = "demo",
+    judge: Annotated[bool, typer.Option("--judge", help="draw and judge the recipe's test captions too")] = False,
+) -> None:
+    """Align at several learning rates and lay their health, and scores, side by side."""
+    from lightgen.recipe import load_recipe
+    from lightgen.stages.sweep import sweep as run
+
+    settings, opened = load_recipe(recipe), open_store(store)
+    if settings.align is None:
+        raise ConfigError(f"recipe {recipe} has no align; give one that has")
+    start, judged = opened.open(checkpoint).ref, opened.open(pairs).ref
+    exam = _exam(settings, opened) if judge else None
+    found = run(
+        start, judged, settings.align, _numbers(rates), opened, seed=settings.seed, exam=exam, progress=Terminal()
+    )
+    _table(found)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--rates {text}: write numbers with commas between, for example 1e-7,1e-6") from None
+
+
+def _exam(recipe: "Recipe", store: Store) -> "Exam":
+    """The recipe's test captions, made where they are missing."""
+    from lightgen.stages.select import select
+    from lightgen.stages.source import source
+    from lightgen.stages.sweep import Exam
+
+    if recipe.test is None or recipe.evaluate is None:
+        raise ConfigError(f"recipe {recipe.name} has no test captions, or no evaluate; leave out --judge")
+    captions: ArtifactRef = source(recipe.test.source, store, seed=recipe.seed)
+    return Exam(select(captions, recipe.test.select, store, seed=recipe.seed), recipe.evaluate)
+
+
+def _table(found: "list[Tried]") -> None:
+    names = list(dict.fromkeys(name for one in found for name in one.health))
+    scores = ["overall", "gain over the start"] if any(one.overall for one in found) else []
+    table = Table("lr", *names, *scores, "checkpoint", box=None, header_style="bold")
+    for one in found:
+        health = [f"{one.health[name]:.3g}" if name in one.health else "" for name in names]
+        spans = [(one.overall, ".3f"), (one.gain, "+.3f")] if scores else []
+        told = [f"{span.mean:{form}} [{span.low:{form}}, {span.high:{form}}]" if span else "" for span, form in spans]
+        table.add_row(f"{one.lr:g}" if one.lr else "start", *health, *told, str(one.checkpoint))
+    # A number that is cut off is worth nothing: a narrow terminal wraps the lines.
+    out.print(table, width=max(out.width, WIDTH), crop=False)

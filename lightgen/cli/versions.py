@@ -1,0 +1,154 @@
+"""Commands that look into a store and tidy it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from lightgen.cli.console import RefArgument, StoreOption, out
+from lightgen.errors import ConfigError
+from lightgen.progress import duration
+from lightgen.storage import inspect
+from lightgen.storage.store import open_store
+from lightgen.storage.verify import verify as verify_store
+
+app = typer.Typer()
+
+
+@app.command("ls")
+def list_versions(
+    store: StoreOption, kind: Annotated[str | None, typer.Argument(help="captions, images, checkpoint, ...")] = None
+) -> None:
+    """List the versions of a store, oldest first."""
+    table = Table("version", "ref", "fingerprint", "rows", "bytes", "age", "tags", box=None, header_style="bold")
+    for line in inspect.list_versions(open_store(store), kind):
+        table.add_row(
+            line.version[:12],
+            f"{line.kind}@{line.n}",
+            line.fingerprint[:12],
+            f"{line.rows:,}",
+            f"{line.bytes:,}",
+            duration(line.age.total_seconds()),
+            escape(", ".join([*line.tags, *(["retired"] if line.retired else [])])),
+        )
+    out.print(table if table.row_count else "nothing is published in this store yet")
+
+
+@app.command()
+def show(ref: RefArgument, store: StoreOption) -> None:
+    """Show one version: recipe, parents, rows, rejects by reason, columns, files."""
+    shown = inspect.show(open_store(store), ref)
+    rejected = shown.rows_in - shown.rows_out
+    facts = {
+        "version": f"{shown.ref.kind}@{shown.ref.version}",
+        "fingerprint": shown.ref.fingerprint,
+        "tags": ", ".join(shown.tags) or "none",
+        "stage": f"{shown.stage}, seed {shown.seed}, {shown.n_shards} shards, {shown.seconds:,.1f} s",
+        "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected",
+        "bytes": f"{shown.bytes:,}",
+        "parents": ", ".join(str(parent) for parent in shown.parents) or "none",
+    }
+    for name, value in facts.items():
+        out.print(f"[bold]{name:<12}[/] {escape(value)}")
+    for reason, count in sorted(shown.reject_reasons.items(), key=lambda item: -item[1]):
+        out.print(f"  rejected  {count:>8,}  {escape(reason)}")
+    for column, kind, meaning in shown.columns:
+        note = ", ".join(f"{key} {value}" for key, value in meaning.items())
+        out.print(f"  column    {escape(column):<16} {escape(kind):<12} {escape(note)}")
+    for file in shown.files:
+        out.print(f"  file      {escape(file)}")
+    for name, value in (("config", shown.config), ("models", shown.models)):
+        out.print(f"[bold]{name}[/]")
+        out.print_json(json.dumps(value))
+
+
+@app.command()
+def verify(
+    store: StoreOption,
+    ref: Annotated[str | None, typer.Argument(help="one version; leave out with --all")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every version and every log")] = False,
+) -> None:
+    """Read every byte again and compare with the manifests; exit 1 names what is damaged."""
+    if (ref is None) != everything:
+        raise ConfigError("verify: give one REF, or --all")
+    problems = verify_store(open_store(store), ref)
+    for problem in problems:
+        out.print(f"[red]damaged[/] {escape(str(problem))}")
+    if problems:
+        raise typer.Exit(1)
+    out.print(f"[green]sound[/] {escape(ref or store)}")
+
+
+@app.command()
+def tag(
+    ref: RefArgument, name: Annotated[str, typer.Argument(help="the newest use of a name wins")], store: StoreOption
+) -> None:
+    """Give a version a name, for `kind@tag:name`; a tagged version is never collected."""
+    open_store(store).tag(ref, name)
+    out.print(f"tagged {escape(ref)} {escape(name)}")
+
+
+@app.command()
+def retire(ref: RefArgument, store: StoreOption) -> None:
+    """Take a version out of `latest`; `gc` may collect it unless something younger or tagged was made from it."""
+    open_store(store).retire(ref)
+    out.print(f"retired {escape(ref)}")
+
+
+@app.command("gc")
+def collect_garbage(
+    store: StoreOption,
+    grace_days: Annotated[float, typer.Option(min=0, help="nothing younger goes; longer than the longest run")] = 14.0,
+    apply: Annotated[bool, typer.Option("--apply", help="delete; without it only print")] = False,
+) -> None:
+    """List (or delete) what nothing needs: retired versions, unfinished ones, files that no receipt names."""
+    from lightgen.storage.collect import collect, find_garbage
+
+    opened = open_store(store)
+    garbage = find_garbage(opened, grace_days)
+    for one in garbage:
+        out.print(f"{one.bytes:>14,}  {escape(one.why):<20}  {escape(one.key)}")
+    tombstone = collect(opened, garbage) if apply else None
+    done = f"deleted; listed in {tombstone}" if tombstone else "to delete" if garbage else "nothing to delete"
+    out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
+
+
+@app.command()
+def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
+    """Rows that are only in A, only in B, or changed."""
+    found = inspect.diff(open_store(store), a, b)
+    for sign, keys in (("+", found.added), ("-", found.removed), ("~", found.changed)):
+        for key in keys[:20]:
+            out.print(f"{sign} {escape(key)}")
+        if len(keys) > 20:
+            out.print(f"{sign} ... and {len(keys) - 20:,} more")
+    out.print(f"{len(found.added):,} added, {len(found.removed):,} removed, {len(found.changed):,} changed")
+
+
+@app.command()
+def trace(id: Annotated[str, typer.Argument(help="id of a row")], store: StoreOption) -> None:
+    """Follow a row: caption, prompt, image, features, and the checkpoints that saw it; rejected rows are found too."""
+    for step in inspect.trace(open_store(store), id):
+        values = ", ".join(f"{name} {value}" for name, value in step.row.items() if name != "id")
+        where = f"{step.ref}" if step.shard is None else f"{step.ref} shard {step.shard}"
+        out.print(f"[bold]{where}[/]  {step.outcome}  {escape(str(step.row.get('id', '')))}  {escape(values)}")
+
+
+@app.command()
+def gallery(
+    ref: RefArgument,
+    store: StoreOption,
+    to: Annotated[Path | None, typer.Option("--to", help="file to write; by default KIND-DIGEST.html here")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="rows on the page")] = 120,
+) -> None:
+    """Write one self-contained HTML page about a version."""
+    from lightgen.stages.gallery import gallery as page
+
+    opened = open_store(store)
+    version = opened.open(ref)
+    path = to or Path(f"{version.ref.kind}-{version.ref.version[:12]}.html")
+    path.write_text(page(version, opened, limit), encoding="utf-8")
+    out.print(f"wrote {escape(str(path))}")
