@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from lightgen.cli.console import RefArgument, StoreOption, out
@@ -72,4 +73,4 @@ def _table(found: "list[Tried]") -> None:
         told = [f"{span.mean:{form}} [{span.low:{form}}, {span.high:{form}}]" if span else "" for span, form in spans]
         table.add_row(f"{one.lr:g}" if one.lr else "start", *health, *told, str(one.checkpoint))
     # A number that is cut off is worth nothing: a narrow terminal wraps the lines.
-    out.print(table, width=max(out.width, WIDTH), crop=False)
+    Console(file=out.file, width=max(out.width, WIDTH), highlight=False).print(table)

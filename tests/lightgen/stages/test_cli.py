@@ -201,10 +201,7 @@ def test_sweep_lays_rates_side_by_side(run: Run, chain: Chain, tmp_path: Path, s
     code, out, _ = run("sweep", *refs, "--recipe", "short.yaml", "--rates", "1e-3,1e-5")
     assert code == 0
     assert re.search(r"lr +loss +accuracy +margin_p10", out)
-    assert [line.split()[0] for line in out.splitlines() if line.strip().startswith(("1e", "0.001"))] == [
-        "1e-05",
-        "0.001",
-    ]
+    assert re.findall(r"^ *([\d.e-]+) .*checkpoint@", out, re.MULTILINE) == ["1e-05", "0.001"]
     assert run("sweep", *refs, "--rates", "much")[0] == 2
 
 
