@@ -7,18 +7,21 @@ Latents are float16 [channels, height, width], row-major, already shifted and sc
 import pyarrow as pa
 
 
-def schema(latent_shape: tuple[int, int, int], text_dim: int, text_dtype: str) -> pa.Schema:
-    """The Arrow schema for latents of `latent_shape` (channels, rows, columns) and a text encoder of `text_dim`."""
+def schema(latent_shape: tuple[int, int, int], text_dim: int, text_dtype: str, mirrored: bool = False) -> pa.Schema:
+    """The Arrow schema for latents of `latent_shape` (channels, rows, columns) and a text encoder of `text_dim`.
+
+    With `mirrored` there are moments of the mirrored image too, or, where the caption forbids it, the plain ones again.
+    """
     channels, rows, columns = latent_shape
     latent = pa.binary(2 * channels * rows * columns)
     shape = {"shape": f"{channels},{rows},{columns}", "dtype": "float16"}
+    sides = ["latent_mean", "latent_std", *(["mirrored_mean", "mirrored_std"] if mirrored else [])]
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata={"is": "id of the image"}),
             pa.field("prompt_id", pa.string(), nullable=False),
             pa.field("caption", pa.string(), nullable=False),
-            pa.field("latent_mean", latent, nullable=False, metadata=shape),
-            pa.field("latent_std", latent, nullable=False, metadata=shape),
+            *(pa.field(name, latent, nullable=False, metadata=shape) for name in sides),
             pa.field(
                 "text",
                 pa.large_binary(),

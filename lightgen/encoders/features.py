@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightgen.encoders.crop import read_square
+from lightgen.encoders.mirror import may_mirror
 from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
-from lightgen.progress import Progress
+from lightgen.progress import SILENT, Progress
 from lightgen.storage.build import Reject, ShardOutput
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.storage.pixels import BadImage
@@ -27,6 +28,7 @@ class Encoder:
     batch: int
     vae: Vae
     text: TextEncoder
+    mirrored: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -36,17 +38,20 @@ class Encoder:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
-        return features.schema(self.shape, self.text.dim, self.text.storage)
+        return features.schema(self.shape, self.text.dim, self.text.storage, self.mirrored)
 
     def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
         """Features of the rows of `table` (id, prompt_id, caption), in their order."""
         ids = table.column("id").to_pylist()
         squares, broken = _decode([(id, images[id]) for id in ids], self.size_px)
-        mean, std = self._moments(list(squares.values()), progress)
-        places = {id: place for place, id in enumerate(squares)}
         captions = table.column("caption").to_pylist()
+        moments = list(self._moments(list(squares.values()), progress))
+        if self.mirrored:
+            allowed = {id for id, caption in zip(ids, captions, strict=True) if may_mirror(caption)}
+            moments += self._mirrored(squares, allowed, *moments)
+        places = {id: place for place, id in enumerate(squares)}
         vectors = dict(zip(dict.fromkeys(captions), self.text.encode(list(dict.fromkeys(captions))), strict=True))
-        finite = _finite(mean) & _finite(std)
+        finite = torch.stack([_finite(moment) for moment in moments]).all(0)
         reasons = {id: (bad.reason, bad.detail) for id, bad in broken.items()}
         for id, caption in zip(ids, captions, strict=True):
             if id in places and not bool(finite[places[id]]):
@@ -57,7 +62,7 @@ class Encoder:
         rows = table.select(["id", "prompt_id", "caption"]).to_pylist()
         rejects = [Reject(rows[i]["id"], *reasons[ids[i]], row=rows[i]) for i in range(len(rows)) if ids[i] in reasons]
         chosen = torch.tensor([places[ids[row]] for row in good], dtype=torch.long)
-        made = self._table(table.take(pa.array(good, pa.int64())), mean[chosen], std[chosen], vectors)
+        made = self._table(table.take(pa.array(good, pa.int64())), [moment[chosen] for moment in moments], vectors)
         return ShardOutput(table=made, rejects=rejects, rows_in=table.num_rows)
 
     def _moments(self, squares: list[Tensor], progress: Progress) -> tuple[Tensor, Tensor]:
@@ -72,13 +77,24 @@ class Encoder:
             progress.advance(len(group))
         return torch.cat(means), torch.cat([means[0], *stds])
 
-    def _table(self, rows: pa.Table, mean: Tensor, std: Tensor, vectors: dict[str, Tensor]) -> pa.Table:
+    def _mirrored(
+        self, squares: dict[str, Tensor], allowed: set[str], mean: Tensor, std: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Moments of the mirrored images; of those that must not be, the plain ones."""
+        mirrored = mean.clone(), std.clone()
+        places = [place for place, id in enumerate(squares) if id in allowed]
+        flipped = [square.flip(1) for id, square in squares.items() if id in allowed]
+        for moment, made in zip(mirrored, self._moments(flipped, SILENT), strict=True):
+            moment[places] = made
+        return mirrored
+
+    def _table(self, rows: pa.Table, moments: list[Tensor], vectors: dict[str, Tensor]) -> pa.Table:
         texts = [vectors[caption] for caption in rows.column("caption").to_pylist()]
         wrong = [tuple(one.shape) for one in texts if one.ndim != 2 or one.shape[1] != self.text.dim]
         if wrong:
             raise SchemaMismatch(f"FeatureShape: the text encoder gave {wrong[0]}, expected (tokens, {self.text.dim})")
         columns = [rows.column(name).combine_chunks() for name in ("id", "prompt_id", "caption")]
-        columns += [latent_array(mean), latent_array(std), text_array(texts, self.text.storage)]
+        columns += [*map(latent_array, moments), text_array(texts, self.text.storage)]
         columns.append(pa.array([len(one) for one in texts], pa.int32()))
         return pa.Table.from_arrays(columns, schema=self.schema)
 

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import truncnorm
 from torch import Tensor
 
 
@@ -27,8 +27,12 @@ class MaskLaw(BaseModel):
 
     def ratio(self, uniform: float) -> float:
         """The law's quantile at `uniform`."""
-        low, high = (self.low - self.mean) / self.std, (self.high - self.mean) / self.std
-        return float(truncnorm.ppf(uniform, low, high, loc=self.mean, scale=self.std))
+        law = NormalDist(self.mean, self.std)
+        below, above = law.cdf(self.low), law.cdf(self.high)
+        inside = below + uniform * (above - below)
+        if not 0 < inside < 1:  # a tail so far that it rounds to nothing
+            return self.high if inside else self.low
+        return min(self.high, max(self.low, law.inv_cdf(inside)))
 
     def hidden(self, tokens: int, uniform: float) -> int:
         """Tokens hidden of `tokens` at the law's quantile `uniform`."""

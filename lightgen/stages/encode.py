@@ -7,7 +7,20 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from lightgen.encoders import crop, diffusers_vae, features, fit, kept_images, patch_pca, restore, t5, text, vae, words
+from lightgen.encoders import (
+    crop,
+    diffusers_vae,
+    features,
+    fit,
+    kept_images,
+    mirror,
+    patch_pca,
+    restore,
+    t5,
+    text,
+    vae,
+    words,
+)
 from lightgen.encoders.features import Encoder
 from lightgen.encoders.fit import fit_or_describe
 from lightgen.encoders.kept_images import images_of, read_shard
@@ -36,6 +49,10 @@ class EncodeConfig(BaseModel):
     crop: Literal["adm"] = "adm"
     vae: VaeConfig
     text: TextConfig
+    flips: Literal["off", "safe"] = Field(
+        default="off",
+        description="safe: mirrored latents too, where a caption knows no sides; training reads half",
+    )
     batch: int = Field(default=32, ge=1, description="images at a time through the VAE")
     device: Device = "auto"
     max_reject_fraction: float = Field(default=0.05, ge=0, le=1, description="more rejects than this end the stage")
@@ -83,6 +100,7 @@ def encode(
         diffusers_vae,
         restore,
         kept_images,
+        mirror,
         feature_codec,
     ]
     models = [vae_identity(config.vae), _text_identity(config.text)]
@@ -93,7 +111,9 @@ def encode(
         # No encoder is loaded, but a run killed between sealing and publishing is published now.
         return build(store, plan, _nothing_is_missing, pa.schema([]))
     device = pick_device(config.device)
-    worker = Encoder(config.size_px, config.batch, load_vae(sealed, device), load_text(config.text, device))
+    worker = Encoder(
+        config.size_px, config.batch, load_vae(sealed, device), load_text(config.text, device), config.flips == "safe"
+    )
     first = describe_encoders(config.size_px, worker.shape, config.text, worker.text, sealed)
     images = images_of(source, store)
     progress.start("encode", source.rows, "images")

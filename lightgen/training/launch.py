@@ -1,8 +1,10 @@
 """How a run is spread over processes: nothing of it changes what is computed, but for rounding."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lightgen.training.ranks import Strategy
+Strategy = Literal["ddp", "fsdp"]
 
 
 class LaunchConfig(BaseModel):

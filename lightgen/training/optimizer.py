@@ -48,6 +48,9 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 def make_optimizers(student: Student, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """AdamW in two groups, of which the trunk's matrices decay; before it Muon, where asked for."""
+    for name, parameter in student.named_parameters():
+        # At the paper's rate for DPO no step is as large as half an ulp of a bfloat16 weight: nothing would move.
+        assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: weights are kept in float32"
     hidden: list[Tensor] = []
     decayed: list[Tensor] = []
     plain: list[Tensor] = []

@@ -4,17 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-Strategy = Literal["ddp", "fsdp"]
+from lightgen.training.launch import Strategy
+
 TIMEOUT = timedelta(minutes=30)  # of a collective; a dead rank is noticed by torchrun long before
 
 
@@ -70,6 +68,9 @@ def spread(module: nn.Module, world: World, strategy: Strategy, blocks: list[nn.
         return module
     if strategy == "ddp":
         return DistributedDataParallel(module, gradient_as_bucket_view=True)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard  # two thirds of a second, which no other process should pay
+
     mesh = init_device_mesh(next(module.parameters()).device.type, (world.size,))
     for block in blocks:
         fully_shard(block, mesh=mesh)
@@ -81,28 +82,33 @@ def synchronise(module: nn.Module, now: bool) -> None:
     """Whether the next backward pass ends with an exchange of gradients: only a step's last piece needs one."""
     if isinstance(module, DistributedDataParallel):
         module.require_backward_grad_sync = now
-    elif isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(now)
+    elif hasattr(module, "set_requires_gradient_sync"):
+        module.set_requires_gradient_sync(now)  # type: ignore[operator]
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """True for a tensor of which each process holds a part."""
-    return isinstance(tensor, DTensor)
+    """True for a tensor of which each process holds a part (a DTensor, whose import takes too long to ask its type)."""
+    return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:
     """A sharded tensor put together (all processes must ask), any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    sharded: Any = tensor
+    return sharded.full_tensor() if is_sharded(tensor) else tensor
 
 
 def sharded_like(parameter: Tensor, value: Tensor) -> Tensor:
     """`value`, which every process holds whole, sharded as `parameter` is, if it is and the shapes agree."""
-    if not isinstance(parameter, DTensor) or parameter.shape != value.shape:
+    if not is_sharded(parameter) or parameter.shape != value.shape:
         return value
+    from torch.distributed.tensor import distribute_tensor
+
+    sharded: Any = parameter
     value = value.detach().to(parameter.device, parameter.dtype)
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return distribute_tensor(value, sharded.device_mesh, sharded.placements, src_data_rank=None)
 
 
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that lies in this process."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    sharded: Any = tensor
+    return sharded.to_local() if is_sharded(tensor) else tensor

@@ -16,6 +16,7 @@ from lightgen.storage.feature_codec import TORCH_DTYPES
 from lightgen.storage.mapped import Column, OpenFiles, PlainFile
 from lightgen.storage.parquet import read_parquet
 from lightgen.storage.version import Version
+from lightgen.training import keyed
 from lightgen.training.data import Batch, number_ids
 from lightgen.training.packing import Packing
 from schemas.documents import FileEntry
@@ -28,6 +29,7 @@ class Form:
     latent_shape: tuple[int, int, int]
     text_dim: int
     text_dtype: torch.dtype
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Shard:
     mean: Column
     std: Column
     text: Column
+    mirrored: tuple[Column, Column] | None = None
+
+    def moments(self, mirror: bool) -> tuple[Column, Column]:
+        """Mean and standard deviation of the images, or of the mirrored ones where stage encode kept them."""
+        return self.mirrored if mirror and self.mirrored else (self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -86,17 +93,19 @@ class StoredFeatures:
         into.visits.copy_(torch.from_numpy(visits))
         _mark_text(self.text_tokens[rows], into)
         numbers = np.searchsorted(self.first, rows, side="right") - 1
-        places = [(self.shards[number], row) for number, row in zip(numbers, rows - self.first[numbers], strict=True)]
-        for shard, row in places:
-            for column in (shard.mean, shard.std, shard.text) if self.has_std else (shard.mean, shard.text):
+        shards = [self.shards[number] for number in numbers]
+        moments = [shard.moments(bool(mirror)) for shard, mirror in zip(shards, _coins(into), strict=True)]
+        places = list(zip(shards, moments, (rows - self.first[numbers]).tolist(), strict=True))
+        for shard, (mean, std), row in places:
+            for column in (mean, std, shard.text) if self.has_std else (mean, shard.text):
                 column.expect(self.files, row)
-        mean, text = _bytes(into.mean), _bytes(into.text)
-        std = None if into.std is None else _bytes(into.std)
-        for number, (shard, row) in enumerate(places):
-            shard.mean.read(self.files, row, mean[number])
-            shard.text.read(self.files, row, text[number, : shard.text.size[row]])
-            if std is not None:
-                shard.std.read(self.files, row, std[number])
+        means, texts = _bytes(into.mean), _bytes(into.text)
+        stds = None if into.std is None else _bytes(into.std)
+        for number, (shard, (mean, std), row) in enumerate(places):
+            mean.read(self.files, row, means[number])
+            shard.text.read(self.files, row, texts[number, : shard.text.size[row]])
+            if stds is not None:
+                std.read(self.files, row, stds[number])
 
     @property
     def _empty(self) -> Batch:
@@ -161,11 +170,13 @@ def _ids_and_tokens(path: Path) -> tuple[Int[Tensor, " rows"], Int64[np.ndarray,
 
 def _shard(file: PlainFile, form: Form, tokens: Int64[np.ndarray, " rows"]) -> Shard:
     text = file.variable("text", tokens * form.text_dim * form.text_dtype.itemsize)
-    mean, std = file.fixed("latent_mean"), file.fixed("latent_std")
-    needed = 2 * prod(form.latent_shape)
-    if {*mean.size.tolist(), *std.size.tolist()} != {needed}:
-        raise SchemaMismatch(f"{mean.where}: {form.latent_shape} in float16 needs {needed} bytes a row")
-    return Shard(form, mean, std, text)
+    names = ["latent_mean", "latent_std", *(["mirrored_mean", "mirrored_std"] if form.mirrored else [])]
+    columns, needed = [file.fixed(name) for name in names], 2 * prod(form.latent_shape)
+    for column in columns:
+        if set(column.size.tolist()) != {needed}:
+            raise SchemaMismatch(f"{column.where}: {form.latent_shape} in float16 needs {needed} bytes a row")
+    mean, std, *mirrored = columns
+    return Shard(form, mean, std, text, (mirrored[0], mirrored[1]) if mirrored else None)
 
 
 def _form(file: PlainFile) -> Form:
@@ -173,10 +184,19 @@ def _form(file: PlainFile) -> Form:
         latent, text = (file.schema.field(name).metadata or {} for name in ("latent_mean", "text"))
         channels, rows, columns = (int(size) for size in latent[b"shape"].split(b","))
         return Form(
-            (channels, rows, columns), int(text[b"shape"].split(b",")[1]), TORCH_DTYPES[text[b"dtype"].decode()]
+            (channels, rows, columns),
+            int(text[b"shape"].split(b",")[1]),
+            TORCH_DTYPES[text[b"dtype"].decode()],
+            "mirrored_mean" in file.schema.names,
         )
     except KeyError as error:
         raise SchemaMismatch(f"{file.path}: {error} is missing or unknown; stage encode did not write this") from None
+
+
+def _coins(batch: Batch) -> np.ndarray:
+    """One fair coin for each sample and visit of it: whether the mirrored image is read."""
+    keys = keyed.stream(keyed.keys_for(batch.ids, batch.visits, 0), "mirror")
+    return (keyed.bits(keys, 1)[:, 0] < 0).numpy()
 
 
 def _spreads(shard: Shard) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import truncnorm
 
 from lightgen.model.masking import (
     MaskLaw,
@@ -27,6 +28,19 @@ def test_mask_ratio_follows_the_truncated_normal() -> None:
     counts = np.array([masked_count(256, ratio) for ratio in ratios])
     assert (256 - counts).mean() == pytest.approx(33.6, abs=0.5)  # model_facts 1.6
     assert ratios.mean() == pytest.approx(0.867, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "low", "high"), [(1.0, 0.25, 0.7, 1.0), (1.0, 0.5, 0.05, 1.0), (0.0, 1e-3, 0.0, 0.9)]
+)
+def test_quantiles_are_scipys(mean: float, std: float, low: float, high: float) -> None:
+    law, shares = MaskLaw(mean=mean, std=std, low=low, high=high), np.linspace(0.001, 0.999, 97)
+    theirs = truncnorm.ppf(shares, (low - mean) / std, (high - mean) / std, loc=mean, scale=std)
+    np.testing.assert_allclose([law.ratio(share) for share in shares], theirs, rtol=1e-9, atol=1e-9)
+    assert MaskLaw(mean=1.0, std=1e-6, low=0.5, high=0.6).ratio(0.5) in (
+        0.5,
+        0.6,
+    )  # all of it in a tail too far to tell
 
 
 def test_visible_lengths_come_in_few_sizes_and_keep_their_mean() -> None:

@@ -9,14 +9,16 @@ import torch
 from PIL import Image
 
 from lightgen.encoders.crop import read_square
+from lightgen.encoders.mirror import may_mirror
 from lightgen.encoders.restore import load_encoders, read_encoders
 from lightgen.encoders.vae import load_vae
 from lightgen.errors import ConfigError, ModelError, TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages.encode import EncodeConfig, encode, fit_vae
 from lightgen.storage.build import ShardOutput, build, make_plan
-from lightgen.storage.feature_codec import latents_from_table, text_from_table
+from lightgen.storage.feature_codec import _latents, latents_from_table, text_from_table
 from lightgen.storage.store import Store, open_store
+from lightgen.training.stored import stored_features
 from schemas import images as images_schema
 from schemas import kept as kept_schema
 from schemas.ref import ArtifactRef, Kind
@@ -38,7 +40,7 @@ def _png(number: int) -> bytes:
 
 
 def _row(shard: int, row: int) -> dict[str, object]:
-    caption = ["a red circle", "two blue squares", "the cat"][row % 3]
+    caption = ["a red circle", "two blue squares", "cat at left"][row % 3]
     return {"id": content_id(shard, row), "prompt_id": content_id(caption), "caption": caption}
 
 
@@ -101,6 +103,30 @@ def test_rows_are_the_kept_images_shard_by_shard(store: Store) -> None:
         flat, tokens = text_from_table(table)
         assert tokens.tolist() == [len(caption.split()) for caption in table.column("caption").to_pylist()]
         assert torch.equal(flat.float(), torch.cat(text.encode(table.column("caption").to_pylist())))
+
+
+def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store: Store) -> None:
+    """Rows whose caption knows a side keep the plain latent in both columns; a fair coin a visit picks the column."""
+    kept, config = _kept(store), _config(flips="safe")
+    vae = fit_vae(kept, config, store, seed=0)
+    features = store.open(encode(kept, vae, config, store, seed=0))
+    assert features.ref.version != encode(kept, vae, _config(), store, seed=0).version
+    table, (loaded, _) = features.table(0), load_encoders(features, store, "cpu")
+    squares = torch.stack([read_square(_png(row), 16) for row in range(2, ROWS)])  # type: ignore[misc]
+    plain, mirrored = (loaded.encode(each)[0].half() for each in (squares, squares.flip(2)))
+    allowed = torch.tensor([may_mirror(caption) for caption in table.column("caption").to_pylist()])
+    assert 0 < int(allowed.sum()) < len(allowed)
+    found = _latents(table, "mirrored_mean")
+    assert torch.equal(found, torch.where(allowed[:, None, None, None], mirrored, plain))
+    assert torch.equal(_latents(table, "latent_mean"), plain)
+    stored = stored_features(features)
+    rows = np.arange(ROWS - 2)
+    seen = torch.stack([stored.batch(rows, np.full_like(rows, visit)).mean for visit in range(200)])
+    told = (mirrored != plain).flatten(1).any(1) & allowed
+    shares = (seen == mirrored).flatten(2).all(2).float().mean(0)[told]
+    assert len(shares)
+    assert float((shares - 0.5).abs().max()) < 0.15
+    assert bool((seen[:, ~allowed] == plain[~allowed]).all())
 
 
 def test_encoders_are_described_beside_the_features(store: Store) -> None:

@@ -324,6 +324,18 @@ def test_weight_decay_spares_biases_norms_and_the_head(fresh: Student) -> None:
         assert (id(parameter) in decayed) == (parameter.ndim >= 2 and not name.startswith("head."))
 
 
+def test_the_rate_of_dpo_moves_float32_weights_and_would_not_move_bfloat16_ones(fresh: Student) -> None:
+    for kind, moves in ((torch.float32, True), (torch.bfloat16, False)):
+        weight = torch.full((5,), 0.03, dtype=kind, requires_grad=True)
+        optimizer = torch.optim.AdamW([weight], lr=1e-8, weight_decay=0.0)
+        for _ in range(3):
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+        assert bool((weight.detach() != torch.tensor(0.03, dtype=kind)).all()) is moves
+    with pytest.raises(AssertionError, match="weights are kept in float32"):
+        make_optimizers(fresh.bfloat16(), OptimizerConfig(lr=1e-8))
+
+
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(fresh: Student) -> None:
     muon, adamw = make_optimizers(fresh, OptimizerConfig(kind="muon"))
     names = {id(parameter): name for name, parameter in fresh.named_parameters()}

@@ -18,11 +18,12 @@ ROOT = Path(__file__).parents[3]
 HERE = "tests.lightgen.training"
 TWO = LaunchConfig(processes=2)
 STARTER = f"""
-import os, sys
+import os, signal, sys
 from pathlib import Path
 from lightgen.progress import SILENT
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.torchrun import run_processes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
 job = Path(sys.argv[1]) / "job"
 job.write_text(str(os.getpid()))
 run_processes("{HERE}.sleeping_rank", job, LaunchConfig(processes=2), "r", SILENT)
