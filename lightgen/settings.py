@@ -30,3 +30,8 @@ def torchrun_place() -> tuple[int, int, int] | None:
     if "RANK" not in os.environ:
         return None
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
+
+
+def deterministic_matrix_products() -> None:
+    """Let cuBLAS take workspaces of a fixed size, unless the user chose some: without them it refuses to be exact."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -20,6 +20,7 @@ from lightgen.errors import ConfigError, TrainingDiverged
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
+from lightgen.settings import deterministic_matrix_products
 from lightgen.training import state
 from lightgen.training.checkpoint import Saver
 from lightgen.training.data import Batch
@@ -57,6 +58,9 @@ class LoopConfig(BaseModel):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto",
         description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
+    )
+    deterministic: bool = Field(
+        default=True, description="kernels whose sums have one order; without them a GPU is faster, and never exact"
     )
     threads: int | None = Field(
         default=None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
@@ -111,7 +115,7 @@ def train(
     calls this with the same arguments and returns the same run; under FSDP2 its tensors are whole again.
     """
     world, launch = world or World(), launch or LaunchConfig()
-    with _exact(config.threads):
+    with _exact(config):
         job = make_job(student, objective, config, seed, world, launch)
         saver = Saver(folder, run_id, world, world.agree(token_hex(4)))
         share = Share(world.rank, world.size, launch.accumulate)
@@ -251,11 +255,12 @@ def mixed_precision(precision: str, device: str) -> torch.autocast:
 
 
 @contextmanager
-def _exact(threads: int | None) -> Iterator[None]:
+def _exact(config: LoopConfig) -> Iterator[None]:
     """Deterministic kernels and a fixed number of threads while training."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.set_num_threads(threads or before[0])
+    deterministic_matrix_products()
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    torch.set_num_threads(config.threads or before[0])
     try:
         yield
     finally:
