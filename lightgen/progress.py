@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 FOUND_S = 0.05  # what is reported sooner after the start was found done
@@ -19,6 +20,10 @@ class Progress(Protocol):
         """`count` more units are done; `note` is a short figure to show, such as the loss."""
         ...
 
+    def picture(self, path: Path) -> None:
+        """`path` shows how the work goes: a PNG that may be gone later."""
+        ...
+
     def finish(self) -> None:
         """The work is over."""
         ...
@@ -29,6 +34,7 @@ class Silent:
 
     def start(self, title: str, total: int, unit: str) -> None: ...
     def advance(self, count: int, note: str = "") -> None: ...
+    def picture(self, path: Path) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -64,6 +70,10 @@ class Terminal:
         if now - self.drawn >= self.every_s:
             self.drawn = now
             self._draw(now - self.began, note)
+
+    def picture(self, path: Path) -> None:
+        end = "\n" if self.tty else ""
+        sys.stderr.write(f"{end}{self.title:<12} pictures at {self.done:,} {self.unit}: {path}\n")
 
     def finish(self) -> None:
         self._draw(self.clock() - self.began, "", last=True)

@@ -3,14 +3,17 @@
 import logging
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
 from lightgen.progress import Progress, Terminal, duration
+from lightgen.stages.gallery import sheet_uri
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,13 @@ class RunProgress:
         if now - self.sent >= self.every_s:
             self._send(100.0 * min(self.done / max(self.total, 1), 1.0), self._described(now))
 
+    def picture(self, path: Path) -> None:
+        """Show a picture made on the way; a newer one takes its place."""
+        self.terminal.picture(path)
+        shown = f"![pictures]({sheet_uri(path.read_bytes())})\n\nat {self.done:,} of {self.total:,} {self.unit}"
+        with self._forgiven():
+            create_markdown_artifact(shown, key=f"{self.label}-samples", description=f"samples at {self.done:,}")
+
     def finish(self) -> None:
         """The work is over; the last figures stay to be read."""
         self.terminal.finish()
@@ -72,10 +82,15 @@ class RunProgress:
 
     def _send(self, percent: float, description: str) -> None:
         self.sent = self.clock()
-        try:
+        with self._forgiven():
             if self.artifact is None:
                 self.artifact = create_progress_artifact(percent, key=f"{self.label}-progress", description=description)  # type: ignore[assignment]
             else:
                 update_progress_artifact(self.artifact, percent, description=description)
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("progress of %s does not reach the Prefect server (the stage goes on): %s", self.label, error)

@@ -1,14 +1,11 @@
 """CHECKPOINT + PAIRS -> CHECKPOINT: direct preference optimisation, or its control, a fine-tune on the winners."""
 
 import copy
-import os
 from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-import lightgen.model
-import lightgen.training
 from lightgen.encoders.restore import load_encoders
 from lightgen.model.masking import MaskLaw
 from lightgen.model.restore import Weights, checkpoint_config, load_student
@@ -16,12 +13,11 @@ from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device, pick_device
-from lightgen.stages import checkpoints, pair_features, sampling, training_run
+from lightgen.stages import pair_features
 from lightgen.stages.checkpoints import sample_drawer
 from lightgen.stages.pair_features import read_pairs
 from lightgen.stages.reference import ReferenceConfig, read_reference, reference
-from lightgen.stages.training_run import Prepared, TrainingRun, run_training
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.stages.training_run import Prepared, TrainingRun, build_checkpoint
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.training.data import FeatureSet
@@ -31,7 +27,6 @@ from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.preference import LiveReference, Measure, Preference
 from schemas.ref import ArtifactRef
-from schemas.tensors import SCHEMA
 
 
 class AlignConfig(BaseModel):
@@ -73,18 +68,8 @@ def align(
     progress: Progress = SILENT,
 ) -> ArtifactRef:
     """A checkpoint that goes on from `checkpoint`; both images of a pair take the same way through the VAE."""
-    modules = [lightgen.model, lightgen.training, checkpoints, pair_features, sampling, training_run, __name__]
     parents = [checkpoint, pairs, *_asked_before(checkpoint, pairs, config, store, seed, progress)]
-    plan = make_plan("checkpoint", "align", modules, config.content(), seed, parents, n_shards=1)
-    run = TrainingRun(
-        stage="align", store=store.uri, parents=parents, config=config.model_dump(mode="json"), seed=seed,
-        folder=store.scratch(plan), run_id=plan.version, starter=os.getpid(),
-    )  # fmt: skip
-
-    def make_shard(_: int) -> ShardOutput:
-        return run_training(prepare(run, store), run, progress)
-
-    return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
+    return build_checkpoint("align", prepare, config, parents, [pair_features, __name__], store, seed, progress)
 
 
 def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:

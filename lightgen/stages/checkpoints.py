@@ -37,14 +37,14 @@ def checkpoint_output(
 
 def sample_drawer(
     data: Features, vae: Vae, config: SampleConfig, captions: int, folder: Path, seed: int
-) -> Callable[[int, Student], bytes]:
-    """Draws a grid of the first captions, writes it to `folder` as `samples-<step>.png` and returns its bytes."""
-    rows = np.arange(min(captions, len(data)))
+) -> Callable[[int, Student], Path]:
+    """Draws a grid of captions from all over `data` into `folder`, as `samples-<step>.png`, and says where it is."""
+    rows = np.linspace(0, len(data) - 1, min(captions, len(data))).astype(int)
     batch = data.batch(rows, np.zeros_like(rows))
     seeds = [derive_seed(seed, "sample-grid", int(row)) for row in rows]
 
     @torch.no_grad()
-    def draw(step: int, student: Student) -> bytes:
+    def draw(step: int, student: Student) -> Path:
         student.eval()
         grid = Grid(data.latent_shape[1] // student.config.patch, data.latent_shape[2] // student.config.patch)
         device = student.null_text.device
@@ -53,7 +53,8 @@ def sample_drawer(
         )
         png = contact_sheet(decode_tokens(student, vae, tokens, grid), COLUMNS)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"samples-{step:08d}.png").write_bytes(png)
-        return png
+        path = folder / f"samples-{step:08d}.png"
+        path.write_bytes(png)
+        return path
 
     return draw

@@ -67,7 +67,7 @@ def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
         return [(f"{'winner' if side == 'A' else 'loser'}: {caption}", _small(data)) for caption, side, data in sides]
     if kind in ("checkpoint", "report"):
         name, caption = ("samples.png", "samples") if kind == "checkpoint" else ("grid.png", "models side by side")
-        return [(caption, _sheet(version.file(name).read_bytes()))]
+        return [(caption, sheet_uri(version.file(name).read_bytes()))]
     return []
 
 
@@ -223,7 +223,8 @@ def _small(data: bytes) -> str:
     return _shrunk(data, THUMBNAIL_PX, 75)
 
 
-def _sheet(data: bytes) -> str:
+def sheet_uri(data: bytes) -> str:
+    """A contact sheet as a data URI of some tens of kB."""
     return _shrunk(data, SHEET_PX, 70)
 
 

@@ -1,11 +1,7 @@
 """FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution."""
 
-import os
-
 from pydantic import BaseModel, ConfigDict, Field
 
-import lightgen.model
-import lightgen.training
 from lightgen.encoders.restore import load_encoders, read_encoders
 from lightgen.errors import ConfigError
 from lightgen.model.config import PRESETS, StudentConfig
@@ -16,10 +12,8 @@ from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
 from lightgen.settings import Device, pick_device
-from lightgen.stages import checkpoints, sampling, training_run
 from lightgen.stages.checkpoints import sample_drawer
-from lightgen.stages.training_run import Prepared, TrainingRun, run_training
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.stages.training_run import Prepared, TrainingRun, build_checkpoint
 from lightgen.storage.store import Store
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
@@ -27,7 +21,6 @@ from lightgen.training.objectives import MaskedDiffusion
 from lightgen.training.stored import stored_features
 from lightgen.training.weights import resize_positions
 from schemas.ref import ArtifactRef
-from schemas.tensors import SCHEMA
 
 
 class PretrainConfig(BaseModel):
@@ -78,17 +71,7 @@ def pretrain(
 ) -> ArtifactRef:
     """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
     parents = [features] if start is None else [features, start]
-    modules = [lightgen.model, lightgen.training, checkpoints, sampling, training_run, __name__]
-    plan = make_plan("checkpoint", "pretrain", modules, config.content(), seed, parents, n_shards=1)
-    run = TrainingRun(
-        stage="pretrain", store=store.uri, parents=parents, config=config.model_dump(mode="json"), seed=seed,
-        folder=store.scratch(plan), run_id=plan.version, starter=os.getpid(),
-    )  # fmt: skip
-
-    def make_shard(_: int) -> ShardOutput:
-        return run_training(prepare(run, store), run, progress)
-
-    return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
+    return build_checkpoint("pretrain", prepare, config, parents, [__name__], store, seed, progress)
 
 
 def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:

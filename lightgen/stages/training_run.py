@@ -1,22 +1,27 @@
 """A training run of a stage, in this process or in many: both stages that train go through `run_training`."""
 
 import logging
+import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+import lightgen.model
+import lightgen.training
 from lightgen.model.restore import CheckpointConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import torchrun_place
+from lightgen.stages import checkpoints, sampling
 from lightgen.stages.checkpoints import checkpoint_output
-from lightgen.storage.build import ShardOutput
-from lightgen.storage.store import open_store
+from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.storage.store import Store, open_store
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig, train
 from lightgen.training.objectives import Objective
@@ -24,8 +29,9 @@ from lightgen.training.ranks import World, joined
 from lightgen.training.speed import summary
 from lightgen.training.torchrun import Printed, die_with, run_processes
 from schemas.ref import ArtifactRef
+from schemas.tensors import SCHEMA
 
-Draw = Callable[[int, Student], bytes]
+Draw = Callable[[int, Student], Path]
 
 
 class TrainingRun(BaseModel):
@@ -43,6 +49,16 @@ class TrainingRun(BaseModel):
     starter: int
 
 
+class Settings(Protocol):
+    """Settings of a stage that trains."""
+
+    def content(self) -> BaseModel:
+        """Without where and how it runs."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a stage makes of its parents and settings before the first step."""
@@ -53,6 +69,33 @@ class Prepared:
     settings: CheckpointConfig
     loop: LoopConfig
     launch: LaunchConfig
+
+
+Prepare = Callable[[TrainingRun, Store], Prepared]
+
+
+def build_checkpoint(
+    stage: Literal["pretrain", "align"],
+    prepare: Prepare,
+    config: Settings,
+    parents: list[ArtifactRef],
+    modules: Sequence[ModuleType | str],
+    store: Store,
+    seed: int,
+    progress: Progress,
+) -> ArtifactRef:
+    """The sealed checkpoint of a stage that trains; `modules` are its own, beside those of model and training."""
+    ours = [lightgen.model, lightgen.training, checkpoints, sampling, "lightgen.stages.training_run", *modules]
+    plan = make_plan("checkpoint", stage, ours, config.content(), seed, parents, n_shards=1)
+    run = TrainingRun(
+        stage=stage, store=store.uri, parents=parents, config=config.model_dump(mode="json"), seed=seed,
+        folder=store.scratch(plan), run_id=plan.version, starter=os.getpid(),
+    )  # fmt: skip
+
+    def make_shard(_: int) -> ShardOutput:
+        return run_training(prepare(run, store), run, progress)
+
+    return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
 
 
 def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> ShardOutput:
@@ -70,7 +113,8 @@ def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> Sh
     done = _train(prepared, run, World(), alone, progress if prepared.launch.size == 1 else SILENT)
     speed = summary(done, prepared.objective, prepared.launch.size)
     settings = prepared.settings.model_copy(update={"steps": prepared.settings.steps + done.step})
-    return checkpoint_output(done, settings, prepared.draw(done.step, done.average), speed)
+    samples = prepared.draw(done.step, done.average).read_bytes()
+    return checkpoint_output(done, settings, samples, speed)
 
 
 def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress):  # noqa: ANN202

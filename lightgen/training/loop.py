@@ -35,7 +35,7 @@ from lightgen.training.state import Run
 
 _log = logging.getLogger(__name__)
 
-OnSample = Callable[[int, Student], object]
+OnSample = Callable[[int, Student], Path]
 SPIKE_AFTER = 100  # steps before a norm of the gradient can be called a spike
 
 
@@ -112,7 +112,8 @@ def train(
     """Train `student` in place until `config.steps`; resumes from the newest sealed checkpoint in `folder`.
 
     `run_id` names settings, data and seed: a checkpoint of another run raises ResumeMismatch. Every process of `world`
-    calls this with the same arguments and returns the same run; under FSDP2 its tensors are whole again.
+    calls this with the same arguments and returns the same run; under FSDP2 its tensors are whole again. `on_sample`
+    draws with the average every `sample_every` steps, in the first process, and says where the picture is.
     """
     world, launch = world or World(), launch or LaunchConfig()
     with _exact(config):
@@ -167,7 +168,7 @@ def _steps(
         if on_sample and config.sample_every and run.step % config.sample_every == 0:
             drawn = state.whole_student(run.average)
             if job.world.leads:
-                on_sample(run.step, drawn)
+                progress.picture(on_sample(run.step, drawn))
     progress.finish()
 
 

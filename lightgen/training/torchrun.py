@@ -64,6 +64,9 @@ class Printed:
         if time.monotonic() - self.sent >= self.every_s:
             self._flush(note)
 
+    def picture(self, path: Path) -> None:
+        self._say("picture", str(path))
+
     def finish(self) -> None:
         self._flush("")
         self._say("finish")
@@ -115,7 +118,7 @@ def _follow(process: "subprocess.Popen[str]", progress: Progress) -> list[str]:
         text = line.rstrip()
         if text.startswith(MARK):
             verb, *values = json.loads(text.removeprefix(MARK))
-            getattr(progress, verb)(*values)
+            getattr(progress, verb)(*(map(Path, values) if verb == "picture" else values))
         elif text:
             told = list(last) if FAILED in text else told
             last.append(text)

@@ -4,6 +4,7 @@ import itertools
 import logging
 
 import pytest
+from PIL import Image
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.server import free_port
@@ -23,19 +24,25 @@ class Bar:
     def advance(self, count, note=""):
         self.calls.append(("advance", count, note))
 
+    def picture(self, path):
+        self.calls.append(("picture", path.name))
+
     def finish(self):
         self.calls.append(("finish",))
 
 
-def test_stage_goes_on_without_a_server(caplog):
+def test_stage_goes_on_without_a_server(caplog, tmp_path):
     bar, now = Bar(), iter(range(0, 1000, 1))
     nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(nobody), caplog.at_level(logging.WARNING, "tasks.progress"):
         progress = RunProgress("encode-64px", bar, clock=lambda: next(now), every_s=1000)
         progress.start("encode", 10, "rows")
         progress.advance(4, "loss 0.1")
+        Image.new("RGB", (9, 7)).save(tmp_path / "samples.png")
+        progress.picture(tmp_path / "samples.png")
         progress.finish()
-    assert bar.calls == [("start", "encode-64px", 10, "rows"), ("advance", 4, "loss 0.1"), ("finish",)]
+    called = [("start", "encode-64px", 10, "rows"), ("advance", 4, "loss 0.1"), ("picture", "samples.png"), ("finish",)]
+    assert bar.calls == called
     assert "the stage goes on" in caplog.text
 
 

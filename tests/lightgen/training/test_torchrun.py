@@ -42,6 +42,9 @@ class Heard:
     def advance(self, count: int, note: str = "") -> None:
         self.said.append(("advance", count, note))
 
+    def picture(self, path: Path) -> None:
+        self.said.append(("picture", path))
+
     def finish(self) -> None:
         self.said.append(("finish",))
 
@@ -86,7 +89,7 @@ def test_failure_is_told_with_the_last_lines_and_progress_was_followed(
     heard = Heard()
     with pytest.raises(TrainingFailed, match="the disk is full"):
         run_processes(f"{HERE}.failing_rank", tmp_path / "job", TWO, "r", heard)
-    assert heard.said == [("start", "train", 7, "steps"), ("advance", 3, "loss 0.5")]
+    assert heard.said == [("start", "train", 7, "steps"), ("advance", 3, "loss 0.5"), ("picture", Path("grid.png"))]
 
 
 def test_machines_meet_at_the_rendezvous() -> None:
