@@ -1,4 +1,7 @@
-"""A training job of several processes under a real server and worker: seen while it runs, and gone when cancelled."""
+"""A training job of several processes under a real server and worker: seen while it runs, and gone when cancelled.
+
+Its file is read before test_serve, whose last test stops the server.
+"""
 
 import json
 import re
