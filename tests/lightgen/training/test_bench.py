@@ -49,7 +49,7 @@ def test_the_baselines_loss_is_that_of_hidden_tokens(
 
 
 def test_dpo_with_a_cached_reference_does_three_quarters_of_the_work() -> None:
-    cached, live = bench_dpo("ci-tiny", 64, 2, 1, words=4)
+    cached, live, _ = bench_dpo("ci-tiny", 64, 2, 1, words=4)
     assert cached.tflops / cached.images_per_s == pytest.approx(0.75 * live.tflops / live.images_per_s)
 
 
