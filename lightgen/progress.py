@@ -6,14 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-FOUND_S = 0.05  # what is reported sooner after the start was found done
-
 
 class Progress(Protocol):
     """Receives how far a piece of work has come."""
 
-    def start(self, title: str, total: int, unit: str) -> None:
-        """Begin work of `total` units ("rows", "steps", "images")."""
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        """Begin work of `total` units ("rows", "steps", "images"), `done` of which an earlier run has done."""
         ...
 
     def advance(self, count: int, note: str = "") -> None:
@@ -32,7 +30,7 @@ class Progress(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, title: str, total: int, unit: str) -> None: ...
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None: ...
     def advance(self, count: int, note: str = "") -> None: ...
     def picture(self, path: Path) -> None: ...
     def finish(self) -> None: ...
@@ -56,17 +54,15 @@ class Terminal:
         self.every_s = 0.2 if self.tty else every_s
         self.title, self.unit, self.total, self.done = "", "", 0, 0
         self.began = self.drawn = 0.0
-        self.found = 0  # units that an earlier run had done: they say nothing about the rate
+        self.found = 0  # done by an earlier run: says nothing about the rate
 
-    def start(self, title: str, total: int, unit: str) -> None:
-        self.title, self.total, self.unit, self.done, self.found = title, total, unit, 0, 0
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self.title, self.total, self.unit, self.done, self.found = title, total, unit, done, done
         self.began = self.drawn = self.clock()
 
     def advance(self, count: int, note: str = "") -> None:
         self.done += count
         now = self.clock()
-        if now - self.began < FOUND_S:
-            self.found = self.done
         if now - self.drawn >= self.every_s:
             self.drawn = now
             self._draw(now - self.began, note)

@@ -1,24 +1,26 @@
-"""FEATURES: VAE latent moments and text embeddings of one image each; written by stage `encode`.
+"""FEATURES and PAIR_FEATURES: VAE latent moments and text embeddings; written by `encode` and `encode_pairs`.
 
-Latents are float16 [channels, height, width], row-major, already shifted and scaled; the text is bfloat16 or float16
-[text_tokens, text_dim], trimmed to its true length.
+Latents are float16 [channels, height, width] of one image, or [2, channels, height, width] of winner and loser;
+row-major, already shifted and scaled. The text is bfloat16 or float16 [text_tokens, text_dim], trimmed to its true
+length.
 """
+
+from math import prod
 
 import pyarrow as pa
 
 
-def schema(latent_shape: tuple[int, int, int], text_dim: int, text_dtype: str, mirrored: bool = False) -> pa.Schema:
-    """The Arrow schema for latents of `latent_shape` (channels, rows, columns) and a text encoder of `text_dim`.
+def schema(latent_shape: tuple[int, ...], text_dim: int, text_dtype: str, mirrored: bool = False) -> pa.Schema:
+    """The Arrow schema for latents of `latent_shape` ([2,] channels, rows, columns) and a text encoder of `text_dim`.
 
     With `mirrored` there are moments of the mirrored image too, or, where the caption forbids it, the plain ones again.
     """
-    channels, rows, columns = latent_shape
-    latent = pa.binary(2 * channels * rows * columns)
-    shape = {"shape": f"{channels},{rows},{columns}", "dtype": "float16"}
+    latent = pa.binary(2 * prod(latent_shape))
+    shape = {"shape": ",".join(map(str, latent_shape)), "dtype": "float16"}
     sides = ["latent_mean", "latent_std", *(["mirrored_mean", "mirrored_std"] if mirrored else [])]
     return pa.schema(
         [
-            pa.field("id", pa.string(), nullable=False, metadata={"is": "id of the image"}),
+            pa.field("id", pa.string(), nullable=False, metadata={"is": "id of the image or pair"}),
             pa.field("prompt_id", pa.string(), nullable=False),
             pa.field("caption", pa.string(), nullable=False),
             *(pa.field(name, latent, nullable=False, metadata=shape) for name in sides),

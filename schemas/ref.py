@@ -4,7 +4,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["captions", "prompts", "images", "kept", "vae", "features", "checkpoint", "pairs", "reference", "report"]
+Kind = Literal[
+    "captions",
+    "prompts",
+    "images",
+    "kept",
+    "vae",
+    "features",
+    "checkpoint",
+    "pairs",
+    "pair_features",
+    "reference",
+    "report",
+]
 
 
 class ArtifactRef(BaseModel):

@@ -17,7 +17,6 @@ from lightgen.stages.gallery import sheet_uri
 
 log = logging.getLogger(__name__)
 
-FOUND_S = 1.0  # what is done within so short a time was found done, as after a restart, and says nothing of the rate
 CARD, NO_BREAK = 36, "\u00a0"  # characters on a line
 
 
@@ -39,22 +38,20 @@ class RunProgress:
         self.label, self.terminal, self.clock, self.every_s = label, terminal or Terminal(), clock, every_s
         self.artifact: UUID | None = None
         self.unit, self.note, self.total, self.done = "", "", 0, 0
-        self.began = self.sent = self.rated_from = 0.0
+        self.began = self.sent = 0.0
         self.found = 0
 
-    def start(self, title: str, total: int, unit: str) -> None:
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         """Begin work of `total` units; a stage may do so more than once."""
-        self.terminal.start(self.label, total, unit)
-        self.total, self.unit, self.note, self.done, self.found = total, unit, "", 0, 0
-        self.began = self.rated_from = self.clock()
-        self._send(0.0, f"{total:,} {unit} to do")
+        self.terminal.start(self.label, total, unit, done)
+        self.total, self.unit, self.note, self.done, self.found = total, unit, "", done, done
+        self.began = self.clock()
+        self._send(0.0, f"{total - done:,} {unit} to do")
 
     def advance(self, count: int, note: str = "") -> None:
         """`count` more units are done."""
         self.terminal.advance(count, note)
         self.done, self.note, now = self.done + count, note or self.note, self.clock()
-        if now - self.began < FOUND_S:
-            self.found, self.rated_from = self.done, now
         if now - self.sent >= self.every_s:
             self._send(100.0 * min(self.done / max(self.total, 1), 1.0), self._described(now))
 
@@ -71,7 +68,7 @@ class RunProgress:
         self._send(100.0, f"{self.done:,} {self.unit} in {duration(self.clock() - self.began)}{self._noted()}")
 
     def _described(self, now: float) -> str:
-        rate = (self.done - self.found) / max(now - self.rated_from, 1e-9)
+        rate = (self.done - self.found) / max(now - self.began, 1e-9)
         going = f", {rate:,.1f}/s, {duration((self.total - self.done) / rate)} left" if rate else ""
         return f"{self.done:,} of {self.total:,} {self.unit}{going}{self._noted()}"
 

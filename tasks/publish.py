@@ -27,6 +27,7 @@ NOUNS: dict[Kind, str] = {
     "features": "encoded images",
     "checkpoint": "tensors",
     "pairs": "preference pairs",
+    "pair_features": "encoded pairs",
     "reference": "errors of the reference on pairs",
     "report": "judged images",
 }

@@ -1,6 +1,6 @@
-"""Features of a shard of images: the pure part of stage `encode`."""
+"""Features of a shard of images or of pairs: the pure part of the stages `encode` and `encode_pairs`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,13 +22,17 @@ from schemas import features
 
 @dataclass(frozen=True)
 class Encoder:
-    """Both encoders with their settings: the pure part of the stage, one shard at a time."""
+    """Both encoders with their settings: the pure part of the stages, one shard at a time.
+
+    Latents of a row have `sides` as their leading axis where it is not 1.
+    """
 
     size_px: int
     batch: int
     vae: Vae
     text: TextEncoder
     mirrored: bool = False
+    sides: int = 1
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -38,21 +42,37 @@ class Encoder:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
-        return features.schema(self.shape, self.text.dim, self.text.storage, self.mirrored)
+        shape = self.shape if self.sides == 1 else (self.sides, *self.shape)
+        return features.schema(shape, self.text.dim, self.text.storage, self.mirrored)
 
     def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
         """Features of the rows of `table` (id, prompt_id, caption), in their order."""
-        ids = table.column("id").to_pylist()
+        ids, captions = table.column("id").to_pylist(), table.column("caption").to_pylist()
         squares, broken = _decode([(id, images[id]) for id in ids], self.size_px)
-        captions = table.column("caption").to_pylist()
         moments = list(self._moments(list(squares.values()), progress))
         if self.mirrored:
             allowed = {id for id, caption in zip(ids, captions, strict=True) if may_mirror(caption)}
             moments += self._mirrored(squares, allowed, *moments)
-        places = {id: place for place, id in enumerate(squares)}
+        reasons = {id: (bad.reason, bad.detail) for id, bad in broken.items()}
+        return self._output(table, list(squares), moments, reasons)
+
+    def pairs(self, table: pa.Table, images: Sequence[dict[str, bytes]], progress: Progress) -> ShardOutput:
+        """Features of pairs (id, prompt_id, caption): `images` has the files of one side after the other, by id."""
+        ids = table.column("id").to_pylist()
+        decoded = [_decode([(id, side[id]) for id in ids], self.size_px) for side in images]
+        reasons = {id: (bad.reason, bad.detail) for _, broken in decoded for id, bad in broken.items()}
+        whole = [id for id in ids if id not in reasons]
+        sides = [self._moments([squares[id] for id in whole], progress) for squares, _ in decoded]
+        return self._output(table, whole, [torch.stack(side, dim=1) for side in zip(*sides, strict=True)], reasons)
+
+    def _output(
+        self, table: pa.Table, encoded: list[str], moments: list[Tensor], reasons: dict[str, tuple[str, str]]
+    ) -> ShardOutput:
+        """Rows of `table`: those `encoded`, whose moments are finite, and the others with their reasons."""
+        ids, captions = table.column("id").to_pylist(), table.column("caption").to_pylist()
+        places = {id: place for place, id in enumerate(encoded)}
         vectors = dict(zip(dict.fromkeys(captions), self.text.encode(list(dict.fromkeys(captions))), strict=True))
         finite = torch.stack([_finite(moment) for moment in moments]).all(0)
-        reasons = {id: (bad.reason, bad.detail) for id, bad in broken.items()}
         for id, caption in zip(ids, captions, strict=True):
             if id in places and not bool(finite[places[id]]):
                 reasons[id] = ("feature_nonfinite", "a latent moment is not a finite float16")
@@ -114,5 +134,5 @@ def _groups(squares: list[Tensor], size: int) -> Iterator[list[Tensor]]:
     return (squares[start : start + size] for start in range(0, len(squares), size))
 
 
-def _finite(moments: Float[Tensor, "n c h w"]) -> Bool[Tensor, " n"]:
+def _finite(moments: Float[Tensor, "n ... c h w"]) -> Bool[Tensor, " n"]:
     return torch.isfinite(moments).flatten(1).all(1)

@@ -66,5 +66,9 @@ def read_encoders(features: Version) -> Encoders:
 
 def load_encoders(features: Version, store: Store, device: str) -> tuple[Vae, TextEncoder]:
     """VAE and text encoder of a features version, ready to use."""
-    encoders = read_encoders(features)
-    return load_vae(store.open(encoders.vae), device), load_text(encoders.text_config, device)
+    return load_vae_of(features, store, device), load_text(read_encoders(features).text_config, device)
+
+
+def load_vae_of(features: Version, store: Store, device: str) -> Vae:
+    """The VAE of a features version alone: a text encoder may be ten times its size."""
+    return load_vae(store.open(read_encoders(features).vae), device)

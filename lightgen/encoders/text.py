@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lightgen.encoders.t5 import T5Config, T5TextEncoder
+from lightgen.encoders.t5 import T5Config, T5TextEncoder, t5_identity
 from lightgen.encoders.words import WordsConfig, WordsEncoder
 
 TextConfig = Annotated[WordsConfig | T5Config, Field(discriminator="kind")]
@@ -33,3 +33,8 @@ def load_text(config: TextConfig, device: str) -> TextEncoder:
     if isinstance(config, WordsConfig):
         return WordsEncoder(config)
     return T5TextEncoder(config, device)
+
+
+def text_identity(config: TextConfig) -> dict[str, Any]:
+    """What names a text encoder in a recipe; needs no weights in memory."""
+    return t5_identity(config) if isinstance(config, T5Config) else {"kind": config.kind}

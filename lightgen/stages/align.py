@@ -1,31 +1,30 @@
 """CHECKPOINT + PAIRS -> CHECKPOINT: direct preference optimisation, or its control, a fine-tune on the winners."""
 
 import copy
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lightgen.encoders.restore import load_encoders
+from lightgen.encoders.restore import load_vae_of
 from lightgen.model.masking import MaskLaw
 from lightgen.model.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device, pick_device
-from lightgen.stages import pair_features
 from lightgen.stages.checkpoints import sample_drawer
-from lightgen.stages.pair_features import read_pairs
+from lightgen.stages.encode_pairs import encode_pairs
 from lightgen.stages.reference import ReferenceConfig, read_reference, reference
 from lightgen.stages.training_run import Prepared, TrainingRun, build_checkpoint
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from lightgen.training.data import FeatureSet
+from lightgen.training.data import Features, Winners
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.preference import LiveReference, Measure, Preference
+from lightgen.training.stored import stored_features
 from schemas.ref import ArtifactRef
 
 
@@ -68,26 +67,28 @@ def align(
     progress: Progress = SILENT,
 ) -> ArtifactRef:
     """A checkpoint that goes on from `checkpoint`; both images of a pair take the same way through the VAE."""
-    parents = [checkpoint, pairs, *_asked_before(checkpoint, pairs, config, store, seed, progress)]
-    return build_checkpoint("align", prepare, config, parents, [pair_features, __name__], store, seed, progress)
+    trained_on = checkpoint_config(store.open(checkpoint)).features
+    encoded = encode_pairs(pairs, trained_on, store, device=config.device, progress=progress)
+    parents = [checkpoint, encoded, *_asked_before(checkpoint, encoded, config, store, seed, progress)]
+    return build_checkpoint("align", prepare, config, parents, [__name__], store, seed, progress)
 
 
 def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
     """Student, objective and sample grid of a run, on the device of process `local_rank`."""
     config = AlignConfig.model_validate(run.config)
-    checkpoint, pairs, *asked = run.parents
-    start = store.open(checkpoint)
+    checkpoint, encoded, *asked = run.parents
+    start, device = store.open(checkpoint), pick_device(config.device, local_rank)
     settings = checkpoint_config(start)
-    vae, text = load_encoders(store.open(settings.features), store, "cpu")
-    data = read_pairs(store.open(pairs), vae, text, settings.size_px)
-    student = load_student(start, config.start_weights).to(pick_device(config.device, local_rank))
+    data = stored_features(store.open(encoded))
+    student = load_student(start, config.start_weights).to(device)
+    vae = load_vae_of(store.open(settings.features), store, device)
     draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
     objective = _objective(student, data, config, run.seed, [store.open(ref) for ref in asked])
     return Prepared(student, objective, draw, settings, config.loop, config.launch)
 
 
 def _asked_before(
-    checkpoint: ArtifactRef, pairs: ArtifactRef, config: AlignConfig, store: Store, seed: int, progress: Progress
+    checkpoint: ArtifactRef, encoded: ArtifactRef, config: AlignConfig, store: Store, seed: int, progress: Progress
 ) -> list[ArtifactRef]:
     """The errors of the reference as an artifact of their own, where they are wanted."""
     if config.objective != "dpo" or config.reference_draws is None:
@@ -96,14 +97,13 @@ def _asked_before(
         draws=config.reference_draws, noise_copies=config.noise_copies, masks=config.masks,
         weights=config.start_weights, batch_size=config.batch_size, device=config.device,
     )  # fmt: skip
-    return [reference(checkpoint, pairs, settings, store, seed=seed, progress=progress)]
+    return [reference(checkpoint, encoded, settings, store, seed=seed, progress=progress)]
 
 
-def _objective(student: Student, pairs: FeatureSet, config: AlignConfig, seed: int, asked: list[Version]) -> Objective:
+def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int, asked: list[Version]) -> Objective:
     if config.objective == "sft":
-        winners = replace(pairs, mean=pairs.mean[:, 0])
         return MaskedDiffusion(
-            winners, config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
+            Winners(pairs), config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
         )
     measure = Measure(config.noise_copies, seed, config.masks, config.reference_draws)
     live = LiveReference(copy.deepcopy(student).requires_grad_(False))

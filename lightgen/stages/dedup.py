@@ -19,7 +19,7 @@ from lightgen.diversity.image_scores import SCORES, score
 from lightgen.diversity.image_verdicts import Thresholds, Verdicts, judge, split
 from lightgen.progress import SILENT, Progress
 from lightgen.storage import pixels
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
+from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.kept import SCHEMA
@@ -51,8 +51,7 @@ def dedup(
     """The survivors of image shard i are shard i of the result; among repeats the smallest id survives."""
     source = store.open(images)
     plan = make_plan("kept", "dedup", MODULES, config.content(), seed, [images], source.n_shards)
-    done = store.find_sealed(plan)
-    if done:
+    if done := finished(store, plan):
         return done
     scratch = open_scratch(store, images)
     progress.start("dedup", source.rows, "images")

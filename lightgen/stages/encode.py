@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,15 +25,13 @@ from lightgen.encoders.features import Encoder
 from lightgen.encoders.fit import fit_or_describe
 from lightgen.encoders.kept_images import images_of, read_shard
 from lightgen.encoders.restore import describe_encoders
-from lightgen.encoders.t5 import T5Config, t5_identity
-from lightgen.encoders.text import TextConfig, load_text
+from lightgen.encoders.text import TextConfig, load_text, text_identity
 from lightgen.encoders.vae import VaeConfig, load_vae, vae_identity
-from lightgen.encoders.words import WordsConfig
 from lightgen.errors import ConfigError
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device, pick_device
 from lightgen.storage import feature_codec, weights
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.storage.build import ShardOutput, build, finished, make_plan, rows_done
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas import tensors
@@ -103,20 +101,19 @@ def encode(
         mirror,
         feature_codec,
     ]
-    models = [vae_identity(config.vae), _text_identity(config.text)]
+    models = [vae_identity(config.vae), text_identity(config.text)]
     plan = make_plan(
         "features", "encode", modules, config.content(), seed, [kept, vae_ref], source.n_shards, models=models
     )
-    if store.find_sealed(plan):
-        # No encoder is loaded, but a run killed between sealing and publishing is published now.
-        return build(store, plan, _nothing_is_missing, pa.schema([]))
+    if done := finished(store, plan):
+        return done
     device = pick_device(config.device)
     worker = Encoder(
         config.size_px, config.batch, load_vae(sealed, device), load_text(config.text, device), config.flips == "safe"
     )
     first = describe_encoders(config.size_px, worker.shape, config.text, worker.text, sealed)
     images = images_of(source, store)
-    progress.start("encode", source.rows, "images")
+    progress.start("encode", source.rows, "images", rows_done(store, plan))
 
     def make_shard(shard: int) -> ShardOutput:
         made = worker.shard(source.table(shard), read_shard(images, source, shard), progress)
@@ -127,16 +124,8 @@ def encode(
     return ref
 
 
-def _nothing_is_missing(shard: int) -> ShardOutput:
-    raise AssertionError(f"shard {shard} of a sealed version was asked for")
-
-
 def _same_vae(sealed: Version, config: EncodeConfig) -> None:
     described = json.loads(sealed.file("vae.json").read_text(encoding="utf-8"))["config"]
     given = config.vae.model_dump(mode="json")
     if described != given:
         raise ConfigError(f"{sealed.ref} was made with {described}, encode.vae says {given}; give both stages the same")
-
-
-def _text_identity(config: WordsConfig | T5Config) -> dict[str, Any]:
-    return t5_identity(config) if isinstance(config, T5Config) else {"kind": config.kind}

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from lightgen.encoders.restore import load_encoders
+from lightgen.encoders.restore import load_vae_of
 from lightgen.model.restore import checkpoint_config
 from lightgen.stages.pages.curves import checkpoint_charts
 from lightgen.stages.pages.html import data_uri, picture, render
@@ -103,7 +103,7 @@ def _kept(version: Version, store: Store, limit: int) -> Shown:
 def _features(version: Version, store: Store, limit: int) -> Shown:
     table = version.table()
     table = table.take(_places(table.num_rows, limit))
-    vae, _ = load_encoders(version, store, "cpu")
+    vae = load_vae_of(version, store, "cpu")
     mean, std = latents_from_table(table)
     pixels = vae.decode(mean.float()).cpu().numpy()
     captions, tokens = table.column("caption").to_pylist(), table.column("text_tokens").to_pylist()

@@ -14,7 +14,7 @@ from lightgen.errors import ConfigError
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id, derive_seed
 from lightgen.storage import pixels
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
+from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan, rows_done
 from lightgen.storage.pixels import ImageFormat, encode_image
 from lightgen.storage.store import Store
 from lightgen.teachers.base import Teacher, TeacherFailure
@@ -75,12 +75,11 @@ def generate(
     plan = make_plan(
         "images", "generate", modules, config.content(), seed, [prompts], source.n_shards, models=[identity]
     )
-    done = store.find_sealed(plan)
-    if done:
+    if done := finished(store, plan):
         return done
     sources = source.table(columns=["source"])["source"].to_pylist()
     _check_sources(config, set(sources))
-    progress.start("generate", sum(map(config.samples, sources)), "images")
+    progress.start("generate", sum(map(config.samples, sources)), "images", rows_done(store, plan))
 
     def make_shard(shard: int) -> ShardOutput:
         rows = source.table(shard, columns=["id", "caption", "source"]).to_pylist()

@@ -24,7 +24,7 @@ from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id, derive_seed
 from lightgen.settings import Device, pick_device
 from lightgen.stages.sampling import Sampler
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
+from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan, rows_done
 from lightgen.storage.pixels import BadImage, decode_image, encode_image
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -81,12 +81,11 @@ def pair(
     ]
     parents, models = [images, checkpoint], [_judge_identity(config, device)]
     plan = make_plan("pairs", "pair", modules, config.content(), seed, parents, source.n_shards, models=models)
-    done = store.find_sealed(plan)
-    if done:
+    if done := finished(store, plan):
         return done
     sampler = Sampler.from_checkpoint(store.open(checkpoint), store, device, config.weights)
     judge = load_judge(config.judge, device)
-    progress.start("pair", source.rows * config.losers_per_prompt, "pairs")
+    progress.start("pair", source.rows * config.losers_per_prompt, "pairs", rows_done(store, plan))
 
     def make_shard(shard: int) -> ShardOutput:
         return pair_shard(source, shard, sampler, judge, config, seed, progress)

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lightgen.encoders.restore import load_encoders, read_encoders
+from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.errors import ConfigError
 from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.masking import MaskLaw
@@ -81,9 +81,11 @@ def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
     source = store.open(features)
     data = stored_features(source)
     student = _first_student(config, store, start[0] if start else None, run.seed)
-    student = student.to(pick_device(config.device, local_rank))
+    device = pick_device(config.device, local_rank)
+    student = student.to(device)
     check_features(student, data.latent_shape, data.text_dim)
-    vae, _text = load_encoders(source, store, "cpu")
+    _check_ratios(config)
+    vae = load_vae_of(source, store, device)
     draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
     objective = MaskedDiffusion(
         data, config.batch_size, config.noise_copies, run.seed, config.variance_bound, config.masks, config.time_power,
@@ -99,6 +101,16 @@ def _first_student(config: PretrainConfig, store: Store, start: ArtifactRef | No
         return Student(config.sizes()).init(derive_seed(seed, "student"))
     student = load_student(store.open(start), config.start_weights)
     return student if config.grid is None else resize_positions(student, config.grid)
+
+
+def _check_ratios(config: PretrainConfig) -> None:
+    """Refuse more shares of hidden tokens than pieces can have: a piece has one."""
+    pieces = config.launch.size * config.launch.accumulate
+    if pieces % config.mask_ratios:
+        raise ConfigError(
+            f"pretrain.mask_ratios is {config.mask_ratios}, but a step has {pieces} pieces "
+            "(launch: nodes x processes x accumulate); take a multiple of it"
+        )
 
 
 def check_features(student: Student, shape: tuple[int, int, int], text_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""CHECKPOINT + PAIRS -> REFERENCE: what DPO's frozen reference says of every pair, asked once and not in every step."""
+"""CHECKPOINT + PAIR_FEATURES -> REFERENCE: what DPO's frozen reference says of every pair, asked once for all steps."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,19 +7,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import lightgen.model
 import lightgen.training
-from lightgen.encoders.restore import load_encoders
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import Weights, checkpoint_config, load_student
+from lightgen.model.restore import Weights, load_student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id
 from lightgen.settings import Device, pick_device
-from lightgen.stages import pair_features
-from lightgen.stages.pair_features import read_pairs
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.training.data import number_ids
 from lightgen.training.preference import CachedReference, Measure, cache_reference
+from lightgen.training.stored import stored_features
 from schemas.ref import ArtifactRef
 from schemas.reference import SCHEMA
 
@@ -43,7 +41,7 @@ class ReferenceConfig(BaseModel):
 
 def reference(
     checkpoint: ArtifactRef,
-    pairs: ArtifactRef,
+    encoded: ArtifactRef,
     config: ReferenceConfig,
     store: Store,
     *,
@@ -51,18 +49,14 @@ def reference(
     progress: Progress = SILENT,
 ) -> ArtifactRef:
     """Errors of the checkpoint on both images of every pair, for every draw; `seed` is that of the training."""
-    modules = [lightgen.model, lightgen.training, pair_features, __name__]
-    plan = make_plan("reference", "reference", modules, config.content(), seed, [checkpoint, pairs], n_shards=1)
+    modules = [lightgen.model, lightgen.training, __name__]
+    plan = make_plan("reference", "reference", modules, config.content(), seed, [checkpoint, encoded], n_shards=1)
 
     def make_shard(_: int) -> ShardOutput:
-        start = store.open(checkpoint)
-        settings = checkpoint_config(start)
-        vae, text = load_encoders(store.open(settings.features), store, "cpu")
-        source = store.open(pairs)
-        data = read_pairs(source, vae, text, settings.size_px)
-        student = load_student(start, config.weights).to(pick_device(config.device))
+        source = store.open(encoded)
+        student = load_student(store.open(checkpoint), config.weights).to(pick_device(config.device))
         measure = Measure(config.noise_copies, seed, config.masks, config.draws)
-        cached = cache_reference(student, data, measure, config.batch_size, progress)
+        cached = cache_reference(student, stored_features(source), measure, config.batch_size, progress)
         table = _rows(cached, source.table(columns=["id"]).column("id").to_pylist())
         return ShardOutput(table=table, rows_in=table.num_rows)
 

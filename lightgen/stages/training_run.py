@@ -1,5 +1,6 @@
 """A training run of a stage, in this process or in many: both stages that train go through `run_training`."""
 
+import gc
 import logging
 import os
 import platform
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
 import lightgen.model
@@ -27,7 +29,8 @@ from lightgen.training.loop import LoopConfig, train
 from lightgen.training.objectives import Objective
 from lightgen.training.ranks import World, joined
 from lightgen.training.speed import summary
-from lightgen.training.torchrun import Printed, die_with, run_processes
+from lightgen.training.state import Run
+from lightgen.training.torchrun import Printed, die_with, refusals_told, run_processes
 from schemas.ref import ArtifactRef
 from schemas.tensors import SCHEMA
 
@@ -51,6 +54,11 @@ class TrainingRun(BaseModel):
 
 class Settings(Protocol):
     """Settings of a stage that trains."""
+
+    @property
+    def launch(self) -> LaunchConfig:
+        """How the run is spread."""
+        ...
 
     def content(self) -> BaseModel:
         """Without where and how it runs."""
@@ -93,31 +101,38 @@ def build_checkpoint(
     )  # fmt: skip
 
     def make_shard(_: int) -> ShardOutput:
-        return run_training(prepare(run, store), run, progress)
+        if config.launch.size == 1:
+            return run_training(prepare(run, store), run, progress)
+        _run_in_processes(run, config.launch, progress)
+        # What they leave is taken up as after any interruption; prepared only now, for until here the GPU was theirs.
+        return run_training(prepare(run, store), run, SILENT)
 
     return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
 
 
 def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> ShardOutput:
-    """Train to the end and hand over the one shard of a CHECKPOINT version.
-
-    Many processes leave a sealed checkpoint of the last step; this one then takes it up, as after any interruption.
-    """
-    if prepared.launch.size > 1:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        # Machines share the folder, but each has its own starter.
-        job = run.folder / f"job-{platform.node()}-{run.starter}.json"
-        job.write_text(run.model_dump_json(indent=1))
-        run_processes(__name__, job, prepared.launch, run.run_id, progress)
+    """Train to the end in this process and hand over the one shard of a CHECKPOINT version."""
     alone = prepared.launch.model_copy(update={"processes": 1, "nodes": 1, "rendezvous": None})
-    done = _train(prepared, run, World(), alone, progress if prepared.launch.size == 1 else SILENT)
+    done = _train(prepared, run, World(), alone, progress)
     speed = summary(done, prepared.objective, prepared.launch.size)
     settings = prepared.settings.model_copy(update={"steps": prepared.settings.steps + done.step})
     samples = prepared.draw(done.step, done.average).read_bytes()
     return checkpoint_output(done, settings, samples, speed)
 
 
-def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress):  # noqa: ANN202
+def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress) -> None:
+    """Train to the end under torchrun: a sealed checkpoint of the last step is left in the run's folder."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    # Machines share the folder, but each has its own starter.
+    job = run.folder / f"job-{platform.node()}-{run.starter}.json"
+    job.write_text(run.model_dump_json(indent=1))
+    # What a stage did before, such as asking the reference, must not take memory from the processes to come.
+    gc.collect()
+    torch.cuda.empty_cache()
+    run_processes(__name__, job, launch, run.run_id, progress)
+
+
+def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:
     return train(
         prepared.student, prepared.objective, prepared.loop, seed=run.seed, folder=run.folder, run_id=run.run_id,
         world=world, launch=launch, progress=progress, on_sample=prepared.draw,
@@ -135,9 +150,10 @@ def take_part(job: Path) -> None:
     world = World(*place)
     logging.basicConfig(level=logging.INFO if world.leads else logging.WARNING, format="%(message)s")
     prepare = {"pretrain": pretrain.prepare, "align": align.prepare}[run.stage]
-    prepared = prepare(run, open_store(run.store), local_rank=world.local_rank)
-    with joined(world, prepared.student.null_text.device.type):
-        _train(prepared, run, world, prepared.launch, Printed() if world.leads else SILENT)
+    with refusals_told():
+        prepared = prepare(run, open_store(run.store), local_rank=world.local_rank)
+        with joined(world, prepared.student.null_text.device.type):
+            _train(prepared, run, world, prepared.launch, Printed() if world.leads else SILENT)
 
 
 if __name__ == "__main__":

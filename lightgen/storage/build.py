@@ -32,7 +32,17 @@ from schemas.canonical import canonical_json
 from schemas.documents import Parent, Plan, Receipt
 from schemas.ref import ArtifactRef, Kind
 
-__all__ = ["Plan", "Reject", "ShardOutput", "build", "code_digest", "make_plan", "read_receipts"]
+__all__ = [
+    "Plan",
+    "Reject",
+    "ShardOutput",
+    "build",
+    "code_digest",
+    "finished",
+    "make_plan",
+    "read_receipts",
+    "rows_done",
+]
 log = logging.getLogger(__name__)
 RECEIPT = re.compile(r"^(\d{5})\.json\Z")
 
@@ -116,11 +126,24 @@ def build(
     Progress counts the rows of the first parent, or `extra["rows"]` of the plan. Raises TooManyRejects (nothing is
     published, finished shards stay), SchemaMismatch, DuplicateKey, StoreError.
     """
+    if done := finished(store, plan):
+        return done
+    _write_plan(store, plan)
+    # A stage of one shard shows its own, finer progress.
+    _make_missing(store, plan, make_shard, schema, progress if plan.n_shards > 1 else SILENT, unit)
+    commit(store, plan, read_receipts(store, plan), max_reject_fraction)
+    done = finished(store, plan)
+    assert done is not None, "commit has sealed it"
+    return done
+
+
+def finished(store: Store, plan: Plan) -> ArtifactRef | None:
+    """The sealed version of `plan`, if there is one, published now where its writer was killed before that.
+
+    Stages that load a large model ask this first; `build` does so anyway.
+    """
     if store.find_sealed(plan) is None:
-        _write_plan(store, plan)
-        # A stage of one shard shows its own, finer progress.
-        _make_missing(store, plan, make_shard, schema, progress if plan.n_shards > 1 else SILENT, unit)
-        commit(store, plan, read_receipts(store, plan), max_reject_fraction)
+        return None
     manifest = store.manifest(plan.kind, plan.version)
     # A manifest that a killed writer linked must not vanish under the entry of the log.
     store.files.settle(f"v/{plan.kind}/{plan.version}")
@@ -146,6 +169,11 @@ def read_receipts(store: Store, plan: Plan) -> dict[int, Receipt]:
     return receipts
 
 
+def rows_done(store: Store, plan: Plan) -> int:
+    """Rows of the finished shards of a version that is not sealed yet."""
+    return sum(receipt.rows_in for receipt in read_receipts(store, plan).values())
+
+
 def _write_plan(store: Store, plan: Plan) -> None:
     key = f"v/{plan.kind}/{plan.version}/plan.json"
     try:
@@ -163,8 +191,8 @@ def _make_missing(
     unit: str,
 ) -> None:
     done = read_receipts(store, plan)
-    progress.start(plan.stage, plan.parents[0].rows if plan.parents else int(str(plan.extra.get("rows", 0))), unit)
-    progress.advance(sum(receipt.rows_in for receipt in done.values()))
+    total = plan.parents[0].rows if plan.parents else int(str(plan.extra.get("rows", 0)))
+    progress.start(plan.stage, total, unit, sum(receipt.rows_in for receipt in done.values()))
     missing = [shard for shard in range(plan.n_shards) if shard not in done]
     if done and missing:
         log.info("%s: %d of %d shards are there already", plan.stage, len(done), plan.n_shards)

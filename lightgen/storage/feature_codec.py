@@ -16,7 +16,7 @@ from lightgen.errors import SchemaMismatch
 TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def latent_array(latents: Float[Tensor, "n c h w"]) -> pa.FixedSizeBinaryArray:
+def latent_array(latents: Float[Tensor, "n ... c h w"]) -> pa.FixedSizeBinaryArray:
     """Latents as a column of float16 bytes."""
     host = latents.detach().to("cpu", torch.float16).contiguous()
     width = 2 * host[0].numel() if len(host) else 2 * int(np.prod(host.shape[1:]))
@@ -31,7 +31,7 @@ def text_array(texts: Sequence[Float[Tensor, "l t"]], dtype: str) -> pa.LargeBin
     return pa.array(raw, pa.large_binary())
 
 
-def latents_from_table(table: pa.Table) -> tuple[Float16[Tensor, "n c h w"], Float16[Tensor, "n c h w"]]:
+def latents_from_table(table: pa.Table) -> tuple[Float16[Tensor, "n ... c h w"], Float16[Tensor, "n ... c h w"]]:
     """Mean and standard deviation of every row's latent; raises SchemaMismatch where the column is not a latent."""
     return _latents(table, "latent_mean"), _latents(table, "latent_std")
 
@@ -49,7 +49,7 @@ def text_from_table(table: pa.Table) -> tuple[Float[Tensor, "words t"], np.ndarr
     return _tensor(raw, dtype).view(-1, dim), tokens
 
 
-def _latents(table: pa.Table, name: str) -> Float16[Tensor, "n c h w"]:
+def _latents(table: pa.Table, name: str) -> Float16[Tensor, "n ... c h w"]:
     shape = tuple(int(size) for size in _field(table, name)[b"shape"].split(b","))
     width = table.schema.field(name).type.byte_width
     parts = [_fixed_bytes(chunk, width) for chunk in table.column(name).chunks]

@@ -20,11 +20,12 @@ from lightgen.model.flops import sample_flops, time_flops, train_flops
 from lightgen.model.masking import MaskLaw, masked_count
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
+from lightgen.training import keyed
 from lightgen.training.data import Batch, FeatureSet
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import Loader
 from lightgen.training.loop import LoopConfig, make_job, mixed_precision, train_step
-from lightgen.training.objectives import Draw, Figures, MaskedDiffusion, Objective, Place, as_tokens, make_draw
+from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place, as_tokens
 from lightgen.training.preference import LiveReference, Measure, Preference, cache_reference
 from lightgen.training.ranks import World
 from lightgen.training.speed import matmul_ceiling, timed
@@ -160,17 +161,20 @@ class _Published(MaskedDiffusion):
         student.train()
         keys = batch.keys(self.seed)
         tokens, grid = as_tokens(student, batch.latents(keys))
-        draw = make_draw(keys, grid.tokens, tokens.shape[2], self.masks.hidden(grid.tokens, 0.5), self.copies)
+        order = keyed.permutations(keyed.stream(keys, "order"), grid.tokens)
+        hidden = self.masks.hidden(grid.tokens, 0.5)
         with self._precision():
-            return self._head_everywhere(student, tokens, student.text(batch.text, batch.keep), grid, draw), {}
+            text = student.text(batch.text, batch.keep)
+            return self._head_everywhere(student, tokens, text, grid, order[:, hidden:], order[:, :hidden]), {}
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast("cuda", torch.float16) if self.half else torch.autocast("cpu", enabled=False)
 
     @staticmethod
-    def _head_everywhere(student: Student, tokens: torch.Tensor, text: Text, grid: Grid, draw: Draw) -> torch.Tensor:
+    def _head_everywhere(
+        student: Student, tokens: torch.Tensor, text: Text, grid: Grid, visible: torch.Tensor, masked: torch.Tensor
+    ) -> torch.Tensor:
         """The loss of hidden tokens, from a head that is run on all of them and a trunk that is run twice."""
-        visible = draw.visible
 
         def trunk(values: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
             encoded = student.encode(values, visible, grid)
@@ -186,7 +190,7 @@ class _Published(MaskedDiffusion):
         kind = student.config.prediction
         error = prediction_error(kind, output, x0, noise, times)
         error = error + variance_bound(as_noise(kind, output, xt, times), x0, xt, times)
-        hidden = torch.zeros(tokens.shape[:2], device=tokens.device).scatter_(1, draw.masked, 1.0)
+        hidden = torch.zeros(tokens.shape[:2], device=tokens.device).scatter_(1, masked, 1.0)
         weight = hidden.flatten().repeat(COPIES)
         return (error * weight).sum() / weight.sum()
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -60,6 +61,15 @@ class Saver:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Let the save in work end; where nothing else went wrong, raise what did in it."""
+        self._thread.shutdown()
+        if kind is None:
+            self.wait()
 
     def _write(self, place: Path, step: int, groups: Groups, texts: dict[str, str]) -> None:
         write_share(place, self.world.rank, groups, texts)

@@ -1,18 +1,16 @@
 """Batches of features: which rows a step reads is a function of (seed, step), so resume needs no loader state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightgen.seeds import derive_seed
-from lightgen.storage.feature_codec import latents_from_table, text_from_table
 from lightgen.training import keyed
 
 
@@ -114,22 +112,34 @@ class FeatureSet:
         return Batch(self.ids[index], torch.from_numpy(visits), self.mean[index], std, text, keep)
 
 
-def read_features(table: pa.Table) -> FeatureSet:
-    """The rows of a FEATURES version in memory; a spread of zero everywhere is dropped."""
-    mean, std = latents_from_table(table)
-    flat, count = text_from_table(table)
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    ids = number_ids(table.column("id").to_pylist())
-    return FeatureSet(ids, mean, std if bool(std.any()) else None, flat, start, count)
+@dataclass(frozen=True)
+class Winners:
+    """The first image of every pair, as features of single images."""
 
+    pairs: Features
 
-def memory_features(
-    ids: Sequence[str], latents: Float[Tensor, "n ... c h w"], texts: list[Float[Tensor, "l t"]]
-) -> FeatureSet:
-    """Features that were never stored: exact latents and their texts."""
-    count = np.array([len(text) for text in texts])
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    return FeatureSet(number_ids(ids), latents, None, torch.cat(texts), start, count)
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, rows, columns."""
+        return self.pairs.latent_shape
+
+    @property
+    def text_dim(self) -> int:
+        """Channels of the text."""
+        return self.pairs.text_dim
+
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
+        return self.pairs.longest_text
+
+    def batch(self, rows: np.ndarray, visits: np.ndarray) -> Batch:
+        """The given rows, without their losers."""
+        both = self.pairs.batch(rows, visits)
+        return replace(both, mean=both.mean[:, 0], std=None if both.std is None else both.std[:, 0])
 
 
 def number_ids(ids: Sequence[str]) -> Int[Tensor, " n"]:

@@ -9,6 +9,7 @@ import numpy as np
 from lightgen.errors import ConfigError
 from lightgen.training.data import Batch, Features
 from lightgen.training.packing import Packing, copy_into
+from lightgen.training.ranks import World
 from lightgen.training.workers import Ahead
 
 RowsOf = Callable[[int], tuple[np.ndarray, np.ndarray]]
@@ -16,26 +17,25 @@ RowsOf = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Share:
-    """The part of every global batch that rank `rank` of `size` works on, cut into `accumulate` pieces."""
+    """The part of every global batch that this process of `world` works on, cut into `accumulate` pieces."""
 
-    rank: int = 0
-    size: int = 1
+    world: World = field(default_factory=World)
     accumulate: int = 1
 
     @property
     def pieces(self) -> int:
         """Pieces of a whole global batch."""
-        return self.size * self.accumulate
+        return self.world.size * self.accumulate
 
     def numbers(self) -> range:
         """The pieces of this rank."""
-        return range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
+        return range(self.world.rank * self.accumulate, (self.world.rank + 1) * self.accumulate)
 
     def check(self, batch_size: int) -> None:
         """Refuse a global batch that the pieces do not divide: every rank must do equal work."""
         if batch_size % self.pieces:
             raise ConfigError(
-                f"batch_size {batch_size} cannot be cut into {self.size} processes x {self.accumulate} pieces "
+                f"batch_size {batch_size} cannot be cut into {self.world.size} processes x {self.accumulate} pieces "
                 "(launch.accumulate); take a multiple"
             )
 

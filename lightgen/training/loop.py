@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Literal
@@ -87,8 +87,7 @@ class Job:
     objective: Objective
     config: LoopConfig
     seed: int
-    world: World = field(default_factory=World)
-    accumulate: int = 1
+    share: Share
 
     @property
     def device(self) -> torch.device:
@@ -118,14 +117,12 @@ def train(
     world, launch = world or World(), launch or LaunchConfig()
     with _exact(config):
         job = make_job(student, objective, config, seed, world, launch)
-        saver = Saver(folder, run_id, world, world.agree(token_hex(4)))
-        share = Share(world.rank, world.size, launch.accumulate)
-        share.check(objective.batch_size)
+        job.share.check(objective.batch_size)
         state.resume(job.run, folder, run_id, world)
+        saver = Saver(folder, run_id, world, world.agree(token_hex(4)))
         pin = job.device.type == "cuda"
-        with Loader(objective.features, objective.schedule(), share, launch.workers, pin=pin) as loader:
+        with saver, Loader(objective.features, objective.schedule(), job.share, launch.workers, pin=pin) as loader:
             _steps(job, loader, saver, folder, progress if world.leads else SILENT, on_sample)
-        saver.wait()
         world.meet()
     return state.put_together(job.run)
 
@@ -144,16 +141,15 @@ def make_job(
     if launch.strategy == "fsdp":
         spread(average, world, "fsdp", average.blocks())
     run = Run(student, average, make_optimizers(student, config.optimizer))
-    return Job(run, module, objective, config, seed, world, launch.accumulate)
+    return Job(run, module, objective, config, seed, Share(world, launch.accumulate))
 
 
 def _steps(
     job: Job, loader: Loader, saver: Saver, folder: Path, progress: Progress, on_sample: OnSample | None
 ) -> None:
-    run, config = job.run, job.config
-    meter = Meter(job.objective, run.student, job.device, job.world.size)
-    progress.start("train", config.steps, "steps")
-    progress.advance(run.step)
+    run, config, world = job.run, job.config, job.share.world
+    meter = Meter(job.objective, run.student, job.device, world.size)
+    progress.start("train", config.steps, "steps", run.step)
     while run.step < config.steps:
         began = time.monotonic()
         value = train_step(job, loader.at(run.step + run.skipped_ahead))
@@ -164,17 +160,17 @@ def _steps(
             saver.wait()
             _roll_back(job, folder, saver.run)
         elif run.step % config.checkpoint_every == 0 or run.step == config.steps:
-            saver.save(run.step, *state.share_of(run, job.world))
+            saver.save(run.step, *state.share_of(run, world))
         if on_sample and config.sample_every and run.step % config.sample_every == 0:
             drawn = state.whole_student(run.average)
-            if job.world.leads:
+            if world.leads:
                 progress.picture(on_sample(run.step, drawn))
     progress.finish()
 
 
 def train_step(job: Job, pieces: list[Batch]) -> float:
     """One update; a step whose loss or gradient is not finite, or a spike, is skipped and counted."""
-    run, config, world = job.run, job.config, job.world
+    run, config, world = job.run, job.config, job.share.world
     torch.manual_seed(derive_seed(job.seed, "dropout", run.step, world.rank))
     rate = learning_rate(config.optimizer, run.step, config.steps)
     for optimizer in run.optimizers:
@@ -204,10 +200,10 @@ def train_step(job: Job, pieces: list[Batch]) -> float:
 def _backward(job: Job, pieces: list[Batch]) -> Tensor:
     """Gradients of all pieces of this process; returns the means of loss and figures, still this process's own."""
     means: list[Tensor] = []
-    first = job.world.rank * job.accumulate
-    for number, piece in enumerate(pieces):
-        place = Place(job.run.step + job.run.skipped_ahead, first + number, job.world.size * job.accumulate)
-        synchronise(job.module, number == len(pieces) - 1)
+    *_, last = job.share.numbers()
+    for number, piece in zip(job.share.numbers(), pieces, strict=True):
+        place = Place(job.run.step + job.run.skipped_ahead, number, job.share.pieces)
+        synchronise(job.module, number == last)
         with mixed_precision(job.config.precision, job.device.type):
             loss, figures = job.module(piece.to(job.device), place)
         (loss / len(pieces)).backward()
@@ -218,7 +214,7 @@ def _backward(job: Job, pieces: list[Batch]) -> Tensor:
 
 def _unusable(run: Run, config: LoopConfig, loss: float, norm: float) -> str:
     """Why a step must not change the weights, or nothing. Loss and norm are the same in all processes."""
-    if not torch.isfinite(torch.tensor([loss, norm])).all():
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         return "loss or gradient is not finite"
     usual = math.exp(run.log_norm)
     if run.step > SPIKE_AFTER and norm > config.spike * usual:
@@ -241,7 +237,7 @@ def _roll_back(job: Job, folder: Path, run_id: str) -> None:
         f"{run.bad_steps} steps in a row had no usable gradient, until step {bad}. "
         f"Lower optimizer.lr (now {config.optimizer.lr:g}) or raise optimizer.warmup_steps, then start again"
     )
-    if rollbacks > config.max_rollbacks or not state.resume(run, folder, run_id, job.world):
+    if rollbacks > config.max_rollbacks or not state.resume(run, folder, run_id, job.share.world):
         raise TrainingDiverged(advice)
     run.rollbacks, run.bad_steps = rollbacks, 0
     run.skipped_ahead = ahead + bad - run.step
@@ -259,11 +255,15 @@ def mixed_precision(precision: str, device: str) -> torch.autocast:
 def _exact(config: LoopConfig) -> Iterator[None]:
     """Deterministic kernels and a fixed number of threads while training."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     deterministic_matrix_products()
+    # Deterministic mode writes NaN into all fresh memory, a tenth of a step; nothing here reads it before writing.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.set_num_threads(config.threads or before[0])
     try:
         yield
     finally:
+        torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(before[1], warn_only=True)
         torch.set_num_threads(before[0])

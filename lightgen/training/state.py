@@ -1,6 +1,5 @@
 """The state of a run: everything the next step depends on, shared out to be written and put together again."""
 
-import copy
 import json
 import logging
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ class Run:
     skipped_ahead: int = 0  # batches of data left out by rollbacks
     rollbacks: int = 0
     log_norm: float = 0.0  # running mean of the logarithm of the gradient's norm
-    seconds: float = 0.0  # of training, over all starts
+    seconds: float = 0.0  # of the steps that led here: those undone by a death or a rollback do not count
     rows: list[str] = field(default_factory=list)
     window: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)  # of the objective's figures
@@ -91,7 +90,7 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
             owner, number, name = key.split(".", 2)
             if int(owner) == which:
                 states.setdefault(int(number), {})[name] = sharded_like(parameters[int(number)], value)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.copy(states)})
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
 def _tensors(run: Run) -> Iterator[tuple[str, str, Tensor]]:

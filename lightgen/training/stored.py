@@ -24,9 +24,9 @@ from schemas.documents import FileEntry
 
 @dataclass(frozen=True)
 class Form:
-    """What every shard of a version has in common."""
+    """What every shard of a version has in common; `shape` is that of a row's latents, one or those of a pair."""
 
-    latent_shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     text_dim: int
     text_dtype: torch.dtype
     mirrored: bool = False
@@ -49,7 +49,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Features on disk. Batches are those of `read_features`, but the text keeps its stored type."""
+    """Features on disk. The text of a batch keeps its stored type."""
 
     shards: tuple[Shard, ...]
     first: Int64[np.ndarray, " shards"]
@@ -69,7 +69,8 @@ class StoredFeatures:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, rows, columns."""
-        return self.form.latent_shape
+        channels, rows, columns = self.form.shape[-3:]
+        return channels, rows, columns
 
     @property
     def text_dim(self) -> int:
@@ -110,16 +111,17 @@ class StoredFeatures:
     @property
     def _empty(self) -> Batch:
         """A batch without rows."""
-        number, latent = torch.zeros(0, dtype=torch.long), torch.zeros(0, *self.latent_shape, dtype=torch.float16)
+        number, latent = torch.zeros(0, dtype=torch.long), torch.zeros(0, *self.form.shape, dtype=torch.float16)
         text = torch.zeros(0, self.longest_text, self.text_dim, dtype=self.form.text_dtype)
         keep = torch.zeros(0, self.longest_text, dtype=torch.bool)
         return Batch(number, number, latent, latent if self.has_std else None, text, keep)
 
 
 def stored_features(version: Version, verify: bool = False) -> StoredFeatures:
-    """The rows of a FEATURES version, in its order; files of a store on S3 are downloaded once, into its cache.
+    """The rows of a FEATURES or PAIR_FEATURES version, in its order.
 
-    `verify` reads every byte of every shard once, on a local store too. Raises StoreCorrupt, SchemaMismatch.
+    Files of a store on S3 are downloaded once, into its cache. `verify` reads every byte of every shard once, on a
+    local store too. Raises StoreCorrupt, SchemaMismatch.
     """
     entries = [entry for receipt in version.manifest.shards for entry in receipt.files if entry.role == "table"]
     if verify:
@@ -171,10 +173,10 @@ def _ids_and_tokens(path: Path) -> tuple[Int[Tensor, " rows"], Int64[np.ndarray,
 def _shard(file: PlainFile, form: Form, tokens: Int64[np.ndarray, " rows"]) -> Shard:
     text = file.variable("text", tokens * form.text_dim * form.text_dtype.itemsize)
     names = ["latent_mean", "latent_std", *(["mirrored_mean", "mirrored_std"] if form.mirrored else [])]
-    columns, needed = [file.fixed(name) for name in names], 2 * prod(form.latent_shape)
+    columns, needed = [file.fixed(name) for name in names], 2 * prod(form.shape)
     for column in columns:
         if set(column.size.tolist()) != {needed}:
-            raise SchemaMismatch(f"{column.where}: {form.latent_shape} in float16 needs {needed} bytes a row")
+            raise SchemaMismatch(f"{column.where}: {form.shape} in float16 needs {needed} bytes a row")
     mean, std, *mirrored = columns
     return Shard(form, mean, std, text, (mirrored[0], mirrored[1]) if mirrored else None)
 
@@ -182,9 +184,8 @@ def _shard(file: PlainFile, form: Form, tokens: Int64[np.ndarray, " rows"]) -> S
 def _form(file: PlainFile) -> Form:
     try:
         latent, text = (file.schema.field(name).metadata or {} for name in ("latent_mean", "text"))
-        channels, rows, columns = (int(size) for size in latent[b"shape"].split(b","))
         return Form(
-            (channels, rows, columns),
+            tuple(int(size) for size in latent[b"shape"].split(b",")),
             int(text[b"shape"].split(b",")[1]),
             TORCH_DTYPES[text[b"dtype"].decode()],
             "mirrored_mean" in file.schema.names,
@@ -201,7 +202,7 @@ def _coins(batch: Batch) -> np.ndarray:
 
 def _spreads(shard: Shard) -> bool:
     """Whether any standard deviation is not zero. The first row nearly always decides; else all are read."""
-    files, value = OpenFiles(), np.zeros(2 * prod(shard.form.latent_shape), np.uint8)
+    files, value = OpenFiles(), np.zeros(2 * prod(shard.form.shape), np.uint8)
     for row in range(len(shard.std.size)):
         shard.std.read(files, row, value)
         # All bits of a float16 but the sign: minus zero is no spread either.

@@ -9,16 +9,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from lightgen.errors import TrainingFailed
+from lightgen import errors
+from lightgen.errors import LightgenError, StoreAccess, TrainingFailed
 from lightgen.progress import Progress
 from lightgen.training.launch import LaunchConfig
 
 _log = logging.getLogger(__name__)
 
 MARK = "@progress "
+REFUSED = "@refused "
 FAILED = " failed (exitcode: "  # torchrun's words for a process that ended badly
 RESTARTS = 3  # times that torchrun starts all processes again after one died; each start resumes
 GRACE_S = 10.0
@@ -29,7 +32,7 @@ def run_processes(module: str, job: Path, launch: LaunchConfig, run_id: str, pro
     """Run `python -m module job` in every process of `launch` until all have ended.
 
     Whatever ends this call early (Ctrl-C, a cancelled flow run) ends them too. Raises TrainingFailed with their last
-    lines where they fail.
+    lines where they fail, and at once what a process found that another start would find again (`refusals_told`).
     """
     command = [sys.executable, "-m", "torch.distributed.run", *_rendezvous(launch, run_id)]
     command += ["--nproc-per-node", str(launch.processes), "--max-restarts", str(RESTARTS), "-m", module, str(job)]
@@ -56,8 +59,8 @@ class Printed:
         self.every_s, self.write = every_s, write
         self.count, self.sent = 0, 0.0
 
-    def start(self, title: str, total: int, unit: str) -> None:
-        self._say("start", title, total, unit)
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        self._say("start", title, total, unit, done)
 
     def advance(self, count: int, note: str = "") -> None:
         self.count += count
@@ -76,9 +79,19 @@ class Printed:
         self.count, self.sent = 0, time.monotonic()
 
     def _say(self, verb: str, *values: object) -> None:
-        # A leading line break: another process may have left a line open.
-        self.write(f"\n{MARK}{json.dumps([verb, *values])}")
-        sys.stdout.flush()
+        _tell(MARK, verb, *values, write=self.write)
+
+
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """Tell `run_processes` of an error that the user must mend, for which torchrun need not start everything again."""
+    try:
+        yield
+    except (TrainingFailed, StoreAccess):
+        raise  # a lost process or server: the next start may find it back
+    except LightgenError as error:
+        _tell(REFUSED, type(error).__name__, str(error))
+        raise
 
 
 def child_env() -> dict[str, str]:
@@ -87,6 +100,12 @@ def child_env() -> dict[str, str]:
     With the shared one, processes started again after a death read the addresses of the dead and cannot connect.
     """
     return os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # noqa: TID251 - passed on, nothing is read
+
+
+def _tell(mark: str, *values: object, write: Callable[[str], object] = print) -> None:
+    # A leading line break: another process may have left a line open.
+    write(f"\n{mark}{json.dumps(values)}")
+    sys.stdout.flush()
 
 
 def die_with(parent: int, every_s: float = 1.0) -> None:
@@ -116,6 +135,9 @@ def _follow(process: "subprocess.Popen[str]", progress: Progress) -> list[str]:
     told: list[str] = []
     for line in process.stdout:
         text = line.rstrip()
+        if text.startswith(REFUSED):
+            name, message = json.loads(text.removeprefix(REFUSED))
+            raise getattr(errors, name)(message)
         if text.startswith(MARK):
             verb, *values = json.loads(text.removeprefix(MARK))
             getattr(progress, verb)(*(map(Path, values) if verb == "picture" else values))

@@ -18,7 +18,7 @@ class Bar:
     def __init__(self):
         self.calls = []
 
-    def start(self, title, total, unit):
+    def start(self, title, total, unit, done=0):
         self.calls.append(("start", title, total, unit))
 
     def advance(self, count, note=""):
@@ -100,8 +100,7 @@ def test_figures_stand_on_lines_of_their_own_and_stay_at_the_end():
 def test_steps_found_done_after_a_restart_do_not_count_for_the_rate(found):
     now = [0.0]
     progress = Sent(lambda: now[0])
-    progress.start("train", 500, "steps")
-    progress.advance(found)
+    progress.start("train", 500, "steps", done=found)
     now[0] = 10.0
     progress.advance(20)
     left = duration((500 - found - 20) / 2.0)

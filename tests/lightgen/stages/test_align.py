@@ -12,14 +12,12 @@ import torch
 from PIL import Image
 from pydantic import BaseModel
 
-from lightgen.encoders.restore import load_encoders
 from lightgen.errors import ConfigError
 from lightgen.model.restore import load_student
 from lightgen.scenes.draw import draw
 from lightgen.scenes.grammar import captions, parse
 from lightgen.seeds import content_id
 from lightgen.stages.align import AlignConfig, align
-from lightgen.stages.pair_features import read_pairs
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
@@ -39,13 +37,17 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def sealed_pairs(chain, count: int) -> ArtifactRef:
-    """Sealed pairs: the right scene against noise."""
+def noise_image(number: int) -> np.ndarray:
+    """The loser of pair `number`."""
+    return np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def sealed_pairs(chain, count: int, broken: int | None = None) -> ArtifactRef:
+    """Sealed pairs: the right scene against noise; the loser of pair `broken` is no image."""
     rows, blobs = [], []
     for number, caption in enumerate(islice(captions("preference", "colors"), count)):
         scene = parse(caption)
         assert scene is not None
-        noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         row = {
             "id": content_id("pair", number),
             "prompt_id": f"q{number}",
@@ -56,8 +58,10 @@ def sealed_pairs(chain, count: int) -> ArtifactRef:
         row |= {"loser_seed": number, "winner_score": 1.0, "loser_score": 0.0, "judge": "test"}
         rows.append(row | {"winner_verdict": "{}", "loser_verdict": "{}"})
         # A winner of twice the size takes the encoder's crop, as a web image would.
-        blobs.append({"winner.png": _png(draw(scene, 64, number)), "loser.png": _png(noise), "json": b"{}"})
-    plan = make_plan("pairs", "pair", [], _NoSettings(), 0, [chain.checkpoint], 1, extra={"count": count})
+        loser = b"no image" if number == broken else _png(noise_image(number))
+        blobs.append({"winner.png": _png(draw(scene, 64, number)), "loser.png": loser, "json": b"{}"})
+    extra = {"count": count, "broken": broken}
+    plan = make_plan("pairs", "pair", [], _NoSettings(), 0, [chain.checkpoint], 1, extra=extra)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     return build(chain.store, plan, lambda _: ShardOutput(table=table, rows_in=count, blobs=blobs), SCHEMA)
 
@@ -89,15 +93,9 @@ def test_the_control_trains_on_winners_alone_and_is_another_version(chain, sampl
     control = align(chain.checkpoint, pairs, align_config(sample, objective="sft"), chain.store, seed=1)
     assert "margin" not in _log(chain, control)[0]
     assert control.version != align(chain.checkpoint, pairs, align_config(sample), chain.store, seed=1).version
-    assert chain.store.open(control).parents[:2] == [chain.checkpoint, pairs]
-
-
-def test_both_sides_take_the_encoders_way(chain) -> None:
-    vae, text = load_encoders(chain.store.open(chain.features), chain.store, "cpu")
-    pairs = read_pairs(chain.store.open(sealed_pairs(chain, 3)), vae, text, 32)
-    assert pairs.latent_shape == (8, 8, 8)
-    noise = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    assert torch.equal(pairs.mean[0, 1], vae.encode(torch.from_numpy(noise))[0][0].half())
+    start, encoded = chain.store.open(control).parents
+    assert start == chain.checkpoint
+    assert chain.store.open(encoded).parents[0] == pairs
 
 
 def test_the_reference_is_asked_once_and_training_hardly_differs(chain, sample) -> None:

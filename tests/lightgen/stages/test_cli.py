@@ -177,7 +177,7 @@ def test_tag_retire_and_gc(run: Run, copy: Path, chain: Chain) -> None:
     named = f"checkpoint@{chain.checkpoint.version}"
     assert run("tag", f"captions@{chain.captions.version}", "first", "--store", copy)[0] == 0
     assert chain.captions.version in run("show", "captions@tag:first", "--store", copy)[1]
-    for kind in ("report", "pairs", "reference", "checkpoint"):  # other tests made versions of it in the shared store
+    for kind in ("report", "pairs", "pair_features", "reference", "checkpoint"):  # other tests made some of them
         for version in {entry.version for entry in open_store(str(copy)).log(kind)}:
             assert run("retire", f"{kind}@{version}", "--store", copy)[0] == 0
     assert "retired" in run("ls", "checkpoint", "--store", copy)[1]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lightgen.errors import ConfigError, TooManyRejects
+from lightgen.progress import Silent
 from lightgen.scenes import grammar
 from lightgen.seeds import derive_seed
 from lightgen.stages import generate as stage
@@ -102,6 +103,29 @@ def test_images_are_those_of_the_teacher(store: Store) -> None:
         assert {name: note[name] for name in row} == row
         assert note["teacher"]["kind"] == "scenes"
     assert version.plan.models == [teacher.identity()]
+
+
+def test_work_that_goes_on_counts_what_was_done_as_done(store: Store) -> None:
+    """Else rate and time left are those of work that nobody does."""
+    told: list[tuple[int, int]] = []
+
+    class Told(Silent):
+        def __init__(self, die_after: int) -> None:
+            self.left = die_after
+
+        def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
+            told.append((total, done))
+
+        def advance(self, count: int, note: str = "") -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    prompts = sealed_prompts(store, scene_captions(6), n_shards=3)
+    with pytest.raises(KeyboardInterrupt):
+        generate(prompts, config(batch=2), store, seed=4, progress=Told(die_after=3))
+    generate(prompts, config(batch=2), store, seed=4, progress=Told(die_after=100))
+    assert told == [(6, 0), (6, 4)]
 
 
 def test_batch_and_threads_and_shards_do_not_matter(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
     heard: list[str] = []
 
     class Heard(Silent):
-        def start(self, title: str, total: int, unit: str) -> None:
+        def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
             heard.append(f"{title} {total} {unit}")
 
     config = _config(chain, batch_size=8, launch=LaunchConfig(processes=2, accumulate=2))
@@ -96,6 +96,14 @@ def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
             pretrain(chain.features, config, chain.store, seed=1)
     with pytest.raises(ConfigError, match="no preset 'large'"):
         PretrainConfig(student="large").sizes()
+
+
+@pytest.mark.parametrize(
+    "launch", [LaunchConfig(accumulate=3), LaunchConfig(processes=3)], ids=["here", "in processes"]
+)
+def test_more_mask_ratios_than_pieces_are_refused(chain, launch: LaunchConfig) -> None:
+    with pytest.raises(ConfigError, match=r"^pretrain.mask_ratios is 2, but a step has 3 pieces"):
+        pretrain(chain.features, _config(chain, mask_ratios=2, launch=launch), chain.store, seed=1)
 
 
 def test_a_sampler_draws_what_the_checkpoint_says(chain, sample) -> None:

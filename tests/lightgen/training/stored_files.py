@@ -5,8 +5,9 @@ import pyarrow as pa
 import torch
 
 from lightgen.seeds import content_id
-from lightgen.storage.feature_codec import latent_array, text_array
+from lightgen.storage.feature_codec import latent_array, latents_from_table, text_array, text_from_table
 from lightgen.storage.parquet import conform, write_parquet
+from lightgen.training.data import FeatureSet, number_ids
 from schemas.features import schema
 
 SHAPE, TEXT_DIM = (3, 4, 5), 6
@@ -34,3 +35,12 @@ def write_shards(folder, lengths=(7, 4, 9), **options):
         paths.append(folder / f"{len(paths)}.parquet")
         paths[-1].write_bytes(write_parquet(tables[-1]))
     return paths, pa.concat_tables(tables)
+
+
+def read_features(table):
+    """The rows of a FEATURES table in memory, through Arrow: what reading them in place is compared with."""
+    mean, std = latents_from_table(table)
+    flat, count = text_from_table(table)
+    start = np.concatenate([[0], np.cumsum(count)[:-1]])
+    ids = number_ids(table.column("id").to_pylist())
+    return FeatureSet(ids, mean, std if bool(std.any()) else None, flat, start, count)

@@ -5,8 +5,9 @@ import pyarrow as pa
 import torch
 
 from lightgen.storage.feature_codec import latent_array, text_array
-from lightgen.training.data import FeatureSet, pad_text, read_features, rows_of_epoch_step, rows_of_step, stack_text
+from lightgen.training.data import FeatureSet, pad_text, rows_of_epoch_step, rows_of_step, stack_text
 from schemas.features import schema
+from tests.lightgen.training.stored_files import read_features
 
 
 def test_every_epoch_reads_every_row_once_across_batches() -> None:

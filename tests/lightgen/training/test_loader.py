@@ -16,10 +16,11 @@ import torch
 
 from lightgen.errors import ConfigError, StoreCorrupt, TrainingFailed
 from lightgen.training import workers
-from lightgen.training.data import read_features, rows_of_step
+from lightgen.training.data import rows_of_step
 from lightgen.training.loader import Loader, Share
+from lightgen.training.ranks import World
 from lightgen.training.stored import features_of_files
-from tests.lightgen.training.stored_files import write_shards
+from tests.lightgen.training.stored_files import read_features, write_shards
 from tests.lightgen.training.test_stored import assert_same
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs
 
@@ -64,7 +65,7 @@ def kill_one_and_read(loader):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_workers_read_what_this_process_reads(stored, count, accumulate):
     """More steps than slots of the ring, over more than an epoch."""
-    with Loader(stored, rows_of(stored), Share(0, 2, accumulate), workers=count) as loader:
+    with Loader(stored, rows_of(stored), Share(World(0, 2), accumulate), workers=count) as loader:
         assert_equal_steps(loader, range(12))
         assert_equal_steps(loader, [40, 41, 42])  # on with other data
         assert_equal_steps(loader, [4, 5])  # and back
@@ -89,7 +90,7 @@ def test_ranks_and_pieces_share_one_global_batch(tmp_path, shares):
     stored, memory = features_of_files(paths), read_features(table)
     size, accumulate = shares
     for step in (0, 3):
-        loaders = [Loader(stored, rows_of(stored), Share(rank, size, accumulate)) for rank in range(size)]
+        loaders = [Loader(stored, rows_of(stored), Share(World(rank, size), accumulate)) for rank in range(size)]
         pieces = [piece for loader in loaders for piece in loader.at(step)]
         whole = memory.batch(*rows_of(memory)(step))
         assert torch.equal(torch.cat([piece.ids for piece in pieces]), whole.ids)
@@ -176,8 +177,8 @@ def test_workers_end_with_their_process():
 
 def test_a_batch_that_the_pieces_do_not_divide_is_refused():
     with pytest.raises(ConfigError, match="multiple"):
-        Share(0, 3, 1).check(BATCH)
-    assert np.concatenate([list(Share(rank, 2, 3).numbers()) for rank in range(2)]).tolist() == list(range(6))
+        Share(World(0, 3)).check(BATCH)
+    assert np.concatenate([list(Share(World(rank, 2), 3).numbers()) for rank in range(2)]).tolist() == list(range(6))
 
 
 @pytest.mark.gpu

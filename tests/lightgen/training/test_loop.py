@@ -7,6 +7,8 @@ import logging
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -297,6 +299,27 @@ def test_a_process_that_never_writes_its_share_leaves_no_seal(tmp_path: Path) ->
     with pytest.raises(TimeoutError, match="1 of 2 processes"):
         checkpoint.seal(tmp_path / "step-1", 1, "r", processes=2, within_s=0.05)
     assert checkpoint.newest(tmp_path, "r") is None
+
+
+def test_training_reads_no_memory_that_it_has_not_written(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fresh memory full of NaN changes nothing, so leaving it unfilled is safe."""
+    straight = _train(objective, fresh, tmp_path / "straight")
+    assert torch.utils.deterministic.fill_uninitialized_memory  # as it was
+    monkeypatch.setattr(loop, "_exact", _filled)
+    assert _digest(_train(objective, Student(fresh.config).init(5), tmp_path / "filled")) == _digest(straight)
+
+
+@contextmanager
+def _filled(config: LoopConfig) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_num_threads(config.threads or threads)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
 
 
 def test_training_learns_the_features(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:

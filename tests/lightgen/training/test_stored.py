@@ -12,10 +12,9 @@ from lightgen.errors import SchemaMismatch, StoreCorrupt
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.parquet import write_parquet
 from lightgen.storage.store import open_store
-from lightgen.training.data import read_features
 from lightgen.training.stored import features_of_files, stored_features
 from schemas.features import schema
-from tests.lightgen.training.stored_files import SHAPE, TEXT_DIM, features_table, write_shards
+from tests.lightgen.training.stored_files import SHAPE, TEXT_DIM, features_table, read_features, write_shards
 from tests.worked_version import Config
 
 ROWS = np.array([0, 19, 6, 7, 10, 11, 6, 2])

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lightgen.errors import TrainingFailed
+from lightgen.errors import ConfigError, StoreAccess, TrainingFailed
+from lightgen.progress import SILENT
 from lightgen.training import torchrun
 from lightgen.training.launch import LaunchConfig
-from lightgen.training.torchrun import run_processes
+from lightgen.training.torchrun import REFUSED, refusals_told, run_processes
 
 ROOT = Path(__file__).parents[3]
 HERE = "tests.lightgen.training"
@@ -36,7 +37,7 @@ class Heard:
     def __init__(self) -> None:
         self.said: list[tuple] = []
 
-    def start(self, title: str, total: int, unit: str) -> None:
+    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
         self.said.append(("start", title, total, unit))
 
     def advance(self, count: int, note: str = "") -> None:
@@ -90,6 +91,27 @@ def test_failure_is_told_with_the_last_lines_and_progress_was_followed(
     with pytest.raises(TrainingFailed, match="the disk is full"):
         run_processes(f"{HERE}.failing_rank", tmp_path / "job", TWO, "r", heard)
     assert heard.said == [("start", "train", 7, "steps"), ("advance", 3, "loss 0.5"), ("picture", Path("grid.png"))]
+
+
+def test_what_the_user_must_mend_is_told_at_once_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(ConfigError, match=r"^batch_size 7 cannot be cut:\nthe second line$"):
+        run_processes(f"{HERE}.refusing_rank", tmp_path / "job", TWO, "r", SILENT)
+    assert len((tmp_path / "starts").read_text().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(TrainingFailed("x"), False), (StoreAccess("x"), False), (OSError("x"), False), (ConfigError("x"), True)],
+)
+def test_only_what_another_start_would_find_again_is_a_refusal(
+    error: Exception, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(type(error)), refusals_told():
+        raise error
+    assert (REFUSED in capsys.readouterr().out) is told
 
 
 def test_machines_meet_at_the_rendezvous() -> None:

@@ -1,0 +1,12 @@
+"""A process of a run that finds a mistake only the user can mend: `python -m ... JOB`; every start leaves a line."""
+
+import sys
+from pathlib import Path
+
+from lightgen.errors import ConfigError
+from lightgen.training.torchrun import refusals_told
+
+if __name__ == "__main__":
+    with refusals_told(), Path(sys.argv[1]).with_name("starts").open("a") as starts:
+        starts.write("started\n")
+        raise ConfigError("batch_size 7 cannot be cut:\nthe second line")
