@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -255,15 +255,16 @@ def mixed_precision(precision: str, device: str) -> torch.autocast:
 def _exact(config: LoopConfig) -> Iterator[None]:
     """Deterministic kernels and a fixed number of threads while training."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    mode: Any = torch.utils.deterministic
+    filled = mode.fill_uninitialized_memory
     deterministic_matrix_products()
     # Deterministic mode writes NaN into all fresh memory, a tenth of a step; nothing here reads it before writing.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    mode.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.set_num_threads(config.threads or before[0])
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        mode.fill_uninitialized_memory = filled
         torch.use_deterministic_algorithms(before[1], warn_only=True)
         torch.set_num_threads(before[0])

@@ -306,7 +306,8 @@ def test_training_reads_no_memory_that_it_has_not_written(
 ) -> None:
     """Fresh memory full of NaN changes nothing, so leaving it unfilled is safe."""
     straight = _train(objective, fresh, tmp_path / "straight")
-    assert torch.utils.deterministic.fill_uninitialized_memory  # as it was
+    mode: Any = torch.utils.deterministic
+    assert mode.fill_uninitialized_memory  # as it was
     monkeypatch.setattr(loop, "_exact", _filled)
     assert _digest(_train(objective, Student(fresh.config).init(5), tmp_path / "filled")) == _digest(straight)
 
