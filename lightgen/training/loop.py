@@ -115,7 +115,7 @@ def train(
     draws with the average every `sample_every` steps, in the first process, and says where the picture is.
     """
     world, launch = world or World(), launch or LaunchConfig()
-    with _exact(config):
+    with exact(config):
         job = make_job(student, objective, config, seed, world, launch)
         job.share.check(objective.batch_size)
         state.resume(job.run, folder, run_id, world)
@@ -252,7 +252,7 @@ def mixed_precision(precision: str, device: str) -> torch.autocast:
 
 
 @contextmanager
-def _exact(config: LoopConfig) -> Iterator[None]:
+def exact(config: LoopConfig) -> Iterator[None]:
     """Deterministic kernels and a fixed number of threads while training."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     mode: Any = torch.utils.deterministic
