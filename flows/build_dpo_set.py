@@ -1,4 +1,4 @@
-"""Flow `build-dpo-set`: held-out captions → teacher images and the student's own → judged pairs."""
+"""Flow `build-dpo-set`: held-out captions → images of teacher and student, or of the student alone → judged pairs."""
 
 from prefect import flow
 
@@ -13,14 +13,17 @@ from tasks.source import source
 
 
 def dpo_set(job: Job, checkpoint: ArtifactRef) -> ArtifactRef:
-    """Let teacher and student draw captions that no student has trained on, and keep the telling pairs."""
+    """Let the student draw captions new to it, the teacher too where it is to win, and keep the telling pairs."""
     held_out = job.part("held_out", job.recipe.held_out)
     captions = source(held_out.source, **job.common, use="held-out")
     prompts = select(captions, held_out.select, **job.common, use="held-out")
+    pairing = job.part("pair", job.recipe.pair)
+    if pairing.winner == "student":
+        return pair(prompts, checkpoint, pairing, **job.common)
     # Weights by source are those of the training captions; held-out ones come from sources of their own.
     drawing = job.recipe.generate.model_copy(update={"samples_by_source": {}})
     images = generate(prompts, drawing, **job.common, use="held-out")
-    return pair(images, checkpoint, job.part("pair", job.recipe.pair), **job.common)
+    return pair(images, checkpoint, pairing, **job.common)
 
 
 @flow(name="build-dpo-set", flow_run_name=run_name, persist_result=False)

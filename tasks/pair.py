@@ -1,4 +1,4 @@
-"""Task `pair`: teacher images and the student's own → judged preference pairs."""
+"""Task `pair`: images of teacher and student, or of the student alone → judged preference pairs."""
 
 from prefect import task
 
@@ -9,8 +9,8 @@ from tasks.run import run_stage
 
 
 @task(name="pair", task_run_name="pair", **POLICY)
-def pair(images: ArtifactRef, checkpoint: ArtifactRef, config: stage.PairConfig, store: str, seed: int) -> ArtifactRef:
-    """Keep the pairs in which the teacher is right and the student is not."""
+def pair(drawn: ArtifactRef, checkpoint: ArtifactRef, config: stage.PairConfig, store: str, seed: int) -> ArtifactRef:
+    """Keep the pairs in which the one image is right and the other is not."""
     return run_stage(
-        "pair", store, lambda at, progress: stage.pair(images, checkpoint, config, at, seed=seed, progress=progress)
+        "pair", store, lambda at, progress: stage.pair(drawn, checkpoint, config, at, seed=seed, progress=progress)
     )

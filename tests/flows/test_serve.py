@@ -81,6 +81,17 @@ def test_retraining_works_only_on_new_captions(served):
     assert len(store.log("checkpoint")) == 2
 
 
+def test_pairs_of_the_students_own_need_no_teacher(served):
+    own = json.dumps({"pair.winner": "student", "pair.samples_per_prompt": 2})
+    flow_run, state = served.run("build-dpo-set", recipe=TINY, overrides=own)
+    assert state["type"] == "COMPLETED", served.log.read_text()
+    artifacts = served.artifacts(flow_run)
+    figures = {line["what"]: line["value"] for line in json.loads(artifacts["pair-figures"]["data"])}
+    assert (figures["rows out"], figures["rejected"]) == ("0", "12"), "a student of three steps is never right"
+    assert "select-held-out-figures" in artifacts
+    assert "generate-held-out-figures" not in artifacts
+
+
 def test_server_takes_the_template_for_kubernetes_and_refuses_a_broken_one(served, tmp_path):
     kubernetes = ("--type", "kubernetes", "--base-job-template")
     made = served.prefect("work-pool", "create", "gpus", *kubernetes, str(TEMPLATE))

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightgen.errors import ConfigError
 from lightgen.preferences.judge import load_judge
 from lightgen.preferences.verdict import Verdict, unjudged
 from lightgen.seeds import derive_seed
-from lightgen.stages.pair import PairConfig, pair, pair_shard, reject_reason
+from lightgen.stages.pair import PairConfig, own_shard, pair, pair_shard, reject_reason
 from lightgen.stages.sampling import Sampler
+from lightgen.storage.pixels import decode_image
 
 GOOD, BAD = Verdict(1.0, True, {"right": True}), Verdict(0.2, False, {"right": False}, "no circle")
 
@@ -19,6 +21,13 @@ GOOD, BAD = Verdict(1.0, True, {"right": True}), Verdict(0.2, False, {"right": F
 @pytest.fixture(scope="module")
 def config(sample):
     return PairConfig.model_validate({"judge": {"kind": "scenes"}, "sample": sample, "device": "cpu"})
+
+
+@pytest.fixture(scope="module")
+def prompts(chain):
+    """What the teacher's images were drawn from."""
+    (ref,) = chain.store.open(chain.images).parents
+    return ref
 
 
 @pytest.mark.parametrize(
@@ -59,7 +68,7 @@ class Painter:
 
 def test_every_row_is_kept_or_refused_with_both_verdicts(chain, config):
     source = chain.store.open(chain.images)
-    twice = config.model_copy(update={"losers_per_prompt": 2})
+    twice = config.model_copy(update={"samples_per_prompt": 2})
     made = pair_shard(source, 0, Painter(), Coin(), twice, seed=5)
     assert made.rows_in == 2 * source.table(0).num_rows == made.table.num_rows + len(made.rejects)
     kept = made.table.to_pylist()
@@ -97,6 +106,59 @@ def test_winner_bytes_pass_untouched_and_the_loser_is_what_the_student_drew(chai
             assert abs(np.asarray(image).astype(int) - drawn).max() <= 1
         assert json.loads(version.member(row["id"], "json"))["caption"] == row["caption"]
     assert pair(chain.images, chain.checkpoint, config, chain.store, seed=9) == ref
+
+
+class Lot:
+    """A judge that decides by the picture alone: some are right, some wrong, some unclear."""
+
+    def identity(self):
+        return {"kind": "lot"}
+
+    def judge(self, captions, images):
+        return [(GOOD, BAD, GOOD, BAD, unjudged("judge_no_json", {}))[int(image.sum()) % 5] for image in images]
+
+
+def test_the_students_right_samples_win_over_its_wrong_ones_and_every_pair_is_accounted_for(chain, prompts, config):
+    source = chain.store.open(prompts)
+    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 6})
+    made = own_shard(source, 0, Painter(), Lot(), own, seed=5)
+    assert made.rows_in == 3 * source.table(0).num_rows == made.table.num_rows + len(made.rejects)
+    rows = made.table.to_pylist()
+    assert {reject.reason for reject in made.rejects} <= {"too_few_right", "too_few_wrong", "judge_no_json"}
+    assert made.rejects
+    assert len({row["id"] for row in rows} | {reject.id for reject in made.rejects}) == made.rows_in
+    drawn = {(row["prompt_id"], row[name]) for row in rows for name in ("winner_seed", "loser_seed")}
+    assert len(drawn) == 2 * len(rows) > 0, "a sample was used twice"
+    for row, members in zip(rows, made.blobs, strict=True):
+        for side, verdict in (("winner", GOOD), ("loser", BAD)):
+            expected = Painter().images([row["caption"]], [row[f"{side}_seed"]], own.sample)
+            assert np.array_equal(decode_image(members[f"{side}.png"]), expected[0])
+            assert Lot().judge([], expected) == [verdict]
+            assert json.loads(row[f"{side}_verdict"]) == verdict.answer
+
+
+def test_the_batch_changes_nothing_in_pairs_of_the_students_own(chain, prompts, config):
+    source = chain.store.open(prompts)
+    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 4})
+    runs = [own_shard(source, 0, Painter(), Lot(), own.model_copy(update={"batch_size": size}), 5) for size in (1, 100)]
+    assert runs[0].table.equals(runs[1].table)
+    assert runs[0].blobs == runs[1].blobs
+    assert runs[0].rejects == runs[1].rejects
+
+
+def test_a_student_that_is_never_right_gives_no_pair_of_its_own(chain, prompts, config):
+    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 2})
+    version = chain.store.open(pair(prompts, chain.checkpoint, own, chain.store, seed=9))
+    assert (version.rows, version.reject_reasons) == (0, {"too_few_right": prompts.rows})
+
+
+def test_what_pairs_are_made_of_must_suit_the_winner(chain, prompts, config):
+    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 2})
+    for drawn, settings in ((chain.images, own), (prompts, config)):
+        with pytest.raises(ConfigError, match=f"pair.winner is {settings.winner}: pairs are made of"):
+            pair(drawn, chain.checkpoint, settings, chain.store, seed=9)
+    with pytest.raises(ValueError, match="must be even, not 3"):
+        PairConfig.model_validate({"judge": {"kind": "scenes"}, "winner": "student", "samples_per_prompt": 3})
 
 
 def test_the_scenes_judge_passes_the_teacher(chain, config):
