@@ -8,9 +8,9 @@ import yaml
 from prefect import flow
 from prefect.settings import get_current_settings
 
-from flows import server
 from flows.evaluate_student import whole_loop
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.serve import server
 from flows.summary import summary
 from lightgen.errors import LightgenError
 from lightgen.progress import duration

@@ -7,7 +7,7 @@ from prefect.states import Completed
 from flows.build_distill_set import distill_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
 from flows.train_student import students
-from lightgen.stages.pages.lineage import ancestors
+from lightgen.operations.lineage import ancestors
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
 from tasks.source import source

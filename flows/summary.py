@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from lightgen.operations.lineage import ancestors, steps
+from lightgen.pages.report import best_student
 from lightgen.progress import duration
-from lightgen.stages.pages.lineage import ancestors, steps
-from lightgen.stages.pages.report import best_student
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
 from schemas.report import TASKS, ModelScores, Report

@@ -17,12 +17,12 @@ from lightgen.encoders.restore import TEXT_CONFIG, read_encoders
 from lightgen.encoders.text import load_text
 from lightgen.encoders.vae import open_vae
 from lightgen.errors import ConfigError, ModelError
+from lightgen.generators.sampler import Sampler
 from lightgen.model.config import StudentConfig
 from lightgen.model.restore import Weights, checkpoint_config
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.seeds import derive_seed
-from lightgen.stages.sampling import Sampler
 from lightgen.storage.store import open_store
 
 INDEX, STUDENT, WEIGHTS = "model_index.json", "student/config.json", "student/model.safetensors"

@@ -12,8 +12,8 @@ import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 
+from lightgen.pages.gallery import sheet_uri
 from lightgen.progress import Progress, Terminal, duration
-from lightgen.stages.gallery import sheet_uri
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from lightgen.stages.gallery import thumbnails
-from lightgen.stages.pages.curves import curve_sheet, training_figures
-from lightgen.stages.pages.report import headline
-from lightgen.stages.pages.scores import score_table
+from lightgen.pages.curves import curve_sheet, training_figures
+from lightgen.pages.gallery import thumbnails
+from lightgen.pages.report import headline
+from lightgen.pages.scores import score_table
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef, Kind

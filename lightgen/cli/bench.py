@@ -8,7 +8,7 @@ from rich.table import Table
 from lightgen.cli.console import out
 
 if TYPE_CHECKING:
-    from lightgen.training.bench import Rate
+    from lightgen.bench.training import Rate
 
 app = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, both in the same run.")
 
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, 
 @app.command("dedup")
 def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 50_000) -> None:
     """Near-duplicate captions: ours against datasketch."""
-    from lightgen.diversity.bench import bench_near_duplicates
+    from lightgen.bench.near_duplicates import bench_near_duplicates
 
     found = bench_near_duplicates(rows)
     _rates({"lightgen": found["ours_per_s"], "datasketch": found["datasketch_per_s"]}, "captions/s")
@@ -25,7 +25,7 @@ def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 5
 @app.command("shards")
 def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 KiB")] = 2_000) -> None:
     """Writing tar shards: ours against webdataset's ShardWriter."""
-    from lightgen.storage.bench import tar_rates
+    from lightgen.bench.shards import tar_rates
 
     _rates(tar_rates(rows), "samples/s")
 
@@ -42,7 +42,7 @@ def bench_train(
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the blocks of ours")] = False,
 ) -> None:
     """Training steps on random features: ours against the published code's way."""
-    from lightgen.training.bench import bench_train as measure
+    from lightgen.bench.training import bench_train as measure
 
     _table_of_rates(measure(preset, size_px, batch, steps, compiled=compiled))
     out.print(
@@ -59,7 +59,7 @@ def bench_sample(
     head_steps: Annotated[int, typer.Option(min=2)] = 100,
 ) -> None:
     """Whole images under guidance: ours against the published code's way."""
-    from lightgen.training.bench import bench_sample as measure
+    from lightgen.bench.training import bench_sample as measure
 
     rates = measure(preset, size_px, batch, iterations, head_steps)
     _table_of_rates(rates)
@@ -74,7 +74,7 @@ def bench_dpo(
     steps: Annotated[int, typer.Option(min=1)] = 5,
 ) -> None:
     """Steps of DPO on random pairs: errors of the reference cached, against asking it live. Images are pairs here."""
-    from lightgen.training.bench import bench_dpo as measure
+    from lightgen.bench.training import bench_dpo as measure
 
     _table_of_rates(measure(preset, size_px, pairs, steps))
 
@@ -87,7 +87,7 @@ def bench_loader(
     needs: Annotated[float, typer.Option(min=0, help="images/s that training takes, to compare with")] = 0,
 ) -> None:
     """Reading features at random: ours against pyarrow's row groups and a file for each sample."""
-    from lightgen.training.bench_loader import bench_loader as measure
+    from lightgen.bench.loader import bench_loader as measure
 
     rates = measure(rows, workers, batch)
     table = Table("way", "samples/s", "GB/s", "ours is", "x needed", box=None, header_style="bold")

@@ -13,8 +13,8 @@ from lightgen.storage.store import open_store
 if TYPE_CHECKING:
     import numpy as np
 
+    from lightgen.generators.sampler import Sampler
     from lightgen.model.sampling import SampleConfig
-    from lightgen.stages.sampling import Sampler
 
 app = typer.Typer()
 
@@ -33,7 +33,7 @@ def generate(
     width: Annotated[int | None, typer.Option(min=1, help="px")] = None,
 ) -> None:
     """Draw captions with a student; one row a caption."""
-    from lightgen.stages.sampling import contact_sheet
+    from lightgen.generators.sampler import contact_sheet
 
     sampler, config = _sampler(checkpoint, store)
     if guidance is not None:
@@ -48,8 +48,8 @@ def generate(
 
 def _sampler(checkpoint: str, store: str) -> "tuple[Sampler, SampleConfig]":
     """What draws with a checkpoint, and how it was told to draw when it was trained."""
+    from lightgen.generators.sampler import Sampler
     from lightgen.model.sampling import SampleConfig
-    from lightgen.stages.sampling import Sampler
 
     opened = open_store(store)
     version = opened.open(checkpoint)
@@ -71,8 +71,8 @@ def inpaint_picture(
     seed: Annotated[int, typer.Option(help="of the first image")] = 0,
 ) -> None:
     """Draw the masked part of a picture anew; every other pixel stays as it is."""
-    from lightgen.stages.inpainting import inpaint
-    from lightgen.stages.sampling import contact_sheet
+    from lightgen.generators.inpainting import inpaint
+    from lightgen.generators.sampler import contact_sheet
 
     sampler, config = _sampler(checkpoint, store)
     pixels, white = _pixels(image), _pixels(mask).mean(axis=2) >= 128

@@ -12,8 +12,8 @@ from lightgen.progress import Terminal
 from lightgen.storage.store import Store, open_store
 
 if TYPE_CHECKING:
+    from lightgen.operations.sweep import Exam, Tried
     from lightgen.recipe import Recipe
-    from lightgen.stages.sweep import Exam, Tried
     from schemas.ref import ArtifactRef
 
 app = typer.Typer()
@@ -30,8 +30,8 @@ def sweep(
     judge: Annotated[bool, typer.Option("--judge", help="draw and judge the recipe's test captions too")] = False,
 ) -> None:
     """Align at several learning rates and lay their health, and scores, side by side."""
+    from lightgen.operations.sweep import sweep as run
     from lightgen.recipe import load_recipe
-    from lightgen.stages.sweep import sweep as run
 
     settings, opened = load_recipe(recipe), open_store(store)
     if settings.align is None:
@@ -53,9 +53,9 @@ def _numbers(text: str) -> list[float]:
 
 def _exam(recipe: "Recipe", store: Store) -> "Exam":
     """The recipe's test captions, made where they are missing."""
+    from lightgen.operations.sweep import Exam
     from lightgen.stages.select import select
     from lightgen.stages.source import source
-    from lightgen.stages.sweep import Exam
 
     if recipe.test is None or recipe.evaluate is None:
         raise ConfigError(f"recipe {recipe.name} has no test captions, or no evaluate; leave out --judge")

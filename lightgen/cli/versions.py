@@ -145,7 +145,7 @@ def gallery(
     limit: Annotated[int, typer.Option(min=1, help="rows on the page")] = 120,
 ) -> None:
     """Write one self-contained HTML page about a version."""
-    from lightgen.stages.gallery import gallery as page
+    from lightgen.pages.gallery import gallery as page
 
     opened = open_store(store)
     version = opened.open(ref)

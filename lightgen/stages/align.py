@@ -12,13 +12,13 @@ from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device, pick_device
-from lightgen.stages.checkpoints import sample_drawer
 from lightgen.stages.encode_pairs import encode_pairs
 from lightgen.stages.reference import ReferenceConfig, read_reference, reference
-from lightgen.stages.training_run import Prepared, TrainingRun, build_checkpoint
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
+from lightgen.training.content import sample_drawer
 from lightgen.training.data import Features, Winners
+from lightgen.training.job import Prepared, TrainingRun, build_checkpoint
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, Field
 
-from lightgen.diversity import image_scores, image_verdicts, perceptual
-from lightgen.diversity.image_scores import SCORES, score
-from lightgen.diversity.image_verdicts import Thresholds, Verdicts, judge, split
+from lightgen.decisions import image_scores, image_verdicts, perceptual
+from lightgen.decisions.image_scores import SCORES, score
+from lightgen.decisions.image_verdicts import Thresholds, Verdicts, judge, split
 from lightgen.progress import SILENT, Progress
 from lightgen.storage import pixels
 from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan

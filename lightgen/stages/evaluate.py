@@ -14,18 +14,18 @@ import lightgen.model
 import lightgen.scenes
 from lightgen.errors import ConfigError
 from lightgen.evaluation.detectors import DetectorConfig
+from lightgen.generators.config import TeacherConfig, make_teacher, teacher_modules
+from lightgen.generators.sampler import Sampler
 from lightgen.model.restore import Weights
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
+from lightgen.pages.files import Settings, report_files
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
 from lightgen.settings import Device, pick_device
 from lightgen.stages.exam import Exam, Judged, Painter, read_exam
-from lightgen.stages.pages.files import Settings, report_files
-from lightgen.stages.sampling import Sampler
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
-from lightgen.teachers.config import TeacherConfig, make_teacher, teacher_modules
 from schemas.ref import ArtifactRef
 from schemas.report import SCHEMA
 
@@ -70,7 +70,7 @@ def evaluate(
     """A sealed report over `models` (None: the teacher); differences are to the first one with a checkpoint."""
     _check(models, config)
     trained = {ref.version: ref for ref in models.values() if ref}
-    stages = [f"lightgen.stages.{name}" for name in ("sampling", "exam", "evaluate")]
+    stages = ["lightgen.generators.sampler", "lightgen.stages.exam", "lightgen.stages.evaluate"]
     modules = [lightgen.model, lightgen.evaluation, lightgen.scenes, *stages]
     teachers = [config.teacher] if config.teacher else []
     modules += [module for teacher in teachers for module in teacher_modules(teacher)]

@@ -11,12 +11,12 @@ import numpy as np
 from lightgen.errors import InputCorrupt
 from lightgen.evaluation.detectors import Detector
 from lightgen.evaluation.geneval import Metadata, judge_image, scene_metadata
+from lightgen.generators.base import TeacherFailure
 from lightgen.progress import Progress
 from lightgen.scenes.grammar import parse
 from lightgen.seeds import content_id, derive_seed
 from lightgen.storage.build import Reject
 from lightgen.storage.version import Version
-from lightgen.teachers.base import TeacherFailure
 
 # Captions and seeds in, images or failures out.
 Painter = Callable[[Sequence[str], Sequence[int]], Sequence[np.ndarray | TeacherFailure]]

@@ -11,14 +11,14 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.errors import ConfigError
+from lightgen.generators.base import Teacher, TeacherFailure
+from lightgen.generators.config import TeacherConfig, make_teacher, teacher_content, teacher_modules
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id, derive_seed
 from lightgen.storage import pixels
 from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan, rows_done
 from lightgen.storage.pixels import ImageFormat, encode_image
 from lightgen.storage.store import Store
-from lightgen.teachers.base import Teacher, TeacherFailure
-from lightgen.teachers.config import TeacherConfig, make_teacher, teacher_content, teacher_modules
 from schemas.canonical import canonical_json
 from schemas.images import SCHEMA
 from schemas.ref import ArtifactRef

@@ -14,18 +14,18 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import lightgen.model
-import lightgen.preferences
 import lightgen.scenes
+import lightgen.scorers
 from lightgen.errors import ConfigError
+from lightgen.generators.sampler import Sampler
 from lightgen.model.restore import Weights
 from lightgen.model.sampling import SampleConfig
-from lightgen.preferences.judge import Judge, JudgeConfig, load_judge
-from lightgen.preferences.qwen_vl import QwenVlConfig, judge_identity
-from lightgen.preferences.verdict import Verdict
 from lightgen.progress import SILENT, Progress
+from lightgen.scorers.judge import Judge, JudgeConfig, load_judge
+from lightgen.scorers.qwen_vl import QwenVlConfig, judge_identity
+from lightgen.scorers.verdict import Verdict
 from lightgen.seeds import content_id, derive_seed
 from lightgen.settings import Device, pick_device
-from lightgen.stages.sampling import Sampler
 from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan, rows_done
 from lightgen.storage.pixels import BadImage, decode_image, encode_image
 from lightgen.storage.store import Store
@@ -109,9 +109,9 @@ def pair(
     source, device = store.open(drawn), pick_device(config.device)
     modules = [
         lightgen.model,
-        lightgen.preferences,
+        lightgen.scorers,
         lightgen.scenes,
-        "lightgen.stages.sampling",
+        "lightgen.generators.sampler",
         "lightgen.stages.pair",
     ]
     parents, models = [drawn, checkpoint], [_judge_identity(config, device)]

@@ -12,9 +12,9 @@ from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
 from lightgen.settings import Device, pick_device
-from lightgen.stages.checkpoints import sample_drawer
-from lightgen.stages.training_run import Prepared, TrainingRun, build_checkpoint
 from lightgen.storage.store import Store
+from lightgen.training.content import sample_drawer
+from lightgen.training.job import Prepared, TrainingRun, build_checkpoint
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion

@@ -11,12 +11,12 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.corpora.config import CorpusConfig
-from lightgen.diversity import contamination, embed, kcenter, minhash, shingles, vendi
-from lightgen.diversity.contamination import ContaminationConfig, contaminated, normalised
-from lightgen.diversity.embed import hashed_ngrams
-from lightgen.diversity.kcenter import k_center
-from lightgen.diversity.minhash import NearDuplicateConfig, near_duplicates
-from lightgen.diversity.vendi import vendi_score
+from lightgen.decisions import contamination, embed, kcenter, minhash, shingles, vendi
+from lightgen.decisions.contamination import ContaminationConfig, contaminated, normalised
+from lightgen.decisions.embed import hashed_ngrams
+from lightgen.decisions.kcenter import k_center
+from lightgen.decisions.minhash import NearDuplicateConfig, near_duplicates
+from lightgen.decisions.vendi import vendi_score
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id
 from lightgen.storage.build import Reject, ShardOutput, build, make_plan

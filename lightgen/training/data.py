@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lightgen.model.padding import pad_text
 from lightgen.seeds import derive_seed
 from lightgen.training import keyed
 
@@ -146,25 +147,6 @@ def number_ids(ids: Sequence[str]) -> Int[Tensor, " n"]:
     """Row ids (hex digests of content) as integers: their first 64 bits."""
     leading = b"".join(bytes.fromhex(row_id[:16]) for row_id in ids)
     return torch.from_numpy(np.frombuffer(leading, dtype=">i8").astype(np.int64))
-
-
-def pad_text(
-    flat: Float[Tensor, "words t"], start: np.ndarray, count: np.ndarray, length: int
-) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:
-    """Rows of `flat` as a padded batch. An empty text keeps one padding vector, for attention needs a key."""
-    place = np.arange(length)
-    keep = place < np.maximum(count, 1)[:, None]
-    index = np.where(place < count[:, None], start[:, None] + place, 0)
-    true = torch.from_numpy(place < count[:, None]).unsqueeze(-1)
-    return torch.where(true, flat[torch.from_numpy(index)].float(), 0.0), torch.from_numpy(keep)
-
-
-def stack_text(texts: list[Float[Tensor, "l t"]]) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:
-    """Texts of different lengths as a padded batch with its mask."""
-    count = np.array([len(text) for text in texts])
-    start = np.concatenate([[0], np.cumsum(count)[:-1]])
-    flat = torch.cat([*texts, torch.zeros(1, texts[0].shape[1])]).float()
-    return pad_text(flat, start, count, max(1, int(count.max())))
 
 
 def rows_of_step(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import get_args
 import psutil
 import pytest
 
-from flows import server
+from flows.serve import server
 from lightgen.storage.store import open_store
 from schemas.ref import Kind
 from tests.crash.invariants import violations

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from flows.server import free_port
+from flows.serve.server import free_port
 
 ROOT = Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.yaml"

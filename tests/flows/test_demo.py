@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import server
 from flows.demo import _setting
+from flows.serve import server
 
 ROOT = Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.yaml"

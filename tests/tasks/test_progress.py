@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.server import free_port
+from flows.serve.server import free_port
 from lightgen.progress import duration
 from tasks.progress import RunProgress
 

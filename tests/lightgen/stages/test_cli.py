@@ -14,7 +14,7 @@ from lightgen import cli
 from lightgen.cli import console
 from lightgen.recipe import RECIPES
 from lightgen.storage.store import open_store
-from tests.lightgen.stages.conftest import Chain
+from tests.lightgen.conftest import Chain
 from tests.lightgen.stages.test_align import sealed_pairs
 
 Run = Callable[..., tuple[int, str, str]]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from lightgen.diversity import image_scores
+from lightgen.decisions import image_scores
 from lightgen.errors import TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages import dedup as stage

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from lightgen.errors import ConfigError, TooManyRejects
+from lightgen.generators.base import TeacherFailure
+from lightgen.generators.config import make_teacher
 from lightgen.progress import Silent
 from lightgen.scenes import grammar
 from lightgen.seeds import derive_seed
@@ -20,8 +22,6 @@ from lightgen.stages.generate import GenerateConfig, generate, paint, samples_of
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.pixels import decode_image
 from lightgen.storage.store import Store, open_store
-from lightgen.teachers.base import TeacherFailure
-from lightgen.teachers.config import make_teacher
 from schemas import prompts as prompts_schema
 from schemas.ref import ArtifactRef
 from tests.tiny_models import tiny_flux

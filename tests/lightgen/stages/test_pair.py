@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from lightgen.errors import ConfigError
-from lightgen.preferences.judge import load_judge
-from lightgen.preferences.verdict import Verdict, unjudged
+from lightgen.generators.sampler import Sampler
+from lightgen.scorers.judge import load_judge
+from lightgen.scorers.verdict import Verdict, unjudged
 from lightgen.seeds import derive_seed
 from lightgen.stages.pair import PairConfig, own_shard, pair, pair_shard, reject_reason
-from lightgen.stages.sampling import Sampler
 from lightgen.storage.pixels import decode_image
 
 GOOD, BAD = Verdict(1.0, True, {"right": True}), Verdict(0.2, False, {"right": False}, "no circle")

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from lightgen.errors import ConfigError, ModelError
+from lightgen.generators.sampler import Sampler
 from lightgen.pipeline import LightGenPipeline
 from lightgen.seeds import derive_seed
-from lightgen.stages.sampling import Sampler
-from tests.lightgen.stages.conftest import SAMPLE, Chain
+from tests.lightgen.conftest import SAMPLE, Chain
 
 
 @pytest.fixture(scope="module")

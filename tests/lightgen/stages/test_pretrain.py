@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from lightgen.errors import CheckpointCorrupt, ConfigError
+from lightgen.generators.sampler import Sampler
 from lightgen.model.restore import checkpoint_config, load_student
 from lightgen.progress import SILENT, Silent
-from lightgen.stages import training_run
 from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
-from lightgen.stages.sampling import Sampler
-from lightgen.stages.training_run import TrainingRun, run_training
 from lightgen.storage.store import open_store
+from lightgen.training import job
+from lightgen.training.job import TrainingRun, run_training
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 
@@ -40,7 +40,7 @@ def test_the_same_recipe_is_not_trained_twice_and_another_seed_is_another_versio
     other = pretrain(chain.features, _config(chain), chain.store, seed=2)
     assert other.version != chain.checkpoint.version
     assert other.fingerprint != chain.checkpoint.fingerprint
-    monkeypatch.setattr(training_run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(job, "train", lambda *_, **__: pytest.fail("trained again"))
     assert pretrain(chain.features, _config(chain), chain.store, seed=1) == chain.checkpoint
 
 

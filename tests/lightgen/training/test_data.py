@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from lightgen.model.padding import pad_text, stack_text
 from lightgen.storage.feature_codec import latent_array, text_array
-from lightgen.training.data import FeatureSet, pad_text, rows_of_epoch_step, rows_of_step, stack_text
+from lightgen.training.data import FeatureSet, rows_of_epoch_step, rows_of_step
 from schemas.features import schema
 from tests.lightgen.training.stored_files import read_features
 

@@ -1,0 +1,240 @@
+"""Any version as one HTML file to look at, and as a handful of thumbnails for a dashboard."""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from lightgen.encoders.restore import load_vae_of
+from lightgen.model.restore import checkpoint_config
+from lightgen.operations.lineage import ancestors, step, steps
+from lightgen.pages.curves import checkpoint_charts
+from lightgen.pages.html import data_uri, picture, render
+from lightgen.storage.feature_codec import latents_from_table
+from lightgen.storage.pixels import BadImage, decode_image
+from lightgen.storage.store import Store
+from lightgen.storage.version import Version
+from schemas.ref import Kind
+
+THUMBNAIL_PX, PAGE_PX, SHEET_PX = 96, 320, 720
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of a version; whatever is empty is left out."""
+
+    note: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[Row] = ()
+    pictures: Sequence[tuple[str, str, str]] = ()
+    pairs: Sequence[tuple[Row, str, str]] = ()
+    charts: Sequence[Markup] = ()
+    sheets: Sequence[tuple[str, str]] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def gallery(version: Version, store: Store, limit: int = 120) -> str:
+    """One self-contained page of up to `limit` rows; a report is its own page."""
+    if version.ref.kind == "report":
+        return version.file("report.html").read_text(encoding="utf-8")
+    return render(
+        "gallery.html",
+        title=f"{version.ref.kind}@{version.ref.version[:12]}",
+        version=version,
+        step=step(version),
+        shown=_SHOWN[version.ref.kind](version, store, limit),
+        rejects=_rejects(version, limit),
+        lineage=steps(ancestors([version.ref], store), {}),
+        config=json.dumps(version.plan.config, indent=1, ensure_ascii=False),
+    )
+
+
+def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
+    """Up to `limit` (caption, data URI), together some tens of kB; empty for kinds without pictures of their own."""
+    kind = version.ref.kind
+    if kind in ("images", "kept"):
+        images = version if kind == "images" else _images_of(version, Store(version.files))
+        return [(row["caption"], _small(data)) for row, data in _images(images, _spread(version, limit))]
+    if kind == "pairs":
+        pairs = _pairs(version, _spread(version, max(1, limit // 2)))
+        sides = [(row["caption"], side, data) for row, *both in pairs for side, data in zip("AB", both, strict=True)]
+        return [(f"{'winner' if side == 'A' else 'loser'}: {caption}", _small(data)) for caption, side, data in sides]
+    if kind in ("checkpoint", "report"):
+        name, caption = ("samples.png", "samples") if kind == "checkpoint" else ("grid.png", "models side by side")
+        return [(caption, sheet_uri(version.file(name).read_bytes()))]
+    return []
+
+
+def _captions(version: Version, _: Store, limit: int) -> Shown:
+    columns = [name for name in version.table().schema.names if name not in ("id", "caption")]
+    rows = version.table().to_pylist()[:limit]
+    return Shown(note="The first rows in stored order.", columns=columns, rows=rows)
+
+
+def _teacher_images(version: Version, _: Store, limit: int) -> Shown:
+    shown = [
+        (row["caption"], _page_picture(data), f"{row['width']}×{row['height']} {row['format']}")
+        for row, data in _images(version, _spread(version, limit))
+    ]
+    return Shown(note="Rows at equal distances through the version.", pictures=shown)
+
+
+def _kept(version: Version, store: Store, limit: int) -> Shown:
+    images = _images_of(version, store)
+    ids = _spread(version, limit)
+    scores = {row["id"]: row for row in version.table().to_pylist()}
+    shown = [
+        (
+            row["caption"],
+            _page_picture(data),
+            f"contrast {scores[row['id']]['contrast']:.2f}, nearest {scores[row['id']]['nearest_distance']} bits",
+        )
+        for row, data in _images(images, ids)
+    ]
+    return Shown(note="Images that passed, with the scores that were looked at.", pictures=shown)
+
+
+def _features(version: Version, store: Store, limit: int) -> Shown:
+    table = version.table()
+    table = table.take(_places(table.num_rows, limit))
+    vae = load_vae_of(version, store, "cpu")
+    mean, std = latents_from_table(table)
+    pixels = vae.decode(mean.float()).cpu().numpy()
+    captions, tokens = table.column("caption").to_pylist(), table.column("text_tokens").to_pylist()
+    shown = [
+        (caption, picture(image, 96), f"{count} text tokens")
+        for caption, image, count in zip(captions, pixels, tokens, strict=True)
+    ]
+    facts = {
+        "latent": " × ".join(str(size) for size in mean.shape[1:]),
+        "mean of latents": f"{float(mean.float().mean()):+.3f}",
+        "spread of latents": f"{float(mean.float().std()):.3f}",
+        "mean standard deviation": f"{float(std.float().mean()):.4f}",
+    }
+    return Shown(note="What the VAE makes of the stored latents again.", pictures=shown, facts=facts)
+
+
+def _preferences(version: Version, _: Store, limit: int) -> Shown:
+    pairs = [
+        (row, _page_picture(winner), _page_picture(loser))
+        for row, winner, loser in _pairs(version, _spread(version, limit))
+    ]
+    return Shown(note="Winner and loser of each pair, with the judge's verdict on both.", pairs=pairs)
+
+
+def _checkpoint(version: Version, _: Store, __: int) -> Shown:
+    settings = checkpoint_config(version)
+    parameters = _parameters(version)
+    facts = {
+        "parameters": f"{parameters:,}",
+        "images": f"{settings.size_px} px",
+        "steps": f"{settings.steps:,}",
+    }
+    sheet = version.file("samples.png").read_bytes()
+    sheets = [("Samples of the averaged weights", data_uri(sheet, "png"))]
+    return Shown(charts=checkpoint_charts("training", version), sheets=sheets, facts=facts)
+
+
+def _vae(version: Version, _: Store, limit: int) -> Shown:
+    described = json.loads(version.file("vae.json").read_text(encoding="utf-8"))
+    facts = {name: str(value) for name, value in described.items() if isinstance(value, str | int | float)}
+    return Shown(columns=["name", "dtype", "shape"], rows=version.table().to_pylist()[:limit], facts=facts)
+
+
+def _reference(version: Version, _: Store, limit: int) -> Shown:
+    return Shown(columns=version.table().schema.names[1:], rows=version.table().to_pylist()[:limit])
+
+
+_SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
+    "captions": _captions,
+    "prompts": _captions,
+    "images": _teacher_images,
+    "kept": _kept,
+    "vae": _vae,
+    "features": _features,
+    "pairs": _preferences,
+    "reference": _reference,
+    "checkpoint": _checkpoint,
+}
+
+
+def _parameters(version: Version) -> int:
+    """Numbers in the weights named `model`, or in all tensors where names do not say."""
+    rows = version.table(columns=["name", "shape"]).to_pylist()
+    named = [row for row in rows if row["name"].startswith("model")] or rows
+    return sum(int(np.prod([int(size) for size in row["shape"].split(",") if size])) for row in named)
+
+
+def _images(version: Version, ids: Sequence[str]) -> Iterator[tuple[Row, bytes]]:
+    """Rows of IMAGES with their bytes, in the order of `ids`."""
+    rows = {row["id"]: row for row in version.table().to_pylist()}
+    for key in ids:
+        yield rows[key], version.member(key, rows[key]["format"])
+
+
+def _pairs(version: Version, ids: Sequence[str]) -> Iterator[tuple[Row, bytes, bytes]]:
+    rows = {row["id"]: row for row in version.table().to_pylist()}
+    for key in ids:
+        row = rows[key]
+        yield row, version.member(key, f"winner.{row['winner_format']}"), version.member(key, "loser.png")
+
+
+def _rejects(version: Version, limit: int) -> list[Row]:
+    """Refused rows, as many of each reason as there is room for."""
+    rows = version.rejects().to_pylist()
+    by_reason: dict[str, list[Row]] = {}
+    for row in rows:
+        by_reason.setdefault(row["reason"], []).append(row)
+    each = max(1, limit // max(1, len(by_reason)))
+    return [
+        {**row, "caption": json.loads(row["row"]).get("caption", "")}
+        for group in by_reason.values()
+        for row in group[:each]
+    ]
+
+
+def _images_of(kept: Version, store: Store) -> Version:
+    """The IMAGES that a KEPT version judged."""
+    return store.open(next(parent for parent in kept.parents if parent.kind == "images"))
+
+
+def _spread(version: Version, limit: int) -> list[str]:
+    """Ids at equal distances through the version."""
+    ids = version.table(columns=["id"]).column("id").to_pylist()
+    return [ids[place] for place in _places(len(ids), limit)]
+
+
+def _places(count: int, limit: int) -> list[int]:
+    shown = min(count, limit)
+    return [place * count // shown for place in range(shown)]
+
+
+def _page_picture(data: bytes) -> str:
+    return _shrunk(data, PAGE_PX, 85)
+
+
+def _small(data: bytes) -> str:
+    return _shrunk(data, THUMBNAIL_PX, 75)
+
+
+def sheet_uri(data: bytes) -> str:
+    """A contact sheet as a data URI of some tens of kB."""
+    return _shrunk(data, SHEET_PX, 70)
+
+
+def _shrunk(data: bytes, side_px: int, quality: int) -> str:
+    """Data URI of at most `side_px`; bytes that are no image become an empty picture."""
+    pixels = decode_image(data)
+    if isinstance(pixels, BadImage):
+        return "data:,"
+    image = Image.fromarray(pixels)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=quality)
+    return data_uri(buffer.getvalue(), "webp")

@@ -1,0 +1,111 @@
+"""`report.html`: one page that says what was measured, shows it, and tells where everything came from."""
+
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from lightgen.operations.lineage import Step
+from lightgen.pages.charts import Whisker, whisker_chart
+from lightgen.pages.html import render
+from schemas.report import TASKS, ModelScores, Report
+
+LABELS = {
+    "single_object": "single object",
+    "two_object": "two objects",
+    "counting": "counting",
+    "colors": "colours",
+    "position": "position",
+    "color_attr": "colour attribution",
+}
+# Models keep their colour through the page: teacher and untrained are grey, trained ones are told apart.
+TRAINED_TONES = ("c0", "c1", "c2", "c4", "c5")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One judged image on the page."""
+
+    uri: str
+    correct: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One prompt and what each model made of it; None where a model drew nothing."""
+
+    caption: str
+    shots: dict[str, Shot | None]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the page shows."""
+
+    report: Report
+    exhibits: dict[str, list[Exhibit]]
+    charts: list[Markup] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    usd_per_hour: float = 0.0
+
+
+def report_page(page: Page) -> str:
+    """The page as one file."""
+    report = page.report
+    seconds = sum(step.seconds for step in page.steps)
+    return render(
+        "report.html",
+        title=f"Evaluation {report.version[:12]}",
+        page=page,
+        report=report,
+        labels={task: LABELS.get(task, task) for task in shown_tasks(report)},
+        tones=tones(report),
+        headline=headline(report),
+        differences=_difference_charts(report),
+        seconds=seconds,
+        longest=max((step.seconds for step in page.steps), default=0.0),
+    )
+
+
+def shown_tasks(report: Report) -> list[str]:
+    """Tasks with prompts, in GenEval's order."""
+    return [task for task in TASKS if report.prompts.get(task)]
+
+
+def tones(report: Report) -> dict[str, str]:
+    """A colour class for each model."""
+    trained = iter(TRAINED_TONES * len(report.models))
+    return {model.name: next(trained) if model.version else "c3" for model in report.models}
+
+
+def best_student(report: Report) -> ModelScores | None:
+    """The first model with a checkpoint, unless another is better beyond chance."""
+    trained = [model for model in report.models if model.version]
+    sure = {one.name for one in report.differences if one.sure and one.overall.mean > 0}
+    better = [model for model in trained if model.name in sure]
+    return max(better or trained[:1], key=lambda model: model.overall.mean, default=None)
+
+
+def headline(report: Report) -> str:
+    """The most important figure, as a sentence."""
+    best = best_student(report)
+    if best is None:
+        return "No trained student was judged."
+    sentence = f"The student, {best.name}, gets {best.overall.mean:.0%} of the test right overall"
+    others = [f"{model.name} {model.overall.mean:.0%}" for model in report.models if not model.version]
+    return sentence + (f"; for comparison: {', '.join(others)}." if others else ".")
+
+
+def _difference_charts(report: Report) -> list[Markup]:
+    """One chart a model, all on the same scale."""
+    shown, tone = shown_tasks(report), tones(report)
+    charts = []
+    values = [value for one in report.differences for value in (one.overall, *one.tasks.values())]
+    reach = max((abs(end) for value in values for end in (value.low, value.high)), default=0.0)
+    for one in report.differences:
+        named = [("overall", one.overall)] + [
+            (LABELS.get(task, task), one.tasks[task]) for task in shown if task in one.tasks
+        ]
+        rows = [Whisker(name, value.mean, value.low, value.high, tone[one.name]) for name, value in named]
+        charts.append(whisker_chart(f"{one.name} minus {one.baseline}", rows, reach))
+    return charts

@@ -1,0 +1,81 @@
+"""Spelling out the names of our deployments, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.serve import plugin
+from flows.serve.plugin import OURS, expand
+
+ROOT = Path(__file__).parents[2]
+FULL = "build-distill-set/build-distill-set"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("deployment run build-distill-set", f"deployment run {FULL}"),
+        ("deployments run build-distill-set", f"deployments run {FULL}"),
+        ("deployment inspect build-distill-set", f"deployment inspect {FULL}"),
+        ("--profile x deployment run build-distill-set --watch", f"--profile x deployment run {FULL} --watch"),
+        ("--no-prompt deployment run --watch build-distill-set", f"--no-prompt deployment run --watch {FULL}"),
+        ("deployment run --param recipe=demo build-distill-set", f"deployment run --param recipe=demo {FULL}"),
+    ],
+)
+def test_name_is_spelled_out(typed, meant):
+    assert expand(["prefect", *typed.split()]) == ["prefect", *meant.split()]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        "deployment run",
+        "deployment ls",
+        "flow-run ls",
+        "deployment delete retrain",
+        "deployment run theirs/retrain",
+        f"deployment run {FULL} --flow-run-name retrain",
+        "deployment run --flow-run-name retrain --id 123",
+        "deployment run --id retrain",
+        "deployment run somebody-elses",
+        "worker start --pool retrain",
+        "deployment run -- retrain",
+    ],
+)
+def test_everything_else_is_left_alone(typed):
+    assert expand(["prefect", *typed.split()]) == ["prefect", *typed.split()]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("build", "build-distill-set or build-dpo-set"),
+        ("buld-distill-set", "build-distill-set"),
+        ("train_student", "train-student"),
+    ],
+)
+def test_nearly_our_name_is_refused_with_advice(typed, said):
+    with pytest.raises(SystemExit, match=f"did you mean {said}"):
+        expand(["prefect", "deployment", "run", typed])
+
+
+@pytest.mark.parametrize(
+    ("argv", "original", "mine"),
+    [
+        (["/x/bin/prefect", "version"], [], True),
+        (["C:/x/prefect.exe"], [], True),
+        (["-m", "deployment"], ["python", "-m", "prefect", "deployment"], True),
+        (["-m"], ["python", "-m", "pytest", "prefect"], False),
+        (["/x/bin/pytest", "deployment", "run", "retrain"], [], False),
+        ([], [], False),
+    ],
+)
+def test_only_the_prefect_command_is_touched(argv, original, mine):
+    assert plugin._is_prefect(argv, original) is mine
+
+
+def test_names_are_those_of_the_deployments():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert sorted(OURS) == sorted(one["name"] for one in deployments)
