@@ -8,6 +8,7 @@ from flows.build_distill_set import distill_set
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
 from flows.train_student import students
 from lightgen.operations.lineage import ancestors
+from lightgen.storage.refs import retired, standing
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
 from tasks.source import source
@@ -16,8 +17,7 @@ from tasks.source import source
 def trained_on(store: Store) -> set[str]:
     """Fingerprints of all captions that a student of the store comes from."""
     log = store.log("checkpoint")
-    retired = {entry.version for entry in log if entry.op == "retire"}
-    students = sorted({entry.version for entry in log} - retired)
+    students = sorted(standing(log).keys() - retired(log))
     refs = [store.open(f"checkpoint@{version}").ref for version in students]
     return {version.ref.fingerprint for version in ancestors(refs, store) if version.ref.kind == "captions"}
 

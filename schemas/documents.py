@@ -150,7 +150,7 @@ class RefEntry(Document):
 
     format: Literal[1] = 1
     n: int = Field(ge=1)
-    op: Literal["publish", "tag", "retire"]
+    op: Literal["publish", "tag", "retire", "restore", "collect"]
     kind: Kind
     version: str = Field(pattern=VERSION)
     fingerprint: str = Field(pattern=DIGEST)

@@ -22,7 +22,7 @@ from lightgen.settings import s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
-from lightgen.storage.refs import append, read_log
+from lightgen.storage.refs import append, read_log, retired
 from lightgen.storage.version import Version
 from schemas.documents import TAG, Manifest, Plan, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
@@ -83,8 +83,12 @@ class Store:
         append(self.files, version.manifest, "tag", name)
 
     def retire(self, ref: ArtifactRef | str) -> None:
-        """Take a version out of `latest`; its bytes stay."""
+        """Take a version out of `latest`, for good: only `restore` undoes it. Its bytes stay until collected."""
         append(self.files, self.open(ref).manifest, "retire")
+
+    def restore(self, ref: ArtifactRef | str) -> None:
+        """Undo `retire`. Raises RefNotFound where the version was collected meanwhile."""
+        append(self.files, self.open(ref).manifest, "restore")
 
     def scratch(self, plan: Plan) -> Path:
         """A local folder for work in progress of `plan`; survives a kill, removed once the version is sealed."""
@@ -122,9 +126,9 @@ class Store:
         return manifest
 
     def _matches(self, kind: str, what: str, entries: list[RefEntry]) -> list[str]:
-        retired = _retired(entries)
         if what == "latest":
-            return [e.version for e in entries if e.op == "publish" and e.version not in retired][-1:]
+            passed_over = retired(entries)
+            return [e.version for e in entries if e.op == "publish" and e.version not in passed_over][-1:]
         if what.startswith("tag:"):
             return [e.version for e in entries if e.op == "tag" and e.tag == what[4:]][-1:]
         if what.isdecimal() and len(what) < 8:
@@ -220,11 +224,6 @@ def _files(uri: str, cache: Path | None) -> Files:
     if "://" in uri.removeprefix("file://"):
         raise StoreError(f"{uri}: a store is a folder or s3://bucket/prefix")
     return LocalFiles(Path(uri.removeprefix("file://")).expanduser())
-
-
-def _retired(entries: list[RefEntry]) -> set[str]:
-    state = {entry.version: entry.op for entry in entries if entry.op != "tag"}
-    return {version for version, op in state.items() if op == "retire"}
 
 
 def _known(kind: str, entries: list[RefEntry]) -> list[str]:
