@@ -7,6 +7,7 @@ with other thresholds, does not decode the images again.
 import functools
 import logging
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def scores_of(source: Version, shard: int, scratch: Path, workers: int, progress
         next(data for extension, data in members.items() if extension != "json") for _, members in source.samples(shard)
     )
     scores = score(rows, files, workers, progress)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     pq.write_table(scores, temporary, write_page_checksum=True)
     os.replace(temporary, path)
     return scores
