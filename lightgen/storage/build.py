@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from lightgen.errors import ConfigError, StoreConflict, StoreCorrupt
 from lightgen.progress import SILENT, Progress
 from lightgen.storage.commit import commit
-from lightgen.storage.documents import parse_document
+from lightgen.storage.documents import check_plan, parse_document, write_document
 from lightgen.storage.refs import publish
 from lightgen.storage.shards import Reject, ShardOutput, write_shard
 from lightgen.storage.store import Store, ref_of
@@ -77,6 +77,7 @@ def make_plan(
         canonical_json(plan.model_dump(mode="json"))
     except ValueError as error:
         raise ConfigError(f"the recipe of {kind} cannot be written down as JSON: {error}") from error
+    check_plan(plan)
     return plan
 
 
@@ -177,7 +178,7 @@ def rows_done(store: Store, plan: Plan) -> int:
 def _write_plan(store: Store, plan: Plan) -> None:
     key = f"v/{plan.kind}/{plan.version}/plan.json"
     try:
-        store.files.create(key, [plan.canonical()])
+        write_document(store.files, key, plan)
     except StoreConflict:
         raise StoreCorrupt(f"{key}: is not what its recipe gives; something else wrote it") from None
 
@@ -216,7 +217,7 @@ def _make_one(
     output = make_shard(shard)
     receipt = write_shard(store.files, plan, shard, output, schema, started_at, time.monotonic() - began)
     try:
-        store.files.create(key, [receipt.canonical()])
+        write_document(store.files, key, receipt)
     except StoreConflict:
         return parse_document(Receipt, store.files.read(key), key)  # another worker was first; its shard counts
     return receipt
