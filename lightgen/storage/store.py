@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import uuid
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
@@ -24,7 +25,7 @@ from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
 from lightgen.storage.refs import append, read_log, retired
 from lightgen.storage.version import Version
-from schemas.documents import TAG, Manifest, Plan, RefEntry, StoreMark
+from schemas.documents import TAG, FileEntry, Manifest, Plan, Receipt, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
 
 log = logging.getLogger(__name__)
@@ -101,13 +102,8 @@ class Store:
     def check_sizes(self, manifest: Manifest) -> None:
         """Raises StoreCorrupt where a file of the version is missing or of another size."""
         base = f"v/{manifest.kind}/{manifest.version}"
-        entries = [entry for receipt in manifest.shards for entry in receipt.files]
-        folders = {entry.path.split("/")[0] for entry in entries}
-        sizes = {f"{folder}/{n}": s for folder in folders for n, s in self.files.sizes(f"{base}/{folder}").items()}
-        for entry in entries:
-            if sizes.get(entry.path) != entry.bytes:
-                got = "missing" if entry.path not in sizes else f"{sizes[entry.path]} bytes"
-                raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
+        for entry, got in wrong_sizes(self.files, base, manifest.shards):
+            raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
 
     @cached_property
     def mark(self) -> StoreMark:
@@ -167,6 +163,19 @@ def open_or_create(uri: str, *, cache: Path | None = None) -> Store:
     if isinstance(files, LocalFiles):
         files.sweep()
     return _opened(files)
+
+
+def wrong_sizes(files: Files, base: str, receipts: Iterable[Receipt]) -> Iterator[tuple[FileEntry, str]]:
+    """Files that the receipts name and that are not as long as they say, each with what there is instead.
+
+    Each folder of the version at `base` is listed once.
+    """
+    entries = [entry for receipt in receipts for entry in receipt.files]
+    folders = sorted({entry.path.split("/")[0] for entry in entries})
+    sizes = {f"{folder}/{n}": size for folder in folders for n, size in files.sizes(f"{base}/{folder}").items()}
+    for entry in entries:
+        if sizes.get(entry.path) != entry.bytes:
+            yield entry, f"{sizes[entry.path]} bytes" if entry.path in sizes else "missing"
 
 
 def probe(files: Files) -> None:

@@ -11,7 +11,7 @@ from lightgen.storage.digests import fingerprint_of_table, row_digests
 from lightgen.storage.documents import parse_document
 from lightgen.storage.refs import ENTRY, standing
 from lightgen.storage.shards import key_column
-from lightgen.storage.store import KINDS, Store
+from lightgen.storage.store import KINDS, Store, wrong_sizes
 from lightgen.storage.tar import read_members
 from lightgen.storage.version import Version
 from schemas.documents import FileEntry, Plan
@@ -88,9 +88,8 @@ def _unfinished_problems(store: Store, kind: str, version: str) -> Iterator[Prob
     except StoreError as error:
         yield Problem(f"{base}/done", str(error))
         return
-    for receipt in receipts.values():
-        for entry in receipt.files:
-            yield from _size_problems(store, base, entry)
+    for entry, got in wrong_sizes(store.files, base, receipts.values()):
+        yield Problem(f"{base}/{entry.path}", f"expected {entry.bytes} bytes, got {got}")
 
 
 def _version_problems(store: Store, kind: str, version: str) -> Iterator[Problem]:
@@ -144,13 +143,6 @@ def _receipt_problems(store: Store, version: Version) -> Iterator[Problem]:
     rebuilt = manifest_of(manifest.plan, receipts, manifest.fingerprint).canonical()
     if good and store.files.read(f"{base}/manifest.json") != rebuilt:
         yield Problem(f"{base}/manifest.json", "is not what its plan and receipts give")
-
-
-def _size_problems(store: Store, base: str, entry: FileEntry) -> Iterator[Problem]:
-    folder, name = entry.path.split("/")
-    size = store.files.sizes(f"{base}/{folder}").get(name)
-    if size != entry.bytes:
-        yield Problem(f"{base}/{entry.path}", f"expected {entry.bytes} bytes, got {'none' if size is None else size}")
 
 
 def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
