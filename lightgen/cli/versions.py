@@ -131,8 +131,12 @@ def collect_garbage(
     garbage = find_garbage(opened, grace_days)
     for one in garbage:
         out.print(f"{one.bytes:>14,}  {escape(one.why):<20}  {escape(one.key)}")
-    tombstone = collect(opened, garbage) if apply else None
-    done = f"deleted; listed in {tombstone}" if tombstone else "to delete" if garbage else "nothing to delete"
+    done = "to delete" if garbage else "nothing to delete"
+    if apply and garbage:
+        result = collect(opened, garbage, grace_days)
+        for kind, version in result.spared:
+            out.print(f"spared {kind}@{version[:12]}: somebody works on it, named it or builds upon it by now")
+        garbage, done = result.deleted, f"deleted; listed in {', '.join(result.tombstones) or 'no tombstone'}"
     out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
 
 

@@ -22,7 +22,7 @@ import s3fs
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreError
-from lightgen.storage.files import Chunk, Outcome, checked_key
+from lightgen.storage.files import Chunk, Outcome, checked_key, vanished
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -92,7 +92,10 @@ class S3Files:
         if not keys:
             return []
         paths = [self._path(key) for key in keys]
-        found = self._retry("read", paths[0], lambda: self.remote.cat(paths))
+        try:
+            found = self._retry("read", paths[0], lambda: self.remote.cat(paths))
+        except FileNotFoundError as error:
+            raise vanished(str(error.filename or error)) from None
         return [found[path] for path in paths]
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
@@ -114,6 +117,16 @@ class S3Files:
         """See `Files.listing`."""
         files = [info for info in self._list(folder) if info["type"] == "file"]
         return {info["name"].rsplit("/", 1)[-1]: (info["size"], info["LastModified"].timestamp()) for info in files}
+
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.walk`."""
+        path = self._path(folder)
+        found = self._retry("list", path, lambda: self.remote.find(path, detail=True))
+        return {
+            name.removeprefix(f"{path}/"): (info["size"], info["LastModified"].timestamp())
+            for name, info in found.items()
+            if info["type"] == "file"
+        }
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
         """See `Files.fetch`: downloaded once, whole and verified, into the cache."""
