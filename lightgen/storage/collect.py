@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 
 from lightgen.errors import RefNotFound
 from lightgen.storage.documents import parse_document
+from lightgen.storage.files import Upload
 from lightgen.storage.refs import append, retired
 from lightgen.storage.store import KINDS, VERSION_NAME, Store
 from schemas.canonical import canonical_json
 from schemas.documents import Manifest, Plan
 
 GRACE_DAYS = 14.0  # longer than the longest run: nothing younger is ever touched
+UPLOAD_DAYS = 1.0  # an upload lasts minutes
 # A sealed version keeps these folders whole; in all others of its folders only what its receipts name.
 KEPT_FOLDERS = ("done", "provenance")
 STRAY = "no receipt names it"
@@ -109,6 +111,12 @@ def collect(
         result.tombstones.append(_delete(store, name, groups[name]))
         result.deleted.extend(groups[name])
     return result
+
+
+def stale_uploads(store: Store, grace_days: float = GRACE_DAYS, now: float | None = None) -> list[Upload]:
+    """Multipart uploads that a killed writer left on S3: billed, and part of no version. Older than a day, at most."""
+    oldest = _oldest(min(grace_days, UPLOAD_DAYS), now)
+    return [upload for upload in store.files.uploads() if upload.began < oldest]
 
 
 def _is_still_garbage(store: Store, name: Name, garbage: list[Garbage], still: set[str], oldest: float) -> bool:

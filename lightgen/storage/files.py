@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,6 +14,15 @@ from lightgen.errors import StoreError, UnsafePath
 Outcome = Literal["created", "same"]
 Chunk = bytes | memoryview
 KEY_PART = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload that was begun and not finished; `began` is in seconds since 1970."""
+
+    key: str
+    id: str
+    began: float
 
 
 class Files(Protocol):
@@ -58,6 +68,14 @@ class Files(Protocol):
 
     def settle(self, folder: str) -> None:
         """Return when everything created in `folder`, by whomever, survives a loss of power."""
+        ...
+
+    def uploads(self) -> list[Upload]:
+        """Unfinished uploads, of living writers too. None on a local disk."""
+        ...
+
+    def abort(self, upload: Upload) -> None:
+        """Free what was sent of an upload; one that ended meanwhile is fine."""
         ...
 
     def delete(self, key: str) -> None:

@@ -18,7 +18,7 @@ from lightgen.errors import (
     StoreUnsupported,
     UnsafePath,
 )
-from lightgen.storage.files import Chunk, Outcome, checked_key, vanished
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, vanished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -122,6 +122,14 @@ class LocalFiles:
             if path.is_dir():
                 fsync_folder(path)
             path = path.parent
+
+    def uploads(self) -> list[Upload]:
+        """See `Files.uploads`."""
+        return []
+
+    def abort(self, upload: Upload) -> None:
+        """See `Files.abort`."""
+        raise AssertionError("a local disk has no uploads")
 
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
