@@ -20,7 +20,8 @@
     ├── CheckpointCorrupt    a checkpoint fails verification
     ├── ResumeMismatch       a run is resumed with other settings
     ├── TrainingDiverged     the loss stopped being a number
-    └── TrainingFailed       processes of a training run ended early
+    ├── TrainingFailed       processes of a training run ended early
+    └── TryLater             a service or machine could not do it now; nothing is wrong with the input
 
 Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
 """
@@ -108,3 +109,7 @@ class TrainingDiverged(LightgenError):
 
 class TrainingFailed(LightgenError):
     """Processes of a training run ended before it did."""
+
+
+class TryLater(LightgenError):
+    """A service, a machine or its memory could not do it now; the same call may succeed later."""

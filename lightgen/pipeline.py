@@ -19,7 +19,7 @@ from lightgen.encoders.vae import open_vae
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.sampler import Sampler
 from lightgen.model.config import StudentConfig
-from lightgen.model.restore import Weights, checkpoint_config
+from lightgen.generators.restore import Weights, checkpoint_config
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.seeds import derive_seed

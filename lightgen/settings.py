@@ -1,6 +1,7 @@
 """The one module that reads the environment and picks the device."""
 
 import os
+from pathlib import Path
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -9,6 +10,14 @@ Device = Literal["auto", "cpu", "cuda"]
 def default_store() -> str:
     """Where the store lies when nobody says: `LIGHTGEN_STORE`, then `./store`."""
     return os.environ.get("LIGHTGEN_STORE", "store")
+
+
+def cache_folder() -> Path:
+    """Where copies and digests of files wait: `LIGHTGEN_CACHE`, then `XDG_CACHE_HOME`/lightgen, then ~/.cache/lightgen."""
+    given = os.environ.get("LIGHTGEN_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightgen"
 
 
 def s3_endpoint() -> str | None:

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from lightgen.model.config import StudentConfig
-from lightgen.model.restore import CheckpointConfig
+from lightgen.generators.restore import CheckpointConfig
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version

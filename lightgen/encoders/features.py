@@ -14,7 +14,7 @@ from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
 from lightgen.progress import SILENT, Progress
-from lightgen.storage.build import Reject, ShardOutput
+from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.storage.pixels import BadImage
 from schemas import features
@@ -62,7 +62,9 @@ class Encoder:
         decoded = [_decode([(id, side[id]) for id in ids], self.size_px) for side in images]
         reasons = {id: (bad.reason, bad.detail) for _, broken in decoded for id, bad in broken.items()}
         whole = [id for id in ids if id not in reasons]
-        sides = [self._moments([squares[id] for id in whole], progress) for squares, _ in decoded]
+        first, *others = (squares for squares, _ in decoded)
+        sides = [self._moments([first[id] for id in whole], progress)]
+        sides += [self._moments([squares[id] for id in whole], SILENT) for squares in others]
         return self._output(table, whole, [torch.stack(side, dim=1) for side in zip(*sides, strict=True)], reasons)
 
     def _output(
@@ -83,7 +85,7 @@ class Encoder:
         rejects = [Reject(rows[i]["id"], *reasons[ids[i]], row=rows[i]) for i in range(len(rows)) if ids[i] in reasons]
         chosen = torch.tensor([places[ids[row]] for row in good], dtype=torch.long)
         made = self._table(table.take(pa.array(good, pa.int64())), [moment[chosen] for moment in moments], vectors)
-        return ShardOutput(table=made, rejects=rejects, rows_in=table.num_rows)
+        return ShardOutput(table=made, schema=self.schema, rejects=rejects, rows_in=table.num_rows)
 
     def _moments(self, squares: list[Tensor], progress: Progress) -> tuple[Tensor, Tensor]:
         # float16 at once: a shard of 512 px features is 260 MB this way and would be a gigabyte with its copies.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from lightgen.model.restore import checkpoint_config
+from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.lineage import ancestors, steps
 from lightgen.pages.contact import Cell, Column, contact_sheet
 from lightgen.pages.curves import checkpoint_charts

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from lightgen.encoders.restore import load_vae_of
-from lightgen.model.restore import checkpoint_config
+from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.lineage import ancestors, step, steps
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.html import data_uri, picture, render

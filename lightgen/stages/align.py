@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lightgen.encoders.restore import load_vae_of
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import Weights, checkpoint_config, load_student
+from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress

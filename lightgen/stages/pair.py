@@ -18,7 +18,7 @@ import lightgen.scenes
 import lightgen.scorers
 from lightgen.errors import ConfigError
 from lightgen.generators.sampler import Sampler
-from lightgen.model.restore import Weights
+from lightgen.generators.restore import Weights
 from lightgen.model.sampling import SampleConfig
 from lightgen.progress import SILENT, Progress
 from lightgen.scorers.judge import Judge, JudgeConfig, load_judge

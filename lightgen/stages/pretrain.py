@@ -6,7 +6,7 @@ from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.errors import ConfigError
 from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import CheckpointConfig, Weights, load_student
+from lightgen.generators.restore import CheckpointConfig, Weights, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress

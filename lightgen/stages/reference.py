@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import lightgen.model
 import lightgen.training
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import Weights, load_student
+from lightgen.generators.restore import Weights, load_student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id
 from lightgen.settings import Device, pick_device

@@ -27,16 +27,19 @@ def read_log(files: Files, kind: str) -> list[RefEntry]:
     return entries
 
 
-def publish(files: Files, manifest: Manifest) -> None:
-    """Put a sealed version into the log, unless it stands there already."""
-    append(files, manifest, "publish")
+Op = Literal["publish", "tag", "retire"]
 
 
-def append(files: Files, manifest: Manifest, op: Literal["publish", "tag", "retire"], tag: str = "") -> None:
+def publish(files: Files, manifest: Manifest, role: str = "") -> None:
+    """Put a sealed version into the log for `role`, unless it stands there already."""
+    append(files, manifest, "publish", role=role)
+
+
+def append(files: Files, manifest: Manifest, op: Op, tag: str = "", role: str = "") -> None:
     """Add one entry; what is true already is not said again."""
     while True:
         log = read_log(files, manifest.kind)
-        if _is_said(log, manifest.version, op, tag):
+        if _is_said(log, manifest.version, op, tag, role):
             files.settle(f"refs/{manifest.kind}")
             return
         entry = RefEntry(
@@ -44,7 +47,9 @@ def append(files: Files, manifest: Manifest, op: Literal["publish", "tag", "reti
             op=op,
             kind=manifest.kind,
             version=manifest.version,
+            content=manifest.content,
             fingerprint=manifest.fingerprint,
+            role=role,
             manifest_sha256=hashlib.sha256(manifest.canonical()).hexdigest(),
             tag=tag,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -57,9 +62,11 @@ def append(files: Files, manifest: Manifest, op: Literal["publish", "tag", "reti
             continue  # another run took this number; read its entry and try the next
 
 
-def _is_said(log: list[RefEntry], version: str, op: str, tag: str) -> bool:
+def _is_said(log: list[RefEntry], version: str, op: str, tag: str, role: str) -> bool:
     if op == "tag":
         return next((e.version for e in reversed(log) if e.op == "tag" and e.tag == tag), None) == version
+    if op == "publish" and role:
+        return next((e.version for e in reversed(log) if e.op == "publish" and e.role == role), None) == version
     last = next((e.op for e in reversed(log) if e.version == version and e.op != "tag"), None)
     return last == op
 

@@ -9,7 +9,7 @@ import torch
 
 from lightgen.encoders.vae import Vae
 from lightgen.generators.sampler import contact_sheet, decode_tokens
-from lightgen.model.restore import CheckpointConfig
+from lightgen.generators.restore import CheckpointConfig
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student
 from lightgen.seeds import derive_seed

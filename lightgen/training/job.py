@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 import lightgen.model
 import lightgen.training
 from lightgen.generators import sampler
-from lightgen.model.restore import CheckpointConfig
+from lightgen.generators.restore import CheckpointConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import torchrun_place

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from lightgen.errors import ConfigError
-from lightgen.model.restore import load_student
+from lightgen.generators.restore import load_student
 from lightgen.scenes.draw import draw
 from lightgen.scenes.grammar import captions, parse
 from lightgen.seeds import content_id

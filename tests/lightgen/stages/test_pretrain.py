@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from lightgen.errors import CheckpointCorrupt, ConfigError
 from lightgen.generators.sampler import Sampler
-from lightgen.model.restore import checkpoint_config, load_student
+from lightgen.generators.restore import checkpoint_config, load_student
 from lightgen.progress import SILENT, Silent
 from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
 from lightgen.storage.store import open_store
@@ -122,6 +122,6 @@ def test_weights_that_do_not_fit_their_settings_are_corrupt(chain, monkeypatch) 
     version = chain.store.open(chain.checkpoint)
     wrong = checkpoint_config(version)
     wrong = wrong.model_copy(update={"student": wrong.student.model_copy(update={"head_width": 8})})
-    monkeypatch.setattr("lightgen.model.restore.checkpoint_config", lambda _: wrong)
+    monkeypatch.setattr("lightgen.generators.restore.checkpoint_config", lambda _: wrong)
     with pytest.raises(CheckpointCorrupt, match="does not fit its config"):
         load_student(version)

@@ -3,28 +3,31 @@
 import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from lightgen.config import Config
+from lightgen.encoders.restore import Encoders
 from lightgen.errors import CheckpointCorrupt
 from lightgen.model.config import StudentConfig
 from lightgen.model.student import Student
 from lightgen.storage.version import Version
-from schemas.ref import ArtifactRef
 
 Weights = Literal["ema", "model"]
 
 
-class CheckpointConfig(BaseModel):
-    """`config.json` of a checkpoint: what it takes to draw images with it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class CheckpointConfig(Config):
+    """`config.json` of a checkpoint: what it takes to draw images with it. Versions are named by their content."""
 
     student: StudentConfig
-    features: ArtifactRef
-    size_px: int
+    encoders: Encoders
     steps: int
+
+    @property
+    def size_px(self) -> int:
+        """Side of the images it was trained on."""
+        return self.encoders.size_px
 
 
 def checkpoint_config(version: Version) -> CheckpointConfig:

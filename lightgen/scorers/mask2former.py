@@ -1,21 +1,27 @@
-"""GenEval's own detector through transformers: Mask2Former finds the 80 COCO things, CLIP names their colours.
+"""Scorer `mask2former`, GenEval's own detector through transformers: Mask2Former finds the 80 COCO things, CLIP names their colours.
 
 GenEval ran mmdet's Mask2Former (Swin-S, instance) and OpenCLIP's ViT-L-14 "openai"; the defaults are the same weights
 in transformers' format, so scores are comparable and not bit-equal. See model_facts 5.1.
 """
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import RUN
 from lightgen.errors import ModelError
-from lightgen.evaluation.geneval import THRESHOLD, Detected, Metadata
-from lightgen.settings import Device, pick_device
-from lightgen.storage.weights import Weights, weights_folder, weights_identity
+from lightgen.evaluation.geneval import THRESHOLD
+from lightgen.scorers.base import ScorerMember, answer_table
+from lightgen.scorers.scenes import DETECTIONS
+from lightgen.storage.pixels import Pixels
+from lightgen.storage.weights import Weights, weights_folder
+from lightgen.work import Worker
 
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 TEMPLATES = ("a photo of a {c} {name}", "a photo of a {c}-colored {name}", "a photo of a {c} object")
@@ -24,38 +30,37 @@ RENAMED = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "comput
 GRAY = 0x99  # what stands in place of all that is not the object
 
 
-class Mask2FormerConfig(BaseModel):
-    """Which weights look at the images."""
+class Mask2FormerConfig(ScorerMember):
+    """Which weights look at the images; `floor` is the least score of a thing that is written down."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    ANSWERS: ClassVar[pa.Schema] = DETECTIONS
 
     kind: Literal["mask2former"] = "mask2former"
     segmenter: Weights = Weights(model="facebook/mask2former-swin-small-coco-instance")
     colors: Weights = Weights(model="openai/clip-vit-large-patch14")
-    device: Device = "auto"
-    batch: int = Field(default=4, ge=1, description="images looked at together")
+    floor: float = Field(default=THRESHOLD, gt=0, lt=1)
+    batch_size: int = Field(default=4, ge=1, description="images looked at together", json_schema_extra=RUN)
 
-    def make(self) -> "Mask2FormerDetector":
-        """The detector; weights are loaded at its first image."""
-        return Mask2FormerDetector(self)
+    @property
+    def wants_gpu(self) -> bool:
+        """See `ScorerMember.wants_gpu`."""
+        return True
+
+    @property
+    def batch(self) -> int:
+        """See `ScorerMember.batch`."""
+        return self.batch_size
+
+    def open(self, worker: Worker) -> "Mask2FormerDetector":
+        """See `ScorerMember.open`."""
+        return Mask2FormerDetector(self, worker.device)
 
 
 class Mask2FormerDetector:
-    """See `lightgen.evaluation.detectors.Detector`."""
+    """Finds things, and names the colour of each."""
 
-    def __init__(self, config: Mask2FormerConfig) -> None:
-        self.config = config
-
-    def identity(self) -> dict[str, Any]:
-        """Digests or commits of both models."""
-        parts = {"segmenter": self.config.segmenter, "colors": self.config.colors}
-        named = {name: {"model": part.model, **weights_identity(part)} for name, part in parts.items()}
-        return {"kind": self.config.kind, **named}
-
-    @cached_property
-    def device(self) -> str:
-        """Where both models are."""
-        return pick_device(self.config.device)
+    def __init__(self, config: Mask2FormerConfig, device: str) -> None:
+        self.config, self.device = config, device
 
     @cached_property
     def segmenter(self) -> tuple[Any, Any]:
@@ -71,16 +76,13 @@ class Mask2FormerDetector:
 
         return _load(self.config.colors, CLIPProcessor, CLIPModel, self.device)
 
-    def detect(self, images: Sequence[np.ndarray], asked: Sequence[Metadata]) -> list[list[Detected]]:
-        """See `Detector.detect`; only the colours that are asked for are looked at."""
-        found = []
-        for first in range(0, len(images), self.config.batch):
-            some = slice(first, first + self.config.batch)
-            found += [
-                [self._named(image, meaning, *thing) for thing in things]
-                for image, meaning, things in zip(images[some], asked[some], self._segment(images[some]), strict=True)
-            ]
-        return found
+    def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
+        """See `Scorer.score`."""
+        rows = [
+            {"detections": json.dumps([self._plain(image, *thing) for thing in things])}
+            for image, things in zip(images, self._segment(images), strict=True)
+        ]
+        return answer_table(DETECTIONS, rows)
 
     @torch.inference_mode()
     def _segment(self, images: Sequence[np.ndarray]) -> list[list[tuple[str, float, np.ndarray]]]:
@@ -89,7 +91,7 @@ class Mask2FormerDetector:
         outputs = model(**processor(images=list(images), return_tensors="pt").to(self.device))
         sizes = [image.shape[:2] for image in images]
         results = processor.post_process_instance_segmentation(
-            outputs, threshold=THRESHOLD, target_sizes=sizes, return_binary_maps=True
+            outputs, threshold=self.config.floor, target_sizes=sizes, return_binary_maps=True
         )
         return [self._things(result) for result in results]
 
@@ -101,11 +103,11 @@ class Mask2FormerDetector:
             things += [(RENAMED.get(name, name), float(info["score"]), mask)] if mask.any() else []
         return things
 
-    def _named(self, image: np.ndarray, meaning: Metadata, name: str, score: float, mask: np.ndarray) -> Detected:
+    def _plain(self, image: Pixels, name: str, score: float, mask: np.ndarray) -> dict[str, object]:
         rows, columns = np.nonzero(mask)
         box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
-        wanted = any(group.name == name and group.color for group in meaning.include)
-        return Detected(name, score, box, self._color(image, mask, box, name) if wanted else None)
+        color = self._color(image, mask, box, name)
+        return {"class": name, "color": color, "score": round(score, 6), "box": list(box)}
 
     @torch.inference_mode()
     def _color(self, image: np.ndarray, mask: np.ndarray, box: tuple[float, ...], name: str) -> str:

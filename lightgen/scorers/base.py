@@ -1,0 +1,49 @@
+"""The contract of every scorer: images and captions in, raw answers out, row for row; never a threshold."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from lightgen.config import Member
+from lightgen.storage.pixels import Pixels
+from lightgen.work import Worker
+from schemas.scores import UNSCORED
+
+
+class Scorer(Protocol):
+    """Looks at images. An answer does not depend on what else is in the batch."""
+
+    def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
+        """The columns of the member's `ANSWERS`, then `unscored`; one row an image, in order."""
+        ...
+
+
+class ScorerMember(Member):
+    """Settings of a scorer. `ANSWERS` are its columns, with units and ranges, all nullable."""
+
+    ANSWERS: ClassVar[pa.Schema]
+
+    @abstractmethod
+    def open(self, worker: Worker) -> Scorer:
+        """The scorer on the worker's device, weights loaded."""
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return False
+
+    @property
+    def batch(self) -> int:
+        """Images that it wants to see together."""
+        return 64
+
+
+def answer_table(answers: pa.Schema, rows: Sequence[Mapping[str, Any] | str]) -> pa.Table:
+    """A scorer's table: each row a mapping of its columns, or the reason why there is none."""
+    filled = [
+        {**dict.fromkeys(answers.names), UNSCORED.name: row} if isinstance(row, str) else {**row, UNSCORED.name: ""}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(filled, schema=pa.schema([*answers, UNSCORED]))
