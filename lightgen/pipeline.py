@@ -46,7 +46,7 @@ class LightGenPipeline:
     @classmethod
     def from_checkpoint(cls, store: str, ref: str = "checkpoint@latest", weights: Weights = "ema") -> Self:
         """The pipeline of a sealed checkpoint, such as `checkpoint@tag:good`. Raises RefNotFound, ConfigError."""
-        opened = open_store(store, create=False)
+        opened = open_store(store)
         version = opened.open(ref)
         if version.ref.kind != "checkpoint":
             raise ConfigError(f"{ref} is of kind {version.ref.kind}; give a checkpoint")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from lightgen.progress import Progress
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from schemas.ref import ArtifactRef
 from tasks.policies import gpu_slot
 from tasks.progress import RunProgress
@@ -23,7 +23,7 @@ def run_stage(label: str, uri: str, stage: Callable[[Store, Progress], ArtifactR
     """Call `stage` on the store at `uri`; `label` names its artifacts (lower case, digits, dashes)."""
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
-    store, progress = open_store(uri), RunProgress(label)
+    store, progress = open_or_create(uri), RunProgress(label)
     began = datetime.now(UTC).replace(microsecond=0)
     with gpu_slot():
         ref = stage(store, progress)

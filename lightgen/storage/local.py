@@ -57,7 +57,10 @@ class LocalFiles:
 
     def read(self, key: str) -> bytes:
         """See `Files.read`."""
-        return self._path(key).read_bytes()
+        try:
+            return self._path(key).read_bytes()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from None
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
         """See `Files.read_many`."""

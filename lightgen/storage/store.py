@@ -35,7 +35,7 @@ PREFIX = re.compile(r"^[0-9a-f]{8,32}\Z")
 
 
 class Store:
-    """One store; opened by `open_store`."""
+    """One store; opened by `open_store` or `open_or_create`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
@@ -151,27 +151,35 @@ class Store:
         return []
 
 
-def open_store(uri: str, *, create: bool = True, cache: Path | None = None) -> Store:
-    """Open the store at a local path or `s3://bucket/prefix`, and make it where it is absent and `create`.
+def open_store(uri: str, *, cache: Path | None = None) -> Store:
+    """The store at a local path or `s3://bucket/prefix`, for whoever reads: nothing is made or changed.
 
-    `cache` holds local copies of remote files. Raises StoreUnsupported where the place cannot create a key only if it
-    is absent, RefNotFound where there is no store and `create` is off, StoreAccess, UnsafePath.
+    `cache` holds local copies of remote files. Raises RefNotFound where there is no store, StoreAccess, StoreCorrupt,
+    UnsafePath.
     """
     files = _files(uri, cache)
-    try:
-        files.read("store.json")
-    except FileNotFoundError:
-        if not create:
-            raise RefNotFound(f"there is no store at {files.uri}") from None
+    if not _has_mark(files):
+        raise RefNotFound(
+            f"there is no store at {files.uri}. Check --store and LIGHTGEN_STORE; only a run that makes something "
+            "creates a store"
+        )
+    return _opened(files)
+
+
+def open_or_create(uri: str, *, cache: Path | None = None) -> Store:
+    """The same for whoever builds: the store is created where it is absent.
+
+    Raises StoreUnsupported where the place cannot create a key only if it is absent, and as `open_store` does.
+    """
+    files = _files(uri, cache)
+    if not _has_mark(files):
         probe(files)
         mark = StoreMark(store_id=uuid.uuid4().hex)
         with contextlib.suppress(StoreConflict):  # another run made it in this moment
             files.create("store.json", [mark.canonical()])
-    store = Store(files)
-    log.debug("opened store %s (%s)", store.uri, store.mark.store_id)
     if isinstance(files, LocalFiles):
         files.sweep()
-    return store
+    return _opened(files)
 
 
 def probe(files: Files) -> None:
@@ -206,6 +214,20 @@ def ref_of(store: Store, manifest: Manifest) -> ArtifactRef:
         rows=manifest.rows.out,
         fingerprint=manifest.fingerprint,
     )
+
+
+def _has_mark(files: Files) -> bool:
+    try:
+        files.read("store.json")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _opened(files: Files) -> Store:
+    store = Store(files)
+    log.debug("opened store %s (%s)", store.uri, store.mark.store_id)
+    return store
 
 
 def _files(uri: str, cache: Path | None) -> Files:

@@ -7,7 +7,7 @@ import pytest
 from lightgen.errors import LightgenError
 from lightgen.storage import local
 from lightgen.storage.build import build
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
 from tests.crash.power import Disk, PowerLoss
 from tests.worked_version import SCHEMA, plan_of, rows
@@ -30,7 +30,7 @@ def run(root, disk, monkeypatch, acknowledged):
         patch.setattr(local, "os", disk)
         patch.setattr(local.LocalFiles, "create", remembers)
         try:
-            return build(open_store(str(root)), PLAN, rows, SCHEMA)
+            return build(open_or_create(str(root)), PLAN, rows, SCHEMA)
         except PowerLoss:
             return None
 

@@ -12,7 +12,7 @@ from flows.build_distill_set import DistillSet
 from lightgen.recipe import load_recipe
 from lightgen.stages.select import normalised, select
 from lightgen.stages.source import source
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from schemas.ref import ArtifactRef
 from tests.tiny_encoders import tiny_t5, tiny_vae
 from tests.tiny_models import tiny_flux
@@ -89,7 +89,7 @@ def refs(made):
 
 
 def opened(ref):
-    return open_store(ref.uri).open(ref)
+    return open_or_create(ref.uri).open(ref)
 
 
 def assert_nothing_vanished(made):
@@ -120,7 +120,7 @@ def test_evaluation_prompts_are_thrown_out(overrides, local, tmp_path):
     """Captions of a file that repeats GenEval's prompts are refused, each as contaminated."""
     planted = {"kind": "jsonl", "path": str(DATA / GENEVAL), "source": "planted", "field": "prompt", "limit": 50}
     recipe = load_recipe(str(RECIPE), {**overrides, "source.corpora.2": planted})
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     captions = source(recipe.source, store, seed=7)
     prompts = opened(select(captions, recipe.select, store, seed=7))
     foreign = {normalised(row["caption"]) for row in opened(captions).table().to_pylist() if row["source"] == "planted"}
@@ -144,7 +144,7 @@ def test_s3_gives_what_the_disk_gives(local, remote):
 
 
 def test_second_run_on_s3_computes_nothing(remote, overrides, served, tmp_path):
-    store = open_store(remote.captions.uri)
+    store = open_or_create(remote.captions.uri)
     logs = {ref.kind: store.log(ref.kind) for ref in refs(remote)}
     assert refs(build(remote.captions.uri, overrides, served, tmp_path)) == refs(remote)
     assert {ref.kind: store.log(ref.kind) for ref in refs(remote)} == logs

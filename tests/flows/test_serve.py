@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 
 TINY = "tests/recipes/tiny.yaml"
 TEMPLATE = Path(__file__).parents[2] / "deploy/k8s-base-job-template.json"
@@ -77,7 +77,7 @@ def test_retraining_works_only_on_new_captions(served):
     again, idle = served.run("retrain", recipe=TINY)
     assert (idle["type"], idle["message"][:11]) == ("COMPLETED", "nothing new")
     assert "pretrain-32px-figures" not in served.artifacts(again)
-    store = open_store(str(Path(served.log).parent / "store"))
+    store = open_or_create(str(Path(served.log).parent / "store"))
     assert len(store.log("checkpoint")) == 2
 
 

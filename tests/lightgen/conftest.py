@@ -19,7 +19,7 @@ from lightgen.stages.encode import EncodeConfig, encode, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.pretrain import PretrainConfig, pretrain
 from lightgen.storage.build import Reject, ShardOutput, build, make_plan
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
 from schemas import captions as captions_schema
@@ -68,7 +68,7 @@ def write_captions(
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Captions, images, features and a student of a few steps."""
-    store = open_store(str(tmp_path_factory.mktemp("chain") / "store"))
+    store = open_or_create(str(tmp_path_factory.mktemp("chain") / "store"))
     texts = [text for task in TASKS for _, text in zip(range(4), captions("train", task), strict=False)]
     refused = [Reject("r0", "too_long", f"500 tokens: {EVIL}", {"caption": EVIL})]
     written = write_captions(store, texts, refused)

@@ -16,7 +16,7 @@ from lightgen.stages import dedup as stage
 from lightgen.stages.dedup import DedupConfig, dedup
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.pixels import encode_image
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from schemas import images as images_schema
 from schemas.ref import ArtifactRef
 
@@ -79,7 +79,7 @@ def sealed(store: Store, rows: list[tuple[dict, bytes]], n_shards: int) -> Artif
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def run(store: Store, images: ArtifactRef, **changes) -> ArtifactRef:

@@ -21,7 +21,7 @@ from lightgen.stages import generate as stage
 from lightgen.stages.generate import GenerateConfig, generate, paint, samples_of
 from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.pixels import decode_image
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from schemas import prompts as prompts_schema
 from schemas.ref import ArtifactRef
 from tests.tiny_models import tiny_flux
@@ -58,7 +58,7 @@ def sealed_prompts(store: Store, captions: Sequence[str], n_shards: int = 1) -> 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def config(**changes) -> GenerateConfig:
@@ -131,7 +131,7 @@ def test_work_that_goes_on_counts_what_was_done_as_done(store: Store) -> None:
 def test_batch_and_threads_and_shards_do_not_matter(tmp_path: Path) -> None:
     fingerprints = set()
     for batch, workers, n_shards in [(1, 1, 1), (3, 4, 1), (64, 2, 3)]:
-        own = open_store(str(tmp_path / f"{batch}"))
+        own = open_or_create(str(tmp_path / f"{batch}"))
         prompts = sealed_prompts(own, scene_captions(6), n_shards)
         fingerprints.add(generate(prompts, config(batch=batch, workers=workers), own, seed=4).fingerprint)
     assert len(fingerprints) == 1

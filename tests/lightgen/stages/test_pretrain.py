@@ -12,7 +12,7 @@ from lightgen.generators.sampler import Sampler
 from lightgen.generators.restore import checkpoint_config, load_student
 from lightgen.progress import SILENT, Silent
 from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from lightgen.training import job
 from lightgen.training.job import TrainingRun, run_training
 from lightgen.training.launch import LaunchConfig
@@ -59,7 +59,7 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
     speed = json.loads(many.file("speed.json").read_text())
     assert (speed["processes"], speed["device"]) == (2, "cpu")
     assert 0 < speed["gpu_hours"] == pytest.approx(2 * speed["seconds"] / 3600)
-    other = open_store(str(tmp_path / "store"))
+    other = open_or_create(str(tmp_path / "store"))
     run = TrainingRun(
         stage="pretrain", store=chain.store.uri, parents=[chain.features], config=exact.model_dump(mode="json"),
         seed=5, folder=other.scratch(many.plan), run_id="r", starter=0,

@@ -11,7 +11,7 @@ from lightgen.errors import RefNotFound, StoreCorrupt
 from lightgen.storage.build import build
 from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.inspect import list_versions
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.verify import verify
 from tests.worked_version import SCHEMA, plan_of, rows
 
@@ -24,7 +24,7 @@ def later(days: float = 30) -> float:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_damaged_log_stops_the_collection(store: Store, tmp_path: Path, family
 
 
 def test_on_s3(s3_store_uri: str) -> None:
-    store = open_store(s3_store_uri)
+    store = open_or_create(s3_store_uri)
     old = build(store, plan_of(), rows, SCHEMA)
     new = build(store, plan_of(seed=1), rows, SCHEMA)
     store.retire(old)

@@ -11,7 +11,7 @@ from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsup
 from lightgen.storage.build import build
 from lightgen.storage.inspect import list_versions
 from lightgen.storage.s3 import S3Files
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.conftest import KEY, SECRET, free_port, program, stop, wait_for
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
@@ -23,11 +23,13 @@ def files(s3_uri, s3_endpoint, tmp_path):
 
 
 def test_build_read_verify(s3_uri, tmp_path):
-    store = open_store(s3_uri)
+    store = open_or_create(s3_uri)
     ref = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
-    local = build(open_store(str(tmp_path / "local")), plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+    local = build(
+        open_or_create(str(tmp_path / "local")), plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1
+    )
     assert (ref.version, ref.fingerprint) == (local.version, local.fingerprint)
-    other = open_store(s3_uri, cache=tmp_path / "another cache")
+    other = open_or_create(s3_uri, cache=tmp_path / "another cache")
     version = other.open("images")
     assert version.table().num_rows == 12
     assert dict(version.samples(2))["row-2-1"]["png"] == version.member("row-2-1", "png") == b"png 2 1" * 50
@@ -39,14 +41,14 @@ def test_build_read_verify(s3_uri, tmp_path):
 
 
 def test_damage_on_the_server_is_found(s3_uri, files):
-    store = open_store(s3_uri)
+    store = open_or_create(s3_uri)
     version = store.open(build(store, plan_of(), rows, SCHEMA))
     path = version.paths()[1].removeprefix("s3://")
     data = bytearray(files.remote.cat_file(path))
     data[len(data) // 2] ^= 1
     files.remote.pipe_file(path, bytes(data))
     with pytest.raises(StoreCorrupt, match="sha256"):
-        open_store(s3_uri, cache=files.cache / "fresh").open("captions").table(1)
+        open_or_create(s3_uri, cache=files.cache / "fresh").open("captions").table(1)
 
 
 def test_create_only_if_absent(files):
@@ -112,10 +114,10 @@ def test_passing_failures_are_tried_again_until_the_deadline(files, monkeypatch)
 
 def test_no_bucket_and_wrong_key_are_said_clearly(s3_endpoint, monkeypatch, tmp_path):
     with pytest.raises(StoreAccess, match="no bucket 'nowhere'"):
-        open_store("s3://nowhere/prefix", cache=tmp_path)
+        open_or_create("s3://nowhere/prefix", cache=tmp_path)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-private")
     with pytest.raises(StoreAccess, match=r"refused .*Check the credentials") as caught:
-        open_store("s3://test/prefix", cache=tmp_path)
+        open_or_create("s3://test/prefix", cache=tmp_path)
     assert "wrong-and-private" not in str(caught.value)
 
 
@@ -162,7 +164,7 @@ def test_server_that_ignores_the_condition_is_refused(tmp_path, monkeypatch):
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         with pytest.raises(StoreUnsupported, match="ignores 'create only if absent'"):
-            open_store("s3://test/prefix", cache=tmp_path / "cache")
+            open_or_create("s3://test/prefix", cache=tmp_path / "cache")
         assert not (tmp_path / "root" / "test" / "prefix" / "store.json").exists()
     finally:
         stop(process)

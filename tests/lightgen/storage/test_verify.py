@@ -7,7 +7,7 @@ import pytest
 
 from lightgen.errors import StoreCorrupt, StoreError
 from lightgen.storage.build import build
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
 
@@ -15,7 +15,7 @@ from tests.worked_version import SCHEMA, plan_of, rows, with_all
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A store with two versions."""
-    store = open_store(str(tmp_path_factory.mktemp("whole") / "store"))
+    store = open_or_create(str(tmp_path_factory.mktemp("whole") / "store"))
     for seed in range(2):
         build(store, plan_of(2, seed, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
     assert verify(store) == []
@@ -56,7 +56,7 @@ def test_every_damage_of_every_file_is_found(damaged, how):
             shutil.copy2(backup, path)
             continue  # the end of a log may be cut unseen; what it named is then only unpublished
         if how == "missing" and path.name == "manifest.json":
-            assert any("manifest.json" in problem.file for problem in verify(open_store(str(damaged))))
+            assert any("manifest.json" in problem.file for problem in verify(open_or_create(str(damaged))))
         else:
             named = [problem for problem in _problems(damaged) if path.name in str(problem) or "refs/" in str(problem)]
             assert named, path
@@ -65,7 +65,7 @@ def test_every_damage_of_every_file_is_found(damaged, how):
 
 def _problems(folder):
     try:
-        return verify(open_store(str(folder)))
+        return verify(open_or_create(str(folder)))
     except StoreError as error:
         return [f"{folder}/store.json: {error}"]
 
@@ -87,7 +87,7 @@ def _problems(folder):
     ],
 )
 def test_manifest_that_lies_is_refused(damaged, change, message):
-    store = open_store(str(damaged))
+    store = open_or_create(str(damaged))
     path = damaged / store.open("images").folder / "manifest.json"
     value = json.loads(path.read_bytes())
     if "path" in change:
@@ -102,7 +102,7 @@ def test_manifest_that_lies_is_refused(damaged, change, message):
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"{", b"[" * 200_000, b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff"])
 @pytest.mark.parametrize("name", ["plan.json", "done/00001.json"])
 def test_half_written_documents_are_refused(tmp_path, name, data):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     path = tmp_path / "v" / "captions" / plan_of().version / name
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
@@ -112,7 +112,7 @@ def test_half_written_documents_are_refused(tmp_path, name, data):
 
 
 def test_log_with_a_gap_or_a_changed_entry_is_refused(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     for seed in range(3):
         build(store, plan_of(seed=seed), rows, SCHEMA)
     second = tmp_path / "refs" / "captions" / "00000002.json"
@@ -126,7 +126,7 @@ def test_log_with_a_gap_or_a_changed_entry_is_refused(tmp_path):
 
 
 def test_damaged_shard_is_not_read(damaged):
-    version = open_store(str(damaged)).open("images")
+    version = open_or_create(str(damaged)).open("images")
     for path in version.paths("tar"):
         whole = (damaged / path).read_bytes()
         (damaged / path).write_bytes(whole.replace(b"png", b"PNG", 3))  # the name in the header, then the payload
@@ -137,7 +137,7 @@ def test_damaged_shard_is_not_read(damaged):
 
 
 def test_missing_shard_stops_a_cached_build(damaged):
-    store = open_store(str(damaged))
+    store = open_or_create(str(damaged))
     version = store.open("images@1")
     (damaged / version.paths("rejects")[0]).unlink()
     with pytest.raises(StoreCorrupt, match=r"rejects/part-.* got missing"):
