@@ -40,7 +40,7 @@ class Sampler:
     def from_checkpoint(cls, version: Version, store: Store, device: str = "cpu", weights: Weights = "ema") -> Self:
         """The sampler of a CHECKPOINT version."""
         settings = checkpoint_config(version)
-        vae, text = load_encoders(store.open(settings.features), store, device)
+        vae, text = load_encoders(settings.encoders, store, device)
         return cls(load_student(version, weights).to(device), vae, text, settings.size_px, device)
 
     def images(
