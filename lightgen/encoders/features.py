@@ -14,9 +14,9 @@ from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
 from lightgen.progress import SILENT, Progress
-from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.storage.pixels import BadImage
+from lightgen.storage.shards import Reject, ShardOutput
 from schemas import features
 
 

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from lightgen.config import Member
 from lightgen.encoders import patch_pca
 from lightgen.encoders.crop import read_square
 from lightgen.encoders.diffusers_vae import DiffusersVaeConfig
-from lightgen.encoders.kept_images import read_shard
+from lightgen.encoders.image_files import files_of
 from lightgen.encoders.patch_pca import PatchPca, PatchPcaConfig
 from lightgen.encoders.vae import DESCRIPTION, WEIGHTS
-from lightgen.config import Member
 from lightgen.errors import ConfigError
 from lightgen.progress import Progress
 from lightgen.storage.pixels import BadImage
@@ -64,9 +64,11 @@ def _squares(
     ids = sorted(kept.table(columns=["id"]).column("id").to_pylist())[: config.fit_images]
     if not ids:
         raise ConfigError(f"{kept.ref} has no rows: nothing to fit a VAE on")
+    wanted = set(ids)
     progress.start("fit vae", len(ids), "images")
     for shard in range(kept.n_shards):
-        found = list(read_shard(images, kept, shard, set(ids)).values())
+        here = set(kept.table(shard, columns=["id"])["id"].to_pylist()) & wanted
+        found = list(files_of(images, shard, here).values())
         for start in range(0, len(found), BATCH):
             group = found[start : start + BATCH]
             for size in config.fit_sizes_px:
