@@ -25,13 +25,18 @@ def s3_endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
-def pick_device(device: Device = "auto", local_rank: int = 0) -> str:
-    """`auto` is the GPU where there is one; of several, that of `local_rank`."""
+def pick_device(device: Device = "auto") -> str:
+    """`auto` is the GPU where there is one."""
     import torch
 
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return f"cuda:{local_rank}" if device == "cuda" and local_rank else device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def local_device(device: str, local_rank: int) -> str:
+    """`device` of one process among several on this machine: each has a GPU of its own."""
+    return f"cuda:{local_rank}" if device == "cuda" else device
 
 
 def torchrun_place() -> tuple[int, int, int] | None:

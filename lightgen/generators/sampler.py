@@ -15,9 +15,9 @@ from lightgen.encoders.restore import load_encoders
 from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import ConfigError
+from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.masking import unpatchify
 from lightgen.model.padding import stack_text
-from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import Hole, OnStep, SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
 from lightgen.storage.store import Store

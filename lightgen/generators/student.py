@@ -9,8 +9,8 @@ from pydantic import Field
 from lightgen.config import RUN
 from lightgen.errors import ConfigError
 from lightgen.generators.base import Drawn, GeneratorMember
-from lightgen.generators.sampler import Sampler
 from lightgen.generators.restore import Weights
+from lightgen.generators.sampler import Sampler
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.seeds import derive_seed

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ class Scorer(Protocol):
     """Looks at images. An answer does not depend on what else is in the batch."""
 
     def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
-        """The columns of the member's `ANSWERS`, then `unscored`; one row an image, in order."""
+        """The columns of the member's `ANSWERS`, then why there are none; one row an image, in order."""
         ...
 
 
@@ -40,10 +41,22 @@ class ScorerMember(Member):
         return 64
 
 
-def answer_table(answers: pa.Schema, rows: Sequence[Mapping[str, Any] | str]) -> pa.Table:
+@dataclass(frozen=True)
+class Unscored:
+    """Why an image has no score: a short slug, and a detail for people."""
+
+    reason: str
+    detail: str = ""
+
+
+def answer_table(answers: pa.Schema, rows: Sequence[Mapping[str, Any] | Unscored]) -> pa.Table:
     """A scorer's table: each row a mapping of its columns, or the reason why there is none."""
+    schema = pa.schema([*answers, *UNSCORED])
+    nothing, scored = dict.fromkeys(answers.names), {"unscored": "", "unscored_detail": ""}
     filled = [
-        {**dict.fromkeys(answers.names), UNSCORED.name: row} if isinstance(row, str) else {**row, UNSCORED.name: ""}
+        {**nothing, "unscored": row.reason, "unscored_detail": row.detail}
+        if isinstance(row, Unscored)
+        else {**nothing, **row, **scored}
         for row in rows
     ]
-    return pa.Table.from_pylist(filled, schema=pa.schema([*answers, UNSCORED]))
+    return pa.Table.from_pylist(filled, schema=schema)

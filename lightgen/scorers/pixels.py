@@ -47,6 +47,6 @@ class PixelsScorer:
             "short_side": [min(image.shape[:2]) for image in images],
             "contrast": [contrast(image) for image in images],
             "phash": phash([shrink(luma(image)) for image in images]),
-            UNSCORED.name: [""] * len(images),
+            **{field.name: [""] * len(images) for field in UNSCORED},
         }
-        return pa.table(columns, schema=pa.schema([*PixelsConfig.ANSWERS, UNSCORED]))
+        return pa.table(columns, schema=pa.schema([*PixelsConfig.ANSWERS, *UNSCORED]))

@@ -15,13 +15,14 @@ from pydantic import Field
 
 from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
-from lightgen.scorers.base import ScorerMember, answer_table
+from lightgen.scorers.base import ScorerMember, Unscored, answer_table
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import Weights, weights_folder
 from lightgen.work import Worker
 
 BEST = 10
 ANSWER_LIMIT = 4096
+DETAIL = 300
 QUESTIONS = {
     "sharpness": "is the image in focus and detailed",
     "artefact_free": "is it free of artefacts, watermarks and overlaid text",
@@ -118,12 +119,13 @@ def answer_columns(answers: Sequence[str]) -> pa.Table:
     return table.set_column(place, table.schema.field(place), pa.array([one[:ANSWER_LIMIT] for one in answers]))
 
 
-def read_answer(raw: str) -> dict[str, int] | str:
+def read_answer(raw: str) -> dict[str, int] | Unscored:
     """The marks in a model's text, or why there are none."""
     marks = _parse(raw)
     if marks is None:
-        return "vlm_unparsable"
-    return marks if all(0 <= mark <= BEST for mark in marks.values()) else "vlm_out_of_range"
+        return Unscored("vlm_unparsable", raw[:DETAIL])
+    beyond = {name: mark for name, mark in marks.items() if not 0 <= mark <= BEST}
+    return Unscored("vlm_out_of_range", str(beyond)[:DETAIL]) if beyond else marks
 
 
 def _parse(raw: str) -> dict[str, int] | None:

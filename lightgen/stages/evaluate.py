@@ -15,8 +15,8 @@ import lightgen.scenes
 from lightgen.errors import ConfigError
 from lightgen.evaluation.detectors import DetectorConfig
 from lightgen.generators.config import TeacherConfig, make_teacher, teacher_modules
-from lightgen.generators.sampler import Sampler
 from lightgen.generators.restore import Weights
+from lightgen.generators.sampler import Sampler
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.pages.files import Settings, report_files

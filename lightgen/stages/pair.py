@@ -17,8 +17,8 @@ import lightgen.model
 import lightgen.scenes
 import lightgen.scorers
 from lightgen.errors import ConfigError
-from lightgen.generators.sampler import Sampler
 from lightgen.generators.restore import Weights
+from lightgen.generators.sampler import Sampler
 from lightgen.model.sampling import SampleConfig
 from lightgen.progress import SILENT, Progress
 from lightgen.scorers.judge import Judge, JudgeConfig, load_judge

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from lightgen.config import RUN, Config
 from lightgen.engines.build import build
-from lightgen.scorers.base import Scorer, answer_table
+from lightgen.scorers.base import Scorer, Unscored, answer_table
 from lightgen.scorers.config import ScorerConfig
 from lightgen.storage.pixels import BadImage, Pixels, decode_image
 from lightgen.storage.plans import Stage
@@ -69,8 +69,8 @@ def score_batch(rows: pa.Table, pixels: list[Pixels | BadImage], scorer: Scorer,
     wrong = [place for place, image in enumerate(pixels) if isinstance(image, BadImage)]
     asked = [image for image in pixels if not isinstance(image, BadImage)]
     answered = scorer.score(asked, [captions[place] for place in good])
-    refused = [f"{one.reason}: {one.detail}" for one in pixels if isinstance(one, BadImage)]
-    both = pa.concat_tables([answered, answer_table(answers, refused).cast(answered.schema)])
+    refused = [Unscored(one.reason, one.detail) for one in pixels if isinstance(one, BadImage)]
+    both = pa.concat_tables([answered, answer_table(answers, refused)])
     found = both.take(np.argsort([*good, *wrong]))
     return pa.Table.from_arrays([*rows.columns, *found.columns], schema=schema(answers))
 
