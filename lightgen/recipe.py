@@ -5,21 +5,25 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from lightgen.config import Config
 from lightgen.errors import ConfigError
+from lightgen.scorers.config import ScorerConfig
+from lightgen.scorers.pixels import PixelsConfig
 from lightgen.stages.align import AlignConfig
-from lightgen.stages.dedup import DedupConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import EvaluateConfig
+from lightgen.stages.filter import FilterConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.pair import PairConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig
+from lightgen.work import RunConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SECRET = re.compile(
@@ -27,28 +31,45 @@ SECRET = re.compile(
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Use(Config):
+    """A sealed version in place of a stage's settings: `use: images@tag:paid`."""
+
+    use: str = Field(min_length=1, description="kind@latest, kind@3, kind@<role>, kind@<digest prefix>, kind@tag:name")
 
 
-class HeldOut(_Part):
+def _either(value: Any) -> str:
+    return "use" if isinstance(value, Use) or (isinstance(value, dict) and set(value) == {"use"}) else "made"
+
+
+Made = TypeVar("Made", bound=Config)
+OrUse = Annotated[Annotated[Made, Tag("made")] | Annotated[Use, Tag("use")], Discriminator(_either)]
+
+
+class HeldOut(Config):
     """Captions that no student trains on: where they come from and which of them are used."""
 
-    source: SourceConfig
-    select: SelectConfig
+    source: OrUse[SourceConfig]
+    select: OrUse[SelectConfig]
 
 
-class Recipe(_Part):
-    """Settings of every stage; `encode[i]` feeds `pretrain[i]`, and `pretrain[i]` starts from checkpoint i-1."""
+class Recipe(Config):
+    """Settings of every stage; `encode[i]` feeds `pretrain[i]`, and `pretrain[i]` starts from checkpoint i-1.
+
+    Parts that are left out end the run before them: a recipe of `source` and `select` makes prompts.
+    """
 
     name: str
     seed: int = 0
-    source: SourceConfig
-    select: SelectConfig
-    generate: GenerateConfig
-    dedup: DedupConfig
-    encode: list[EncodeConfig] = Field(min_length=1)
-    pretrain: list[PretrainConfig] = Field(default_factory=list)
+    run: RunConfig = RunConfig()
+    source: OrUse[SourceConfig]
+    select: OrUse[SelectConfig] | None = None
+    generate: OrUse[GenerateConfig] | None = None
+    score: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ScorerConfig] = Field(
+        default={"pixels": PixelsConfig()}, min_length=1, description="scorers by the name that rules call them"
+    )
+    filter: OrUse[FilterConfig] | None = Field(default=None, description="diversity deduplication by rules over scores")
+    encode: list[EncodeConfig] = Field(default_factory=list, description="one a resolution")
+    pretrain: list[OrUse[PretrainConfig]] = Field(default_factory=list)
     held_out: HeldOut | None = Field(default=None, description="captions of the preference pairs")
     pair: PairConfig | None = None
     align: AlignConfig | None = Field(default=None, description="DPO on the pairs")
@@ -63,6 +84,27 @@ class Recipe(_Part):
                 f"encode has {len(self.encode)} entries and pretrain {len(self.pretrain)}: give one each a resolution"
             )
         return self
+
+    @model_validator(mode="after")
+    def _nothing_in_the_air(self) -> Self:
+        for part, needed in NEEDED.items():
+            missing = [name for name in needed if not getattr(self, name)]
+            if getattr(self, part) and missing:
+                raise ValueError(f"{part} needs {' and '.join(missing)}, which this recipe leaves out")
+        return self
+
+
+# What each part is made of.
+NEEDED = {
+    "generate": ("select",),
+    "filter": ("generate",),
+    "encode": ("filter",),
+    "pretrain": ("encode",),
+    "pair": ("pretrain", "held_out"),
+    "align": ("pair",),
+    "control": ("pair",),
+    "evaluate": ("test",),
+}
 
 
 def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:

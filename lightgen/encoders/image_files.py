@@ -5,7 +5,7 @@ from lightgen.storage.version import Version
 
 
 def files_of(images: Version, shard: int, ids: set[str]) -> dict[str, bytes]:
-    """File bytes of the images `ids` of a shard, in the order of the images. Raises StoreCorrupt where one is missing."""
+    """File bytes of the images `ids` of a shard, in its order. Raises StoreCorrupt where one is missing."""
     if not ids:
         return {}
     found = {id: _image(members) for id, members in images.samples(shard) if id in ids}

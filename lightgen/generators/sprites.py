@@ -1,4 +1,4 @@
-"""Generator `sprites`: draws the compositional captions of the scene world with pictures of your own in place of shapes.
+"""Generator `sprites`: draws the compositional captions of the scene world with your own pictures in place of shapes.
 
 A pack is a folder of PNG or WebP files with transparency and a `names.json`: {"1f436.webp": "dog", "1f431.png": "cat"}.
 The Fluent emoji (npm @lobehub/fluent-emoji-3d, MIT) are such pictures. Captions are those of `lightgen.scenes.grammar`
@@ -150,7 +150,8 @@ def _paste(picture: Image.Image, sprite: Image.Image, place: Place) -> None:
     scale = place.size * min(picture.size) / max(sprite.size)
     width, height = (max(1, round(side * scale)) for side in sprite.size)
     small = sprite.resize((width, height), Image.Resampling.BOX).convert("RGBA")
-    picture.paste(small, (round(place.x * picture.width - width / 2), round(place.y * picture.height - height / 2)), small)
+    left, top = round(place.x * picture.width - width / 2), round(place.y * picture.height - height / 2)
+    picture.paste(small, (left, top), small)
 
 
 def _read_names(folder: Path) -> dict[str, str]:

@@ -41,8 +41,8 @@ class _Work(Config):
 
 def encode_pairs(
     pairs: ArtifactRef,
-    images: list[ArtifactRef],
     checkpoint: ArtifactRef,
+    images: list[ArtifactRef],
     config: EncodePairsConfig,
     context: Context,
 ) -> ArtifactRef:

@@ -104,7 +104,8 @@ def generate(
     counts = source.table(columns=["source"])["source"].value_counts().to_pylist()
     check_sources(config, {one["values"] for one in counts})
     plan = STAGE.plan(config, context.seed, parents, source.n_shards)
-    needs = Needs(gpu=config.generator.wants_gpu, unit="images", total=sum(config.samples(one["values"]) * one["counts"] for one in counts))
+    total = sum(config.samples(one["values"]) * one["counts"] for one in counts)
+    needs = Needs(gpu=config.generator.wants_gpu, unit="images", total=total)
     return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs), context)
 
 

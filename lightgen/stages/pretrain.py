@@ -11,9 +11,10 @@ from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.seeds import derive_seed
+from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.training.content import sample_drawer
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint
+from lightgen.training.job import Prepared, TrainingRun, build_checkpoint, training_shard
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
