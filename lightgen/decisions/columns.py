@@ -47,3 +47,16 @@ def why_unscored(table: pa.Table, name: str) -> pa.Array:
         return pa.array(np.full(table.num_rows, UNSCORED))
     said = pc.fill_null(table[of].combine_chunks(), "")
     return pc.if_else(pc.equal(said, ""), UNSCORED, said)
+
+
+def texts(rows: int, text: str = "") -> pa.LargeStringArray:
+    """The same text in every row."""
+    return pa.repeat(pa.scalar(text, pa.large_string()), rows)
+
+
+def joined(*parts: pa.Array | str) -> pa.LargeStringArray:
+    """Values as text and constant texts, one after the other with spaces between; null where a value is."""
+    large = [
+        pa.scalar(part, pa.large_string()) if isinstance(part, str) else part.cast(pa.large_string()) for part in parts
+    ]
+    return pc.binary_join_element_wise(*large, pa.scalar(" ", pa.large_string()))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int16
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from lightgen.decisions.columns import numbers, why_unscored
+from lightgen.decisions.columns import joined, numbers, texts, why_unscored
 
 SLUG = r"^[a-z][a-z0-9_]{0,63}$"
 KEPT = -1
@@ -77,7 +77,7 @@ def apply_rules(columns: pa.Table, rules: Sequence[Rule]) -> Verdicts:
     found = np.full(columns.num_rows, KEPT, np.int16)
     for number, rule in enumerate(rules):
         found[(found == KEPT) & ~_passes(numbers(columns, rule.column), rule)] = number
-    reason = detail = blank(columns.num_rows)
+    reason = detail = texts(columns.num_rows)
     for number, rule in enumerate(rules):
         mask = pa.array(found == number)
         why, how = _explained(columns.filter(mask), rule)
@@ -93,11 +93,6 @@ def yield_table(rules: Sequence[Rule], verdicts: Verdicts) -> list[Yield]:
         steps.append(Yield(rule.reason, before, after))
         before = after
     return steps
-
-
-def blank(rows: int) -> pa.LargeStringArray:
-    """Empty strings."""
-    return pa.array(np.full(rows, ""), pa.large_string())
 
 
 def _passes(values: pa.Array, rule: Rule) -> Bool[np.ndarray, " n"]:
@@ -116,9 +111,8 @@ def _explained(rows: pa.Table, rule: Rule) -> tuple[pa.LargeStringArray, pa.Larg
     enough = _passes(values, rule.model_copy(update={"most": None}))
     beyond = pc.if_else(pa.array(enough), f"> {_plain(rule.most)}", f"< {_plain(rule.least)}")
     beyond = pc.if_else(pc.is_nan(values), "is not a number", beyond)
-    detail = pc.binary_join_element_wise(rule.column, values.cast(pa.string()), beyond, " ")
-    detail = pc.fill_null(detail, f"{rule.column} is missing")
-    return reason.cast(pa.large_string()), detail.cast(pa.large_string())
+    detail = pc.fill_null(joined(rule.column, values, beyond), f"{rule.column} is missing")
+    return reason.cast(pa.large_string()), detail
 
 
 def _true(mask: pa.BooleanArray) -> Bool[np.ndarray, " n"]:
