@@ -61,7 +61,7 @@ class Report(_Part):
 
     prompts: dict[str, int] = Field(description="prompts by task")
     samples_per_prompt: int
-    detector: str
+    verdict: str = Field(description="kind of the rules that say what is right")
     confidence: float = Field(description="of every interval")
     models: list[ModelScores]
     differences: list[Difference]

@@ -1,11 +1,12 @@
 """From verdicts to figures: scores, paired differences and what they let us say."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lightgen.evaluation import statistics
-from schemas.report import TASKS, Difference, Interval, ModelScores
+from schemas.report import TASKS, Difference, Interval, ModelScores, Report
 
 CONFIDENCE = 0.95
 Row = dict[str, Any]
@@ -19,6 +20,26 @@ class Bootstrap:
 
     resamples: int
     seed: int
+
+
+def make_report(
+    rows: Mapping[str, Sequence[Row]], checkpoints: Mapping[str, str | None], verdict: str, bootstrap: Bootstrap
+) -> Report:
+    """The figures over the rows of each model; differences are to the first one with a checkpoint."""
+    baseline = next((name for name in rows if checkpoints[name]), None)
+    others = [name for name in rows if checkpoints[name] and name != baseline]
+    differences = [compare(name, rows[name], baseline, rows[baseline], bootstrap) for name in others] if baseline else []
+    first = next(iter(rows.values()))
+    prompts = Counter(row["task"] for row in first if row["index"] == 0)
+    return Report(
+        prompts=dict(prompts),
+        samples_per_prompt=1 + max((row["index"] for row in first), default=0),
+        verdict=verdict,
+        confidence=CONFIDENCE,
+        models=[model_scores(name, checkpoints[name], rows[name], bootstrap) for name in rows],
+        differences=differences,
+        findings=findings(differences, sum(prompts.values())),
+    )
 
 
 def marks_of(rows: Sequence[Row]) -> Marks:
