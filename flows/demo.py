@@ -8,7 +8,6 @@ import yaml
 from prefect import flow
 from prefect.settings import get_current_settings
 
-from flows.evaluate_student import whole_loop
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
 from flows.serve import server
 from flows.summary import summary
@@ -25,7 +24,7 @@ def demo(
     recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
 ) -> dict[str, ArtifactRef]:
     """Captions in, evaluated and aligned student out."""
-    return {"report": whole_loop(Job.of(recipe, overrides, store))}
+    return Job.of(recipe, overrides, store).make()
 
 
 def main() -> None:
@@ -48,7 +47,7 @@ def _run(options: argparse.Namespace) -> ArtifactRef:
         api_url = server.start_private()
         server.connect(api_url, server.HOME)
         sys.stderr.write(f"demo: watch it at {api_url.removesuffix('/api')} while it runs\n")
-    return demo(options.recipe, options.overrides, options.store)["report"]
+    return demo(options.recipe, options.overrides, options.store)["evaluate"]
 
 
 def _options() -> argparse.Namespace:

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,17 @@ def gallery(version: Version, store: Store, limit: int = 120) -> str:
         lineage=steps(ancestors([version.ref], store), roles(store)),
         config=json.dumps(version.plan.config, indent=1, ensure_ascii=False),
     )
+
+
+def write_page(version: Version, store: Store, to: Path | None = None) -> Path:
+    """The page of a version as a file: `to`, or in the folder `pages` of a local store, or here."""
+    name = f"{version.ref.kind}-{version.ref.version[:12]}.html"
+    if to is None:
+        folder = Path.cwd() if store.uri.startswith("s3://") else Path(store.uri) / "pages"
+        folder.mkdir(exist_ok=True)
+        to = folder / name
+    to.write_text(gallery(version, store), encoding="utf-8")
+    return to
 
 
 def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
