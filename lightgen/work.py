@@ -24,7 +24,8 @@ class RunConfig(Config):
     """How a recipe is run: the part `run` of a recipe. Nothing of it enters a name."""
 
     engine: Literal["serial", "processes", "ray"] = Field(
-        default="serial", description="processes: one worker a GPU, else a core; ray: one worker a device of the cluster"
+        default="serial",
+        description="processes: a worker a GPU, else a core; ray: a worker a device of the cluster",
     )
     workers: int | Literal["auto"] = Field(default="auto", description="auto: as many as there are devices")
     device: Device = Field(default="auto", description="auto: the GPU where there is one")

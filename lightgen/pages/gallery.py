@@ -14,8 +14,8 @@ from PIL import Image
 from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.lineage import ancestors, roles, step, steps
-from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.curves import checkpoint_charts
+from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.html import data_uri, picture, render
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.pixels import BadImage, decode_image
@@ -110,7 +110,9 @@ def _kept(version: Version, store: Store, limit: int) -> Shown:
 
 
 def _scores(version: Version, _: Store, limit: int) -> Shown:
-    names = [name for name in version.table(0).schema.names if name not in ("id", "prompt_id", "caption", "image_sha256")]
+    names = [
+        name for name in version.table(0).schema.names if name not in ("id", "prompt_id", "caption", "image_sha256")
+    ]
     return Shown(note="The first rows in stored order.", columns=names, rows=_first_rows(version, limit))
 
 

@@ -46,7 +46,8 @@ class PairConfig(Config):
 
     judge: ScorerConfig = Field(json_schema_extra=RUN)
     verdict: Scenes | Geneval | Answers | None = Field(
-        default=None, description="how a judge's raw answers become right or wrong, and a score; null: as its kind wants"
+        default=None,
+        description="how a judge's raw answers become right or wrong, and a score; null: by its kind",
     )
     passes: tuple[Rule, ...] = Field(default=PASSES, description="verdict answers only: what a right image must have")
     winner: Literal["teacher", "student"] = Field(
@@ -107,7 +108,7 @@ class _Work(Config):
 def pair(
     images: Sequence[ArtifactRef], scores: Sequence[ArtifactRef], config: PairConfig, context: Context
 ) -> ArtifactRef:
-    """Pairs of the images of each prompt: the student's, then the teacher's where it is to win. Shard i joins shard i."""
+    """Pairs of the images of each prompt: the student's, then the teacher's where it is to win."""
     names = (STUDENT,) if config.winner == STUDENT else (STUDENT, TEACHER)
     if len(images) != len(names) or len(scores) != len(names):
         raise ConfigError(f"pair.winner is {config.winner}: give images and scores of {' and '.join(names)}")
@@ -119,7 +120,8 @@ def pair(
     )  # fmt: skip
     source, parents = context.store.open(images[0]), [*images, *scores]
     plan = STAGE.plan(settings, context.seed, parents, source.n_shards)
-    needs = Needs(sort="decision", unit="pairs")
+    per_pair = 1 if config.winner == TEACHER else 2
+    needs = Needs(sort="decision", unit="pairs", total=source.rows // per_pair)
     return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
 
 

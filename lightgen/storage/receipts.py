@@ -61,11 +61,7 @@ def read_receipts(store: Store, plan: Plan) -> dict[int, Receipt]:
     receipts = {}
     for key, data in zip(keys, store.files.read_many(keys), strict=True):
         receipt = parse_document(Receipt, data, key)
-        if (
-            receipt.version != plan.version
-            or receipt.shard >= plan.n_shards
-            or key != receipt_key(plan, receipt.shard)
-        ):
+        if receipt.version != plan.version or receipt.shard >= plan.n_shards or key != receipt_key(plan, receipt.shard):
             raise StoreCorrupt(f"{key}: is the receipt of shard {receipt.shard} of {plan.kind}@{receipt.version}")
         receipts[receipt.shard] = receipt
     return receipts
