@@ -196,7 +196,7 @@ class RefEntry(Document):
 
     format: Literal[2] = 2
     n: int = Field(ge=1)
-    op: Literal["publish", "tag", "retire", "restore"]
+    op: Literal["publish", "tag", "retire", "restore", "collect"]
     kind: Kind
     version: str = Field(pattern=VERSION)
     content: str = Field(pattern=DIGEST)

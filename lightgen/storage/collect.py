@@ -4,15 +4,15 @@ Roots are the versions that are published and not retired, those with a tag, and
 but young. Roots keep their ancestors. See docs/storage.md.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.errors import RefNotFound
 from lightgen.storage.documents import parse_document
+from lightgen.storage.refs import append, retired
 from lightgen.storage.store import KINDS, Store
 from schemas.canonical import canonical_json
 from schemas.documents import Manifest, Plan
@@ -58,17 +58,12 @@ def collect(store: Store, garbage: list[Garbage]) -> str | None:
     listed = {"format": 1, "at": at.isoformat(timespec="seconds"), "deleted": [vars(one) for one in garbage]}
     store.files.create(tombstone, [canonical_json(listed)])
     for one in garbage:
+        if one.key.endswith("/manifest.json"):
+            _, kind, version, _ = one.key.split("/")
+            if manifest := _manifest(store, (kind, version)):
+                append(store.files, manifest, "collect")
         store.files.delete(one.key)
     return tombstone
-
-
-def collected_keys(store: Store) -> set[str]:
-    """Every key that a tombstone lists. Raises StoreCorrupt for a tombstone that cannot be read."""
-    keys = [f"gc/{name}" for name in store.files.names("gc")]
-    try:
-        return {one["key"] for data in store.files.read_many(keys) for one in json.loads(data)["deleted"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreCorrupt(f"gc: a tombstone cannot be read ({error})") from None
 
 
 def _of_version(
@@ -101,15 +96,10 @@ def _named(store: Store) -> set[Name]:
     """Versions that a log names: published and not retired, or tagged."""
     named = set()
     for kind in KINDS:
-        state: dict[str, str] = {}
-        tags: dict[str, str] = {}
-        for entry in store.log(kind):
-            if entry.op == "tag":
-                tags[entry.tag] = entry.version
-            else:
-                state[entry.version] = entry.op
-        named |= {(kind, version) for version, op in state.items() if op == "publish"}
-        named |= {(kind, version) for version in tags.values()}
+        entries = store.log(kind)
+        tagged = {entry.tag: entry.version for entry in entries if entry.op == "tag"}
+        published = {entry.version for entry in entries if entry.op == "publish"}
+        named |= {(kind, version) for version in (published - retired(entries)) | set(tagged.values())}
     return named
 
 

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from lightgen.errors import DuplicateKey, StoreConflict, StoreCorrupt, TooManyRejects
 from lightgen.storage.digests import fingerprint_of_table
+from lightgen.storage.documents import write_document
 from lightgen.storage.shards import Reject
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -24,7 +25,7 @@ def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fr
     for folder in ("done", "data", "index", "digests", "rejects", "files", "provenance"):
         store.files.settle(f"{base}/{folder}")
     try:
-        store.files.create(f"{base}/manifest.json", [manifest.canonical()])
+        write_document(store.files, f"{base}/manifest.json", manifest)
     except StoreConflict:
         raise StoreCorrupt(f"{base}/manifest.json: is not what the plan and the receipts give") from None
     return manifest

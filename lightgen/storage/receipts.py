@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lightgen.errors import StoreConflict, StoreCorrupt
-from lightgen.storage.documents import parse_document
+from lightgen.storage.documents import check_receipt, parse_document, write_document
 from lightgen.storage.refs import publish
 from lightgen.storage.shards import ShardOutput, write_shard
 from lightgen.storage.store import Store, ref_of
@@ -37,7 +37,7 @@ def write_plan(store: Store, plan: Plan) -> None:
     """Begin a version, or go on with it. Raises StoreCorrupt where something else stands in its place."""
     key = f"{plan.folder}/plan.json"
     try:
-        store.files.create(key, [plan.canonical()])
+        write_document(store.files, key, plan)
     except StoreConflict:
         raise StoreCorrupt(f"{key}: is not what its recipe gives; something else wrote it") from None
 
@@ -105,8 +105,9 @@ def commit_shard(
         started_at=watch.started_at,
         seconds=round(time.monotonic() - watch.began, 3),
     )
+    check_receipt(receipt, plan)
     try:
-        store.files.create(receipt_key(plan, shard), [receipt.canonical()])
+        write_document(store.files, receipt_key(plan, shard), receipt)
     except StoreConflict:
         first = find_receipt(store, plan, shard)
         assert first is not None, "a conflict means that it is there"

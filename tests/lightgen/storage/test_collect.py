@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from lightgen.storage.build import build
 
 from lightgen.errors import RefNotFound, StoreCorrupt
 from lightgen.storage.collect import collect, find_garbage
-from lightgen.storage.inspect import list_versions
+from lightgen.storage.inspect import list_versions, trace
+from lightgen.storage.refs import append
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.verify import verify
+from schemas.ref import ArtifactRef
 from tests.worked_version import SCHEMA, plan_of, rows
 
 DAY = 86_400.0
@@ -74,8 +77,76 @@ def test_a_retired_version_goes_when_its_children_do_and_can_be_made_again(store
     with pytest.raises(RefNotFound):
         store.open(old)
     assert build(store, plan_of(), rows, SCHEMA) == old
-    assert store.open("captions").ref == old
+    assert store.open(old).ref == old
+    assert store.open("captions").ref == new, "it is retired still"
+    assert [(line.version, line.retired) for line in list_versions(store)] == [
+        (old.version, True),
+        (new.version, False),
+    ]
     assert verify(store) == []
+
+
+def collected_and_made_again(store: Store, cut: int | None = None) -> ArtifactRef:
+    """A version that went and came back; `cut` ends the collection after so many files."""
+    ref = build(store, plan_of(), rows, SCHEMA)
+    store.retire(ref)
+    collect(store, find_garbage(store, now=later())[:cut])
+    assert build(store, plan_of(), rows, SCHEMA) == ref
+    assert verify(store) == []
+    return ref
+
+
+@pytest.mark.parametrize("cut", [None, 1], ids=["whole", "cut short after the manifest"])
+def test_a_version_collected_then_made_again_then_lost_is_named(store: Store, cut: int | None) -> None:
+    ref, other = collected_and_made_again(store, cut), build(store, plan_of(kind="prompts"), rows, SCHEMA)
+    shutil.rmtree(store.files.root / "v" / "captions" / ref.version)
+    assert [problem.file for problem in verify(store)] == [f"v/captions/{ref.version}/manifest.json"]
+    listed = [(line.version, line.rows, line.trouble) for line in list_versions(store)]
+    assert listed == [(ref.version, None, "lost"), (other.version, 12, None)]
+    assert trace(store, "row-0-0")[0].ref == other
+    build(store, plan_of(), rows, SCHEMA)
+    assert verify(store) == []
+
+
+def test_a_version_that_was_never_collected_and_is_lost_is_named(store: Store) -> None:
+    ref = build(store, plan_of(), rows, SCHEMA)
+    manifest = store.files.root / "v" / "captions" / ref.version / "manifest.json"
+    manifest.unlink()
+    assert [problem.file for problem in verify(store)] == [f"v/captions/{ref.version}/manifest.json"]
+    manifest.write_bytes(b"{")
+    assert [line.trouble for line in list_versions(store)] == ["damaged"]
+
+
+def test_a_version_put_back_after_the_collection_was_cut_short_is_missed_when_it_is_lost(store: Store) -> None:
+    ref = build(store, plan_of(), rows, SCHEMA)
+    store.retire(ref)
+    append(store.files, store.manifest("captions", ref.version), "collect")  # killed before the first file went
+    assert verify(store) == []
+    build(store, plan_of(), lambda shard: pytest.fail("all of it was there"), SCHEMA)
+    store.restore(ref)
+    shutil.rmtree(store.files.root / "v" / "captions" / ref.version)
+    assert verify(store)
+
+
+def test_retired_stays_retired_until_it_is_restored(store: Store) -> None:
+    first, second = build(store, plan_of(), rows, SCHEMA), build(store, plan_of(seed=1), rows, SCHEMA)
+    store.retire(second)
+    build(store, plan_of(seed=1), lambda shard: pytest.fail("it is sealed"), SCHEMA)
+    assert store.open("captions").ref == first
+    store.restore(second)
+    store.restore(second)
+    assert store.open("captions").ref == second
+    assert find_garbage(store, now=later()) == []
+    assert [entry.op for entry in store.log("captions")] == ["publish", "publish", "retire", "restore"]
+
+
+def test_a_run_of_a_retired_recipe_says_how_to_bring_it_back(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    ref = build(store, plan_of(), rows, SCHEMA)
+    build(store, plan_of(), rows, SCHEMA)
+    assert caplog.text == ""
+    store.retire(ref)
+    build(store, plan_of(), rows, SCHEMA)
+    assert f"lightgen retire captions@{ref.version[:12]} --undo" in caplog.text
 
 
 def test_the_manifest_goes_first_and_the_plan_last(store: Store, family) -> None:
