@@ -36,6 +36,7 @@ from lightgen.training.torchrun import Printed, die_with, refusals_told, run_pro
 from schemas.ref import ArtifactRef
 from schemas.tensors import SCHEMA
 
+PROCESS = "lightgen.training.job"  # the module that every process of torchrun runs
 Draw = Callable[[int, Student], Path]
 
 
@@ -95,7 +96,7 @@ def build_checkpoint(
     progress: Progress,
 ) -> ArtifactRef:
     """The sealed checkpoint of a stage that trains; `modules` are its own, beside those of model and training."""
-    ours = [lightgen.model, lightgen.training, content, sampler, "lightgen.training.job", *modules]
+    ours = [lightgen.model, lightgen.training, content, sampler, PROCESS, *modules]
     plan = make_plan("checkpoint", stage, ours, config.content(), seed, parents, n_shards=1)
     run = TrainingRun(
         stage=stage, store=store.uri, parents=parents, config=config.model_dump(mode="json"), seed=seed,
@@ -131,7 +132,7 @@ def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress
     # What a stage did before, such as asking the reference, must not take memory from the processes to come.
     gc.collect()
     torch.cuda.empty_cache()
-    run_processes(__name__, job, launch, run.run_id, progress)
+    run_processes(PROCESS, job, launch, run.run_id, progress)
 
 
 def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:
