@@ -35,6 +35,7 @@ from lightgen.training.torchrun import Printed, die_with, refusals_told, run_pro
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
+PROCESS = "lightgen.training.job"  # the module that every process of torchrun runs
 Draw = Callable[[int, Student], Path]
 
 
@@ -117,7 +118,7 @@ def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress
     # What a stage did before, such as asking the reference, must not take memory from the processes to come.
     gc.collect()
     torch.cuda.empty_cache()
-    run_processes(__name__, job, launch, run.run_id, progress)
+    run_processes(PROCESS, job, launch, run.run_id, progress)
 
 
 def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:
