@@ -1,6 +1,8 @@
 """The one module that reads the environment and picks the device."""
 
 import os
+import tempfile
+from pathlib import Path
 from typing import Literal
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -14,6 +16,14 @@ def default_store() -> str:
 def s3_endpoint() -> str | None:
     """Address of an S3 server other than AWS: `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def gpu_lock_folder() -> Path:
+    """Where the runs of a machine keep its GPUs apart: `LIGHTGEN_GPU_LOCKS`, then a folder among the temporary files.
+
+    Containers that share GPUs must share this folder too.
+    """
+    return Path(os.environ.get("LIGHTGEN_GPU_LOCKS") or Path(tempfile.gettempdir()) / "lightgen-gpu")
 
 
 def pick_device(device: Device = "auto", local_rank: int = 0) -> str:

@@ -1,23 +1,15 @@
-"""How every stage runs under Prefect: retries, no result cache, the GPU slot, and advice when it fails."""
+"""How every stage runs under Prefect: retries, no result cache, and advice when it fails."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from prefect import Task
 from prefect.artifacts import MarkdownArtifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
 from prefect.logging.loggers import task_run_logger
 
 from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError, TrainingFailed
-from lightgen.settings import pick_device
 
-log = logging.getLogger(__name__)
-
-GPU_SLOT: Final = "gpu-slot"
 AGAIN = "Then give the same command again: finished shards are kept and are not computed twice."
 
 
@@ -59,16 +51,6 @@ def _advice(error: object) -> str:
     if isinstance(error, ConnectionError | TimeoutError):
         return f"the network or a server did not answer, even on the third try; check it. {AGAIN}"
     return "this is a fault of the program, not of your data: the traceback above says where. Nothing sealed is lost"
-
-
-@contextmanager
-def gpu_slot() -> Iterator[None]:
-    """Wait for the GPU where there is one: two stages must not share it."""
-    if pick_device() == "cpu":
-        yield
-        return
-    with concurrency(GPU_SLOT, occupy=1):
-        yield
 
 
 # Prefect's own cache and stored results stay off: what is done is read from the store, so a retry, a re-run, the
