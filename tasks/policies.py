@@ -9,8 +9,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging.loggers import task_run_logger
 
 from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError, TrainingFailed
+from tasks.reporting import forgiven
 
-AGAIN = "Then give the same command again: finished shards are kept and are not computed twice."
+AGAIN = "Then give the same command again: it goes on where this one stopped."
 
 
 def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -28,26 +29,30 @@ def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> boo
 def advise(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
     """Say what to do about a failed stage: in the log, and on a page of the run."""
     error = state.result(raise_on_failure=False)
-    advice = _advice(error)
+    advice = advice_on(error)
     task_run_logger(task_run, task).error("stage %s failed: %s\nWhat to do: %s", task.name, error, advice)
-    MarkdownArtifact(
-        key="what-to-do",
-        description=f"{task_run.name} failed: {advice}",
-        markdown=f"## {task_run.name} failed\n\n> {type(error).__name__}: {error}\n\n**What to do:** {advice}",
-        task_run_id=task_run.id,
-        flow_run_id=task_run.flow_run_id,
-    ).create()
+    with forgiven("the page what-to-do"):
+        MarkdownArtifact(
+            key="what-to-do",
+            description=f"{task_run.name} failed: {advice}",
+            markdown=f"## {task_run.name} failed\n\n> {type(error).__name__}: {error}\n\n**What to do:** {advice}",
+            task_run_id=task_run.id,
+            flow_run_id=task_run.flow_run_id,
+        ).create()
 
 
-def _advice(error: object) -> str:
+def advice_on(error: object) -> str:
+    """What the user can do about a failure; that the same command goes on is said only where nothing must change."""
     if isinstance(error, ConfigError):
-        return f"mend the recipe or the override it names. {AGAIN}"
+        return "mend the recipe or the override that it names, then start a new run"
+    if isinstance(error, TrainingFailed):
+        return f"look for the cause in the lines above. {AGAIN}"
     if isinstance(error, StoreError):
         return f"mend the store as said above (`lightgen verify --all` shows what is damaged). {AGAIN}"
     if isinstance(error, LightgenError):
-        return f"mend what the message names. {AGAIN}"
+        return "mend what the message names, then start a new run: stages that it does not touch are found finished"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"use a smaller batch (overrides, for example) or a larger machine. {AGAIN}"
+        return "use a smaller batch (overrides, for example), or give the same command on a larger machine"
     if isinstance(error, ConnectionError | TimeoutError):
         return f"the network or a server did not answer, even on the third try; check it. {AGAIN}"
     return "this is a fault of the program, not of your data: the traceback above says where. Nothing sealed is lost"
