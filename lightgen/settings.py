@@ -1,6 +1,7 @@
 """The one module that reads the environment and picks the device."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,14 @@ def cache_folder() -> Path:
 def s3_endpoint() -> str | None:
     """Address of an S3 server other than AWS: `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def gpu_lock_folder() -> Path:
+    """Where the runs of a machine keep its GPUs apart: `LIGHTGEN_GPU_LOCKS`, then a folder among the temporary files.
+
+    Containers that share GPUs must share this folder too.
+    """
+    return Path(os.environ.get("LIGHTGEN_GPU_LOCKS") or Path(tempfile.gettempdir()) / "lightgen-gpu")
 
 
 def pick_device(device: Device = "auto") -> str:

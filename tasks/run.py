@@ -11,13 +11,9 @@ from lightgen.work import Context, RunConfig
 from schemas.ref import ArtifactRef
 from tasks.progress import RunProgress
 from tasks.publish import publish
+from tasks.reporting import plain_logs, sendable
 
 log = logging.getLogger(__name__)
-
-LOGGERS = (
-    "lightgen",
-    "tasks",
-)  # those of prefect.toml: Prefect sends their lines to the run, but leaves their level alone
 
 
 @dataclass(frozen=True)
@@ -34,12 +30,13 @@ Make = Callable[[Step, list[ArtifactRef], Context], ArtifactRef]
 
 def run_step(step: Step, refs: list[ArtifactRef], place: Place, make: Make) -> ArtifactRef:
     """Make the version of `step`; its name labels the artifacts of the run."""
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
-    store = open_or_create(place.store)
-    began = datetime.now(UTC).replace(microsecond=0)
-    ref = make(step, refs, Context(store, place.seed, place.run, RunProgress(step.name), step.role))
-    worked = store.open(ref).last_work >= began
-    log.info("%s: %s, %s rows, %s", step.name, ref, f"{ref.rows:,}", "made" if worked else "found sealed")
-    publish(step.name, ref, store, worked)
+    plain_logs()
+    with sendable():
+        store = open_or_create(place.store)
+        log.info("%s: store %s", step.name, store.uri)
+        began = datetime.now(UTC).replace(microsecond=0)
+        ref = make(step, refs, Context(store, place.seed, place.run, RunProgress(step.name), step.role))
+        worked = store.open(ref).last_work >= began
+        log.info("%s: %s, %s rows, %s", step.name, ref, f"{ref.rows:,}", "made" if worked else "found sealed")
+        publish(step.name, ref, store, worked)
     return ref

@@ -1,4 +1,4 @@
-"""What a Prefect server needs before our deployments run: pool, GPU slot, an end to silent runs. Safe to repeat."""
+"""What a Prefect server needs before our deployments run: pool and an end to silent runs. Safe to repeat."""
 
 from datetime import timedelta
 
@@ -10,8 +10,6 @@ from prefect.events.actions import ActionTypes, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
 
-from tasks.policies import GPU_SLOT
-
 POOL = "lightgen"
 ZOMBIES = "crash-zombies"
 SILENCE = timedelta(seconds=90)  # three heartbeats of prefect.toml
@@ -22,7 +20,6 @@ def prepare() -> None:
     """Create what is missing on the server of the current settings."""
     with get_client(sync_client=True) as client:
         _pool(client)
-        client.upsert_global_concurrency_limit_by_name(GPU_SLOT, 1)
         if not client.read_automations_by_name(ZOMBIES):
             _zombies().create()
 
