@@ -11,12 +11,13 @@ from pydantic import Field
 from lightgen.config import Config
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device
+from lightgen.storage.reuse import LentShard
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from schemas.documents import Plan
 from schemas.ref import ArtifactRef
 
-MakeShard = Callable[[int], ShardOutput]
+MakeShard = Callable[[int], ShardOutput | LentShard]
 Sort = Literal["map", "decision", "job"]
 
 
@@ -70,16 +71,24 @@ class Work:
     open: str
     needs: Needs = Needs()
     max_reject_fraction: float = 1.0
+    family: str = ""
+    """Digest of all that decides a row beside what the row reads: versions of one family lend each other rows."""
 
     @staticmethod
     def of(
-        plan: Plan, config: Config, parents: Sequence[ArtifactRef], context: Context, open: str, needs: Needs
+        plan: Plan,
+        config: Config,
+        parents: Sequence[ArtifactRef],
+        context: Context,
+        open: str,
+        needs: Needs,
+        family: str = "",
     ) -> "Work":
         """The work of a stage; a config that limits rejects does so by its `max_reject_fraction`."""
         limit = getattr(config, "max_reject_fraction", 1.0)
         store = context.store
         dumped = config.model_dump(mode="json")
-        return Work(plan, dumped, tuple(parents), store.uri, store.mark.store_id, open, needs, limit)
+        return Work(plan, dumped, tuple(parents), store.uri, store.mark.store_id, open, needs, limit, family)
 
     @property
     def revisions(self) -> str:

@@ -19,7 +19,7 @@ from schemas.documents import Manifest, Plan
 
 GRACE_DAYS = 14.0  # longer than the longest run: nothing younger is ever touched
 # Deletion goes through the folders in this order, so that a half-deleted version is an unfinished one.
-FOLDERS = ("", "done", "data", "index", "digests", "rejects", "files", "provenance")
+FOLDERS = ("", "done", "data", "index", "digests", "rejects", "files", "provenance", "partial")
 Name = tuple[str, str]
 
 

@@ -24,6 +24,14 @@ class Files(Protocol):
         """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others."""
         ...
 
+    def link(self, source: str, key: str) -> None:
+        """Give the bytes of `source` the name `key` too, without reading them; nothing where `key` is there already.
+
+        Both names are made of the digest of the bytes. A hard link on a disk, a copy by the server on S3.
+        Raises FileNotFoundError.
+        """
+        ...
+
     def read(self, key: str) -> bytes:
         """All bytes of `key`. Raises FileNotFoundError."""
         ...

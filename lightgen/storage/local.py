@@ -65,6 +65,15 @@ class LocalFiles:
         fsync_folder(final.parent)
         return outcome
 
+    def link(self, source: str, key: str) -> None:
+        """See `Files.link`."""
+        final = self._path(key)
+        with speaking_of_space(self.root):
+            self._make_folder(final.parent)
+            with contextlib.suppress(FileExistsError):
+                self._link(self._path(source), final)
+            fsync_folder(final.parent)
+
     def read(self, key: str) -> bytes:
         """See `Files.read`."""
         try:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from lightgen.errors import StoreConflict, StoreCorrupt
 from lightgen.storage.documents import check_receipt, parse_document, write_document
 from lightgen.storage.refs import publish
+from lightgen.storage.reuse import LentShard, link_shard
 from lightgen.storage.shards import ShardOutput, write_shard
 from lightgen.storage.store import Store, ref_of
 from schemas.documents import Plan, Provenance, Receipt, Source
@@ -90,12 +91,13 @@ class Stopwatch:
 
 
 def commit_shard(
-    store: Store, plan: Plan, shard: int, output: ShardOutput, origin: Origin, watch: Stopwatch
+    store: Store, plan: Plan, shard: int, output: ShardOutput | LentShard, origin: Origin, watch: Stopwatch
 ) -> Receipt:
     """Write a shard's files, then its receipt; where another worker was first, its receipt is returned."""
     provenance = origin.provenance
     store.files.create(f"{plan.folder}/provenance/{provenance.digest}.json", [provenance.canonical()])
-    written = write_shard(store.files, plan, shard, output)
+    lent = isinstance(output, LentShard)
+    written = link_shard(store.files, plan, shard, output) if lent else write_shard(store.files, plan, shard, output)
     receipt = Receipt(
         **written,
         version=plan.version,
