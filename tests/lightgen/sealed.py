@@ -32,7 +32,6 @@ class _Given(Config):
 
     given: str
     format: str = "png"
-    generator: dict[str, str] = {"kind": "given"}
 
 
 def seal(
