@@ -5,14 +5,24 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lightgen.errors import UnsafePath
+from lightgen.errors import StoreError, UnsafePath
 
 Outcome = Literal["created", "same"]
 Chunk = bytes | memoryview
 KEY_PART = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload that was begun and not finished; `began` is in seconds since 1970."""
+
+    key: str
+    id: str
+    began: float
 
 
 class Files(Protocol):
@@ -37,7 +47,7 @@ class Files(Protocol):
         ...
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
-        """All bytes of each key, in order. Raises FileNotFoundError."""
+        """All bytes of each of some keys that were just listed, in order. Raises StoreError where one is gone."""
         ...
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
@@ -56,12 +66,24 @@ class Files(Protocol):
         """Name -> (bytes, seconds since 1970 of its last change) of the files directly in `folder`."""
         ...
 
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """The same for all files in `folder` and the folders in it, by their path below `folder`."""
+        ...
+
     def fetch(self, key: str, sha256: str, size: int) -> Path:
         """A local file with the bytes of `key`; for a remote key a cached copy, named by its sha256."""
         ...
 
     def settle(self, folder: str) -> None:
         """Return when everything created in `folder`, by whomever, survives a loss of power."""
+        ...
+
+    def uploads(self) -> list[Upload]:
+        """Unfinished uploads, of living writers too. None on a local disk."""
+        ...
+
+    def abort(self, upload: Upload) -> None:
+        """Free what was sent of an upload; one that ended meanwhile is fine."""
         ...
 
     def delete(self, key: str) -> None:
@@ -71,6 +93,14 @@ class Files(Protocol):
     def scratch(self, name: str) -> Path:
         """A local folder for unfinished work, kept between runs, invisible to readers."""
         ...
+
+
+def vanished(key: str) -> StoreError:
+    """The error for a file that was there a moment ago."""
+    return StoreError(
+        f"{key} was deleted while it was read: a collection with too short a time of grace, or another program, works "
+        "in this store. Run the same command again"
+    )
 
 
 def checked_key(key: str) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lightgen.errors import (
@@ -18,7 +18,7 @@ from lightgen.errors import (
     StoreUnsupported,
     UnsafePath,
 )
-from lightgen.storage.files import Chunk, Outcome, checked_key
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, vanished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -83,7 +83,10 @@ class LocalFiles:
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
         """See `Files.read_many`."""
-        return [self.read(key) for key in keys]
+        try:
+            return [self.read(key) for key in keys]
+        except FileNotFoundError as error:
+            raise vanished(str(error.filename)) from None
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
         """See `Files.read_range`."""
@@ -104,14 +107,15 @@ class LocalFiles:
 
     def listing(self, folder: str) -> dict[str, tuple[int, float]]:
         """See `Files.listing`."""
+        return dict(_files_of(self._path(folder), self.names(folder)))
+
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.walk`."""
+        root = self._path(folder)
         found: dict[str, tuple[int, float]] = {}
-        for name in self.names(folder):
-            try:
-                status = os.lstat(self._path(folder) / name)
-            except FileNotFoundError:
-                continue  # deleted since it was named
-            if stat.S_ISREG(status.st_mode):
-                found[name] = (status.st_size, status.st_mtime)
+        for path, _, names in os.walk(root):
+            below = Path(path).relative_to(root)
+            found |= {str(below / name): about for name, about in _files_of(Path(path), names)}
         return found
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
@@ -127,6 +131,14 @@ class LocalFiles:
             if path.is_dir():
                 fsync_folder(path)
             path = path.parent
+
+    def uploads(self) -> list[Upload]:
+        """See `Files.uploads`."""
+        return []
+
+    def abort(self, upload: Upload) -> None:
+        """See `Files.abort`."""
+        raise AssertionError("a local disk has no uploads")
 
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
@@ -201,6 +213,15 @@ class LocalFiles:
                 f"{self.root} lies on a file system without hard links ({error.strerror}), so two runs could overwrite "
                 "each other there. Use another disk or an S3 store."
             ) from error
+
+
+def _files_of(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, tuple[int, float]]]:
+    """Name, size and time of change of the plain files among `names`; one that was deleted meanwhile is left out."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(folder / name)
+            if stat.S_ISREG(status.st_mode):
+                yield name, (status.st_size, status.st_mtime)
 
 
 def fsync_folder(folder: Path) -> None:
