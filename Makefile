@@ -7,7 +7,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STORE ?= store
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
@@ -15,7 +14,7 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 demo: $(VENV)/.installed
 	@echo "demo: the whole loop on this CPU, about eight minutes on two cores; a second run finds everything done"
-	@$(BIN)/python -m flows.demo --store $(STORE)
+	@$(BIN)/python -m flows.demo
 
 test: $(VENV)/.installed-dev
 	@echo "test: all tests, about ten minutes on two cores"
