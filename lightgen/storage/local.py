@@ -23,6 +23,7 @@ from lightgen.storage.files import Chunk, Outcome, checked_key
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+TRIES = 20  # of a create whose folder is removed meanwhile
 TEMPORARY_S = 24 * 3600.0
 
 
@@ -40,19 +41,28 @@ class LocalFiles:
         """See `Files.create`."""
         final = self._path(key)
         with speaking_of_space(self.root):
-            self._make_folder(final.parent)
-            temporary = self._write_temporary(chunks)
-            try:
-                self._link(temporary, final)
-                outcome: Outcome = "created"
-            except FileExistsError:
-                if not same_bytes(final, chunks):
-                    raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
-                outcome = "same"
-            finally:
-                os.unlink(temporary)
-            # Also after "same": whoever created it may not have reached this line yet.
-            fsync_folder(final.parent)
+            for _ in range(TRIES):
+                try:
+                    return self._create(final, chunks)
+                except FileNotFoundError:
+                    # Another process removed the folder when it became empty: after a probe, or in a collection.
+                    self._durable.clear()
+        raise StoreError(f"{final}: its folder vanishes as often as it is made; something else deletes in this store")
+
+    def _create(self, final: Path, chunks: Sequence[Chunk]) -> Outcome:
+        self._make_folder(final.parent)
+        temporary = self._write_temporary(chunks)
+        try:
+            self._link(temporary, final)
+            outcome: Outcome = "created"
+        except FileExistsError:
+            if not same_bytes(final, chunks):
+                raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
+            outcome = "same"
+        finally:
+            os.unlink(temporary)
+        # Also after "same": whoever created it may not have reached this line yet.
+        fsync_folder(final.parent)
         return outcome
 
     def read(self, key: str) -> bytes:
@@ -87,7 +97,10 @@ class LocalFiles:
         """See `Files.listing`."""
         found: dict[str, tuple[int, float]] = {}
         for name in self.names(folder):
-            status = os.lstat(self._path(folder) / name)
+            try:
+                status = os.lstat(self._path(folder) / name)
+            except FileNotFoundError:
+                continue  # deleted since it was named
             if stat.S_ISREG(status.st_mode):
                 found[name] = (status.st_size, status.st_mtime)
         return found
