@@ -13,7 +13,7 @@ def default_store() -> str:
 
 
 def cache_folder() -> Path:
-    """Where copies and digests of files wait: `LIGHTGEN_CACHE`, then `XDG_CACHE_HOME`/lightgen, then ~/.cache/lightgen."""
+    """Where copies of files wait: `LIGHTGEN_CACHE`, then `XDG_CACHE_HOME`/lightgen, then ~/.cache/lightgen."""
     given = os.environ.get("LIGHTGEN_CACHE")
     if given:
         return Path(given)

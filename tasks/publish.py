@@ -21,7 +21,11 @@ PICTURES, ACROSS = 18, 6
 NOUNS: dict[Kind, str] = {
     "captions": "captions",
     "prompts": "prompts",
+    "links": "links",
     "images": "images",
+    "scores": "scored images",
+    "sketches": "signed captions",
+    "texts": "encoded captions",
     "kept": "images kept",
     "vae": "tensors of the image encoder",
     "features": "encoded images",
@@ -107,7 +111,7 @@ def _report_figures(version: Version) -> dict[str, str]:
         "test prompts": f"{sum(report.prompts.values()):,}",
         "images a prompt": f"{report.samples_per_prompt:,}",
         "judged images": f"{version.rows:,}",
-        "detector": report.detector,
+        "verdict": report.verdict,
     }
 
 

@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pyarrow as pa
+from lightgen.storage.build import ShardOutput, build, make_plan
 from PIL import Image
 from pydantic import BaseModel
 
-from lightgen.model.config import StudentConfig
 from lightgen.generators.restore import CheckpointConfig
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.model.config import StudentConfig
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas import report as report_schema

@@ -14,6 +14,7 @@ def run(work: Work, context: Context) -> None:
         work_loop(work, worker)
         return
     done = sum(receipt.rows_in for receipt in read_receipts(context.store, work.plan).values())
-    context.progress.start(work.plan.stage, work.needs.total, work.needs.unit, done)
+    title = " ".join(filter(None, (work.plan.stage, context.role)))
+    context.progress.start(title, work.needs.total, work.needs.unit, done)
     work_loop(work, worker)
     context.progress.finish()

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from PIL import Image
 from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.lineage import ancestors, roles, step, steps
-from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.curves import checkpoint_charts
+from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.html import data_uri, picture, render
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.pixels import BadImage, decode_image
@@ -55,6 +56,17 @@ def gallery(version: Version, store: Store, limit: int = 120) -> str:
         lineage=steps(ancestors([version.ref], store), roles(store)),
         config=json.dumps(version.plan.config, indent=1, ensure_ascii=False),
     )
+
+
+def write_page(version: Version, store: Store, to: Path | None = None) -> Path:
+    """The page of a version as a file: `to`, or in the folder `pages` of a local store, or here."""
+    name = f"{version.ref.kind}-{version.ref.version[:12]}.html"
+    if to is None:
+        folder = Path.cwd() if store.uri.startswith("s3://") else Path(store.uri) / "pages"
+        folder.mkdir(exist_ok=True)
+        to = folder / name
+    to.write_text(gallery(version, store), encoding="utf-8")
+    return to
 
 
 def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
@@ -98,7 +110,9 @@ def _kept(version: Version, store: Store, limit: int) -> Shown:
 
 
 def _scores(version: Version, _: Store, limit: int) -> Shown:
-    names = [name for name in version.table(0).schema.names if name not in ("id", "prompt_id", "caption", "image_sha256")]
+    names = [
+        name for name in version.table(0).schema.names if name not in ("id", "prompt_id", "caption", "image_sha256")
+    ]
     return Shown(note="The first rows in stored order.", columns=names, rows=_first_rows(version, limit))
 
 

@@ -38,9 +38,7 @@ class EncodeConfig(Config):
         default="off",
         description="safe: mirrored latents too, where a caption knows no sides; training reads half",
     )
-    batch: int = Field(
-        default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN
-    )
+    batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
     max_reject_fraction: float = Field(
         default=0.05, ge=0, le=1, description="more rejects than this end the stage", json_schema_extra=RUN
     )

@@ -19,7 +19,7 @@ from schemas.documents import Manifest, Plan
 
 GRACE_DAYS = 14.0  # longer than the longest run: nothing younger is ever touched
 # Deletion goes through the folders in this order, so that a half-deleted version is an unfinished one.
-FOLDERS = ("", "done", "data", "index", "digests", "rejects", "files")
+FOLDERS = ("", "done", "data", "index", "digests", "rejects", "files", "provenance")
 Name = tuple[str, str]
 
 
@@ -121,9 +121,17 @@ def _with_ancestors(store: Store, roots: set[Name], manifests: dict[Name, Manife
         if name in needed:
             continue
         needed.add(name)
-        plan = manifests[name].plan if name in manifests else _plan(store, name)
-        waiting += [(parent.kind, parent.version) for parent in plan.parents] if plan else []
+        waiting += _made_of(store, name, manifests.get(name), manifests)
     return needed
+
+
+def _made_of(store: Store, name: Name, manifest: Manifest | None, manifests: dict[Name, Manifest]) -> set[Name]:
+    """The versions that stood for the parents; of an unfinished version every one of its parents' content."""
+    if manifest is not None:
+        return {(source.kind, source.version) for receipt in manifest.shards for source in receipt.parents}
+    plan = _plan(store, name)
+    wanted = {(parent.kind, parent.content) for parent in plan.parents} if plan else set()
+    return {other for other, found in manifests.items() if (found.kind, found.content) in wanted}
 
 
 def _manifest(store: Store, name: Name) -> Manifest | None:

@@ -62,7 +62,7 @@ class Store:
         raise RefNotFound(f"{self.uri} holds no {kind} of content {content[:12]}; make it again, or copy its version")
 
     def resolve(self, ref: str) -> tuple[str, str]:
-        """Kind and version of `kind`, `kind@latest`, `kind@3`, `kind@<digest prefix>`, `kind@<role>`, `kind@tag:name`."""
+        """Kind and version of `kind`, `kind@latest`, `kind@<role>`, `kind@3`, `kind@<digits>` or `kind@tag:name`."""
         kind, _, what = ref.partition("@")
         if kind not in KINDS:
             raise RefNotFound(f"{kind!r} is not a kind of artifact; there are {', '.join(KINDS)}")

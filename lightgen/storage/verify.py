@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lightgen.errors import StoreError
-from lightgen.storage.build import RECEIPT, read_receipts
 from lightgen.storage.collect import collected_keys
 from lightgen.storage.commit import checked_digests, manifest_of
 from lightgen.storage.digests import fingerprint_of_table, row_digests
 from lightgen.storage.documents import parse_document
+from lightgen.storage.receipts import RECEIPT, read_receipts
 from lightgen.storage.refs import ENTRY
 from lightgen.storage.shards import key_column
 from lightgen.storage.store import KINDS, Store

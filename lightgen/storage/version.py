@@ -64,7 +64,9 @@ class Version:
         """The parent of that kind; `which` counts where there are several. Raises StoreCorrupt."""
         found = [one for one in self.parents if one.kind == kind]
         if which >= len(found):
-            raise StoreCorrupt(f"{self.ref} has {len(found)} {kind} among its parents; it was written by something else")
+            raise StoreCorrupt(
+                f"{self.ref} has {len(found)} {kind} among its parents; it was written by something else"
+            )
         return found[which]
 
     @property

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
+from lightgen.stages.dedup import DedupConfig, dedup
+from lightgen.storage.build import Reject, ShardOutput, build, make_plan
 from pydantic import BaseModel
 
 from lightgen.encoders.patch_pca import PatchPcaConfig
@@ -14,11 +16,9 @@ from lightgen.model.config import StudentConfig
 from lightgen.model.sampling import SampleConfig
 from lightgen.scenes.grammar import TASKS, captions
 from lightgen.seeds import content_id
-from lightgen.stages.dedup import DedupConfig, dedup
 from lightgen.stages.encode import EncodeConfig, encode, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.pretrain import PretrainConfig, pretrain
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
 from lightgen.storage.store import Store, open_or_create
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig

@@ -7,14 +7,14 @@ import random
 import numpy as np
 import pyarrow as pa
 import pytest
+from lightgen.stages.dedup import DedupConfig, dedup
+from lightgen.storage.build import ShardOutput, build, make_plan
 from PIL import Image
 
 from lightgen.decisions import image_scores
 from lightgen.errors import TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages import dedup as stage
-from lightgen.stages.dedup import DedupConfig, dedup
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.pixels import encode_image
 from lightgen.storage.store import Store, open_or_create
 from schemas import images as images_schema

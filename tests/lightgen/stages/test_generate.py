@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import ShardOutput, build, make_plan
 from PIL import Image
 
 from lightgen.errors import ConfigError, TooManyRejects
@@ -19,7 +20,6 @@ from lightgen.scenes import grammar
 from lightgen.seeds import derive_seed
 from lightgen.stages import generate as stage
 from lightgen.stages.generate import GenerateConfig, generate, paint, samples_of
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.pixels import decode_image
 from lightgen.storage.store import Store, open_or_create
 from schemas import prompts as prompts_schema

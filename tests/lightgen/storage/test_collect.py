@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import RefNotFound, StoreCorrupt
-from lightgen.storage.build import build
 from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.inspect import list_versions
 from lightgen.storage.store import Store, open_or_create

@@ -6,9 +6,9 @@ import threading
 import time
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsupported
-from lightgen.storage.build import build
 from lightgen.storage.inspect import list_versions
 from lightgen.storage.s3 import S3Files
 from lightgen.storage.store import open_or_create

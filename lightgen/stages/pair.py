@@ -1,0 +1,164 @@
+"""IMAGES + SCORES of one or two generators -> PAIRS: filtering of preference pairs by rules over scores.
+
+As published the winner is the teacher's or a real image and the loser the student's (model_facts section 0 row 6, 3.1);
+with `winner: student` both are the student's own, so that nothing but what the judge sees sets them apart.
+A decision: no pixel is opened. Memory: the narrow columns of one shard.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from lightgen.config import RUN, Config
+from lightgen.decisions.derive import Answers, Geneval, Scenes, derive
+from lightgen.decisions.pairing import ANY, CANDIDATES, PairRules, make_pairs
+from lightgen.decisions.rules import KEPT, Rule, apply_rules
+from lightgen.engines.build import build
+from lightgen.errors import ConfigError, StoreCorrupt
+from lightgen.generators.restore import Weights
+from lightgen.generators.student import StudentGeneratorConfig
+from lightgen.model.sampling import SampleConfig
+from lightgen.scorers.config import ScorerConfig
+from lightgen.stages.generate import GenerateConfig
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
+from lightgen.storage.version import Version
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
+from schemas.pairs import SCHEMA
+from schemas.ref import ArtifactRef
+
+STAGE = Stage("pair", "pairs", revision=1)
+STUDENT, TEACHER = "student", "teacher"
+NARROW = ["id", "prompt_id", "caption", "index", "seed"]
+# What Qwen's five marks of 0 to 10 must be at least for an image to pass.
+PASSES = tuple(
+    Rule(column=name, least=least)
+    for name, least in {
+        "sharpness": 5, "artefact_free": 5, "caption_match": 6, "countable": 5, "spatial_clarity": 5,
+    }.items()
+)  # fmt: skip
+
+
+class PairConfig(Config):
+    """Whose images are compared, who judges, and what makes one the better."""
+
+    judge: ScorerConfig = Field(json_schema_extra=RUN)
+    verdict: Scenes | Geneval | Answers | None = Field(
+        default=None,
+        description="how a judge's raw answers become right or wrong, and a score; null: by its kind",
+    )
+    passes: tuple[Rule, ...] = Field(default=PASSES, description="verdict answers only: what a right image must have")
+    winner: Literal["teacher", "student"] = Field(
+        default="teacher", description="student: a sample that passed, against one of the same caption that did not"
+    )
+    gap: float | None = Field(
+        default=None, gt=0, le=1, description="least lead in score; null: a right image wins over a wrong one"
+    )
+    samples_per_prompt: int = Field(
+        default=1, ge=1, description="of the student; where the student wins, an even number", json_schema_extra=RUN
+    )
+    sample: SampleConfig = Field(default=SampleConfig(), description="how the student draws", json_schema_extra=RUN)
+    weights: Weights = Field(default="ema", json_schema_extra=RUN)
+    batch_size: int = Field(default=64, gt=0, description="images drawn together", json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="a good student leaves few telling pairs", json_schema_extra=RUN
+    )
+
+    @model_validator(mode="after")
+    def _valid(self) -> "PairConfig":
+        if self.winner == STUDENT and self.samples_per_prompt % 2:
+            raise ValueError(f"pair.winner is student: samples_per_prompt must be even, not {self.samples_per_prompt}")
+        return self
+
+    @property
+    def how(self) -> Scenes | Geneval | Answers:
+        """The verdict, where none is given that of the judge's kind."""
+        by_kind = {"scenes": Scenes(), "mask2former": Geneval(), "qwen_vl": Answers()}
+        found = self.verdict or by_kind.get(self.judge.kind)
+        if found is None:
+            raise ConfigError(f"pair.judge is {self.judge.kind}, which says nothing of captions; take one that does")
+        return found
+
+    def generators(self, teacher: object) -> dict[str, GenerateConfig]:
+        """What draws the held-out captions; `teacher` is the recipe's part `generate`. Raises ConfigError."""
+        student = GenerateConfig(
+            generator=StudentGeneratorConfig(weights=self.weights, sample=self.sample), format="png",
+            samples_per_prompt=self.samples_per_prompt, batch=self.batch_size,
+        )  # fmt: skip
+        if self.winner == STUDENT:
+            return {STUDENT: student}
+        if not isinstance(teacher, GenerateConfig):
+            raise ConfigError("pair.winner is teacher: give the recipe's generate as settings, the teacher draws anew")
+        # Weights by source are those of the training captions; held-out ones come from sources of their own.
+        return {STUDENT: student, TEACHER: teacher.model_copy(update={"samples_by_source": {}})}
+
+
+class _Work(Config):
+    """The rules with the names of the generators, in the order of the parents."""
+
+    names: tuple[str, ...]
+    verdict: Scenes | Geneval | Answers = Field(discriminator="kind")
+    passes: tuple[Rule, ...]
+    rules: PairRules
+    max_reject_fraction: float = Field(json_schema_extra=RUN)
+
+
+def pair(
+    images: Sequence[ArtifactRef], scores: Sequence[ArtifactRef], config: PairConfig, context: Context
+) -> ArtifactRef:
+    """Pairs of the images of each prompt: the student's, then the teacher's where it is to win."""
+    names = (STUDENT,) if config.winner == STUDENT else (STUDENT, TEACHER)
+    if len(images) != len(names) or len(scores) != len(names):
+        raise ConfigError(f"pair.winner is {config.winner}: give images and scores of {' and '.join(names)}")
+    answers = isinstance(config.how, Answers)
+    rules = PairRules(winner=TEACHER if config.winner == TEACHER else ANY, gap=config.gap)
+    settings = _Work(
+        names=names, verdict=config.how, passes=config.passes if answers else (), rules=rules,
+        max_reject_fraction=config.max_reject_fraction,
+    )  # fmt: skip
+    source, parents = context.store.open(images[0]), [*images, *scores]
+    plan = STAGE.plan(settings, context.seed, parents, source.n_shards)
+    per_pair = 1 if config.winner == TEACHER else 2
+    needs = Needs(sort="decision", unit="pairs", total=source.rows // per_pair)
+    return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    settings = _Work.model_validate(work.config)
+    versions = [worker.store.open(ref) for ref in work.parents]
+    sides = list(zip(settings.names, versions[: len(versions) // 2], versions[len(versions) // 2 :], strict=True))
+
+    def make_shard(shard: int) -> ShardOutput:
+        drawn = [candidates(name, images, scores, shard, settings) for name, images, scores in sides]
+        found = make_pairs(pa.concat_tables(drawn), settings.rules)
+        pairs = found.pairs.select(SCHEMA.names).cast(SCHEMA)
+        return ShardOutput(table=pairs, schema=SCHEMA, rejects=found.rejects, rows_in=found.rows_in)
+
+    return make_shard
+
+
+def candidates(name: str, images: Version, scores: Version, shard: int, settings: _Work) -> pa.Table:
+    """The images of one generator of a shard with what its scores make of them, as CANDIDATES. Raises StoreCorrupt."""
+    rows, raw = images.table(shard, columns=NARROW), scores.table(shard)
+    if not raw["id"].equals(rows["id"]):
+        raise StoreCorrupt(f"{scores.ref} shard {shard}: its rows are not those of {images.ref}")
+    derived = derive(raw, settings.verdict)
+    if isinstance(settings.verdict, Answers):
+        judged = derived["mean"].is_valid().to_pylist()
+        passed = (apply_rules(raw, settings.passes).rule == KEPT).tolist()
+        right = [passes if known else None for passes, known in zip(passed, judged, strict=True)]
+        score = derived["mean"]
+    else:
+        right, score = derived["correct"].to_pylist(), derived["share"]
+    columns = {
+        **{column: rows[column] for column in NARROW},
+        "generator": [name] * rows.num_rows,
+        "score": score.cast(pa.float64()),
+        "right": right,
+        "unscored": derived["unscored"],
+    }
+    table = pa.table({column: columns[column] for column in CANDIDATES.names})
+    return table.cast(CANDIDATES)
