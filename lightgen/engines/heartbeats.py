@@ -46,9 +46,13 @@ class Heartbeats:
         if n > 1:
             self.files.delete(f"{self.folder}/{worker}.{n - 2}")
 
+    def names(self) -> list[str]:
+        """The heartbeats that there are."""
+        return self.files.names(self.folder)
+
     def bury(self, worker: str) -> None:
         """`worker` is gone, and that is certain: its claims are free at once."""
-        mine = [name for name in self.files.names(self.folder) if name.startswith(f"{worker}.")]
+        mine = [name for name in self.names() if name.startswith(f"{worker}.")]
         self.files.delete_many([f"{self.folder}/{name}" for name in mine])
 
     def living(self, reader: str) -> set[str]:
