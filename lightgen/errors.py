@@ -21,6 +21,8 @@
     ├── ResumeMismatch       a run is resumed with other settings
     ├── TrainingDiverged     the loss stopped being a number
     ├── TrainingFailed       processes of a training run ended early
+    ├── WorkersLost          all workers of a stage ended early
+    ├── WorkerMismatch       a worker has another store, other code or other models than the run it is to join
     └── TryLater             a service or machine could not do it now; nothing is wrong with the input
 
 Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
@@ -131,6 +133,14 @@ class TrainingDiverged(LightgenError):
 
 class TrainingFailed(LightgenError):
     """Processes of a training run ended before it did."""
+
+
+class WorkersLost(LightgenError):
+    """All workers of a stage ended before it did."""
+
+
+class WorkerMismatch(LightgenError):
+    """A worker has another store, other code or other models than the run it is to join."""
 
 
 class TryLater(LightgenError):

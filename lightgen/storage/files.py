@@ -30,8 +30,11 @@ class Files(Protocol):
 
     uri: str
 
-    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
-        """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others."""
+    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+        """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others.
+
+        With `durable=False` a loss of power may take it back: for what matters only while its writer lives.
+        """
         ...
 
     def link(self, source: str, key: str) -> None:
@@ -87,7 +90,11 @@ class Files(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove `key`; absent is fine. For probes and garbage collection only."""
+        """Remove `key`; absent is fine. For probes, claims and garbage collection only."""
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove each of `keys`; absent is fine."""
         ...
 
     def scratch(self, name: str) -> Path:

@@ -4,7 +4,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -55,10 +55,15 @@ def finished(store: Store, plan: Plan, role: str = "") -> ArtifactRef | None:
     return ref_of(store, manifest)
 
 
-def read_receipts(store: Store, plan: Plan) -> dict[int, Receipt]:
-    """Receipts by shard. Raises StoreCorrupt for one that is not a receipt of this plan."""
-    base = f"{plan.folder}/done"
-    keys = [f"{base}/{name}" for name in store.files.names(base) if RECEIPT.match(name)]
+def done_shards(store: Store, plan: Plan) -> set[int]:
+    """The shards that have a receipt. Takes one listing."""
+    found = map(RECEIPT.match, store.files.names(f"{plan.folder}/done"))
+    return {int(name[1]) for name in found if name}
+
+
+def read_receipts(store: Store, plan: Plan, known: Container[int] = ()) -> dict[int, Receipt]:
+    """Receipts by shard, those of `known` shards left out. Raises StoreCorrupt for one that is not of this plan."""
+    keys = [receipt_key(plan, shard) for shard in sorted(done_shards(store, plan)) if shard not in known]
     receipts = {}
     for key, data in zip(keys, store.files.read_many(keys), strict=True):
         receipt = parse_document(Receipt, data, key)

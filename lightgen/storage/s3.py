@@ -67,8 +67,8 @@ class S3Files:
             },
         )
 
-    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
-        """See `Files.create`."""
+    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+        """See `Files.create`. S3 keeps whatever it acknowledges."""
         path, data = self._path(key), b"".join(chunks)
         sha256 = hashlib.sha256(data).hexdigest()
 
@@ -193,6 +193,12 @@ class S3Files:
         path = self._path(key)
         with contextlib.suppress(FileNotFoundError):
             self._retry("delete", path, lambda: self.remote.rm_file(path))
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Files.delete_many`: a thousand in one request."""
+        if keys:
+            paths = [self._path(key) for key in keys]
+            self._retry("delete", paths[0], lambda: self.remote.rm(paths))
 
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""
