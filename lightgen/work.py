@@ -73,7 +73,8 @@ class Context:
     """Where a stage works, and how; the last argument of every stage.
 
     `role` is what the run makes the version for. `engine` is one that the stages of a run share (see
-    `lightgen.engines.engine.open_engine`); without it each stage opens its own.
+    `lightgen.engines.engine.open_engine`); without it each stage opens its own. With `find_only` nothing is made or
+    published: a stage finds its sealed version or raises NotMade.
     """
 
     store: Store
@@ -82,6 +83,7 @@ class Context:
     progress: Progress = SILENT
     role: str = ""
     engine: Engine | None = None
+    find_only: bool = False
 
 
 @dataclass(frozen=True)
