@@ -75,7 +75,7 @@ def _show_cut(cut: "Cut") -> None:
     table = Table("rule", "kept by the recipe", "kept with the change", box=None, header_style="bold")
     table.add_row("all images", f"{cut.images.rows:,}", f"{cut.images.rows:,}")
     before, after = ({one.step: one for one in cuts} for cuts in (cut.before, cut.after))
-    for step in dict.fromkeys([*before, *after]):
+    for step in dict.fromkeys([*after, *before]):
         table.add_row(step, *(f"{cuts[step].after:,}" if step in cuts else "" for cuts in (before, after)))
     out.print(table)
 
