@@ -132,7 +132,7 @@ def score_batch(rows: pa.Table, pixels: list[Pixels | BadImage], scorer: Scorer,
     good = [place for place, image in enumerate(pixels) if not isinstance(image, BadImage)]
     wrong = [place for place, image in enumerate(pixels) if isinstance(image, BadImage)]
     asked = [image for image in pixels if not isinstance(image, BadImage)]
-    answered = scorer.score(asked, [captions[place] for place in good])
+    answered = scorer.score(asked, [captions[place] for place in good]) if asked else answer_table(answers, [])
     refused = [Unscored(one.reason, one.detail) for one in pixels if isinstance(one, BadImage)]
     both = pa.concat_tables([answered, answer_table(answers, refused)])
     found = both.take(np.argsort([*good, *wrong]))
