@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.table import Table
 
 from lightgen.cli.console import StoreOption, out
 from lightgen.errors import ConfigError
 from lightgen.progress import Terminal
+from lightgen.recipe_yaml import read_value
 
 if TYPE_CHECKING:
     from lightgen.operations.recut import Cut
@@ -86,4 +86,4 @@ def overrides_of(settings: list[str]) -> dict[str, object]:
     wrong = [key for key, equals, _ in pairs if not equals]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}: write KEY=VALUE, for example --set generate.size_px=64")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    return {key: read_value(value) for key, _, value in pairs}

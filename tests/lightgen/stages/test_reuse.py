@@ -134,7 +134,9 @@ def test_failures_for_good_are_taken_over_too(context, counting):
 def test_only_new_images_are_scored_and_encoded(context, monkeypatch):
     looked = []
     whole = PixelsScorer.score
-    monkeypatch.setattr(PixelsScorer, "score", lambda self, images, captions: looked.extend(captions) or whole(self, images, captions))
+    monkeypatch.setattr(
+        PixelsScorer, "score", lambda self, images, captions: looked.extend(captions) or whole(self, images, captions)
+    )
     chain(context, TEXTS[:14])
     assert len(looked) == 14
     looked.clear()
