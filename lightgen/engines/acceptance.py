@@ -5,7 +5,7 @@ import math
 from lightgen.errors import TooManyRejects
 from schemas.documents import Receipt
 
-SHARDS = 3  # fewer may be odd ones
+SHARDS, ROWS = 3, 100  # fewer may be odd ones
 SURE = 5.0  # standard deviations
 
 
@@ -24,7 +24,7 @@ class Acceptance:
         self.rejected += receipt.rows_rejected
         for reason, count in receipt.reject_reasons.items():
             self.reasons[reason] = self.reasons.get(reason, 0) + count
-        if self.shards >= SHARDS and least_share(self.rejected, self.rows) > self.limit:
+        if self.shards >= SHARDS and self.rows >= ROWS and least_share(self.rejected, self.rows) > self.limit:
             raise self._too_many()
 
     def _too_many(self) -> TooManyRejects:
