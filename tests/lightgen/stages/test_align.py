@@ -49,9 +49,7 @@ def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain: Chain, encode
     assert not torch.equal(before.token_in.weight, after.token_in.weight)
 
 
-def test_the_control_trains_on_winners_alone_and_is_another_version(
-    chain: Chain, encoded: ArtifactRef, sample
-) -> None:
+def test_the_control_trains_on_winners_alone_and_is_another_version(chain: Chain, encoded: ArtifactRef, sample) -> None:
     control = align(chain.checkpoint, encoded, align_config(sample, objective="sft"), chain.context())
     assert "margin" not in _log(chain, control)[0]
     assert control.version != align(chain.checkpoint, encoded, align_config(sample), chain.context()).version
