@@ -21,6 +21,9 @@
     ├── ResumeMismatch       a run is resumed with other settings
     ├── TrainingDiverged     the loss stopped being a number
     ├── TrainingFailed       processes of a training run ended early
+    ├── WorkersLost          all workers of a stage ended early
+    ├── WorkerMismatch       a worker has another store, other code or other models than the run it is to join
+    ├── NotMade              a version is asked for that is not made yet
     └── TryLater             a service or machine could not do it now; nothing is wrong with the input
 
 Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
@@ -133,5 +136,21 @@ class TrainingFailed(LightgenError):
     """Processes of a training run ended before it did."""
 
 
+class WorkersLost(LightgenError):
+    """All workers of a stage ended before it did."""
+
+
+class WorkerMismatch(LightgenError):
+    """A worker has another store, other code or other models than the run it is to join."""
+
+
 class TryLater(LightgenError):
     """A service, a machine or its memory could not do it now; the same call may succeed later."""
+
+
+class NotMade(LightgenError):
+    """A version that was only looked for is not made yet."""
+
+    def __init__(self, stage: str, detail: str) -> None:
+        super().__init__(f"stage {stage} is not made yet ({detail}): make it with `lightgen run`")
+        self.stage = stage

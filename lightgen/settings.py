@@ -48,6 +48,25 @@ def local_device(device: str, local_rank: int) -> str:
     return f"cuda:{local_rank}" if device == "cuda" else device
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_environment(gpu: str, threads: int) -> dict[str, str]:
+    """What the process of a worker inherits: this environment, one GPU or none ("") in view, its share of the cores.
+
+    Numbers of threads that the user set stay.
+    """
+    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    return {**limits, **os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+
+
+def no_usage_statistics() -> None:
+    """Ray sends nothing about its use, unless the user allows it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def torchrun_place() -> tuple[int, int, int] | None:
     """Rank, number of processes and rank on this machine, where torchrun started this process."""
     if "RANK" not in os.environ:

@@ -12,7 +12,7 @@ from lightgen.cli.console import RefArgument, StoreOption, out
 from lightgen.errors import ConfigError, StoreCorrupt
 from lightgen.progress import duration
 from lightgen.storage import inspect
-from lightgen.storage.store import KINDS, open_store
+from lightgen.storage.store import KINDS, Store, open_store
 from lightgen.storage.verify import verify as verify_store
 
 app = typer.Typer()
@@ -124,16 +124,31 @@ def collect_garbage(
     grace_days: Annotated[float, typer.Option(min=0, help="nothing younger goes; longer than the longest run")] = 14.0,
     apply: Annotated[bool, typer.Option("--apply", help="delete; without it only print")] = False,
 ) -> None:
-    """List (or delete) what nothing needs: retired versions, unfinished ones, files that no receipt names."""
+    """List (or delete) what nothing needs: retired and unfinished versions and uploads, files that no receipt names."""
     from lightgen.storage.collect import collect, find_garbage
 
     opened = open_store(store)
+    _uploads(opened, grace_days, apply)
     garbage = find_garbage(opened, grace_days)
     for one in garbage:
         out.print(f"{one.bytes:>14,}  {escape(one.why):<20}  {escape(one.key)}")
-    tombstone = collect(opened, garbage) if apply else None
-    done = f"deleted; listed in {tombstone}" if tombstone else "to delete" if garbage else "nothing to delete"
+    done = "to delete" if garbage else "nothing to delete"
+    if apply and garbage:
+        result = collect(opened, garbage, grace_days)
+        for kind, version in result.spared:
+            out.print(f"spared {kind}@{version[:12]}: somebody works on it, named it or builds upon it by now")
+        garbage, done = result.deleted, f"deleted; listed in {', '.join(result.tombstones) or 'no tombstone'}"
     out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
+
+
+def _uploads(store: Store, grace_days: float, apply: bool) -> None:
+    from lightgen.storage.collect import stale_uploads
+
+    for upload in stale_uploads(store, grace_days):
+        if apply:
+            store.files.abort(upload)
+        done = "aborted" if apply else "to abort"
+        out.print(f"{'':>14}  {'upload cut short':<20}  {escape(upload.key)}: {done}")
 
 
 @app.command()

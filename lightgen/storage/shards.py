@@ -67,6 +67,7 @@ class ShardOutput:
     blobs: Sequence[Mapping[str, bytes]] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     extras: Mapping[str, bytes] = field(default_factory=dict)
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
         "rows_out": table.num_rows,
         "rows_rejected": len(output.rejects),
         "reject_reasons": dict(sorted(reasons.items())),
+        "rows_reused": output.rows_reused,
     }
 
 

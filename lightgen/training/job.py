@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from lightgen.config import Config
 from lightgen.engines.build import build
+from lightgen.engines.lifetime import die_with
+from lightgen.engines.lines import Printed
 from lightgen.generators.restore import CheckpointConfig
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
@@ -31,7 +33,7 @@ from lightgen.training.objectives import Objective
 from lightgen.training.ranks import World, joined
 from lightgen.training.speed import summary
 from lightgen.training.state import Run
-from lightgen.training.torchrun import Printed, die_with, refusals_told, run_processes
+from lightgen.training.torchrun import refusals_told, run_processes
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 

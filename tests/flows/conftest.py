@@ -55,11 +55,23 @@ class Served:
 
     def get(self, path: str) -> dict:
         """One thing of Prefect's API."""
-        return httpx.get(f"{self.api_url}{path}", timeout=30).raise_for_status().json()
+        return self._ask("GET", path).json()
 
     def post(self, path: str, **body: object) -> list[dict] | dict:
         """One question or command to Prefect's API."""
-        return httpx.post(f"{self.api_url}{path}", json=body, timeout=30).raise_for_status().json()
+        return self._ask("POST", path, body).json()
+
+    def delete(self, path: str) -> None:
+        """Delete one thing of Prefect's API."""
+        self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, body: dict | None = None) -> httpx.Response:
+        def answered() -> httpx.Response | None:
+            """The server stays busy."""
+            answer = httpx.request(method, f"{self.api_url}{path}", json=body, timeout=30)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer  # its database is locked
+
+        return wait_for(answered, within_s=60).raise_for_status()
 
     def start(self, deployment: str, **parameters: object) -> str:
         """Start a deployment, to be run by the worker; returns the id of the flow run."""
@@ -92,6 +104,7 @@ def served(tmp_path_factory):
     home, port = tmp_path_factory.mktemp("prefect"), free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"OMP_NUM_THREADS": "1", "LIGHTGEN_STORE": str(home / "store"), "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    env["PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY"] = "PT1S"  # how soon a silent run is noticed
     with (home / "serve.log").open("wb") as sink:
         command = [sys.executable, "-m", "flows.serve", "--port", str(port), "--home", str(home)]
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=sink, stderr=sink, start_new_session=True)

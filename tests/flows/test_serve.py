@@ -1,8 +1,11 @@
 """`make serve` and the commands typed against it: a real server, a real worker, nothing stubbed."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 
 import httpx
 import psutil
@@ -18,6 +21,23 @@ STAGES = ("source-train", "select-train", "generate-train", "dedup", "fit-vae", 
 BROKEN = json.dumps(
     {"source.corpora": [{"kind": "jsonl", "path": "tests/nowhere.jsonl", "source": "none", "licence": "none"}]}
 )
+
+# Flow `retrain`, whose machine is lost before the second resolution.
+KILLED = """
+import os, signal, sys
+from flows import train_student
+from flows.retrain import retrain
+
+pretrain = train_student.pretrain
+
+def until_the_second(*arguments, size_px, **named):
+    if size_px == 32:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pretrain(*arguments, size_px=size_px, **named)
+
+train_student.pretrain = until_the_second
+retrain(sys.argv[1], store=sys.argv[2])
+"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -88,16 +108,22 @@ def test_a_typed_command_that_fails_ends_with_the_reason(served):
     assert shown.count("cannot open") == 2, "once by the stage, once by the final state of the run"
 
 
-def test_retraining_works_only_on_new_captions(served, store):
-    first, trained = served.run_here(retrain, recipe=TINY, store=store)
+def test_retraining_goes_on_after_a_kill_and_then_waits_for_new_captions(served, store):
+    command = [sys.executable, "-c", KILLED, TINY, store]
+    killed = subprocess.run(command, cwd=ROOT, env={**os.environ, "PREFECT_API_URL": served.api_url}, timeout=200)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(open_store(store).log("checkpoint")) == 1, "it was killed between two resolutions"
+    second, trained = served.run_here(retrain, recipe=TINY, store=store)
     assert trained.is_completed()
-    artifacts = served.artifacts(first)
+    assert "goes on: 1 of 2 resolutions" in " ".join(line["message"] for line in served.lines(second))
+    artifacts = served.artifacts(second)
     assert '"last loss"' in artifacts["pretrain-32px-figures"]["data"]
     assert "![](data:image/svg+xml;base64," in artifacts["pretrain-32px-page"]["data"]
-    assert "found sealed" in artifacts["encode-32px-figures"]["data"]
-    again, idle = served.run_here(retrain, recipe=TINY, store=store)
-    assert (idle.is_completed(), idle.message[:11]) == (True, "nothing new")
-    assert "pretrain-32px-figures" not in served.artifacts(again)
+    assert "found sealed" in artifacts["pretrain-16px-figures"]["data"]
+    for captions in (48, 40):  # the second time some are gone
+        third, idle = served.run_here(retrain, recipe=TINY, store=store, overrides={"source.corpora.0.count": captions})
+        assert (idle.is_completed(), idle.message[:11]) == (True, "nothing new")
+        assert "pretrain-32px-figures" not in served.artifacts(third)
     assert len(open_store(store).log("checkpoint")) == 2
 
 
