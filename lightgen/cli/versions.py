@@ -71,7 +71,7 @@ def show(ref: RefArgument, store: StoreOption) -> None:
         out.print(f"  column    {escape(column):<16} {escape(kind):<12} {escape(note)}")
     for file in shown.files:
         out.print(f"  file      {escape(file)}")
-    for name, value in (("config", shown.config), ("models", shown.models)):
+    for name, value in (("config", shown.config), ("inputs", shown.inputs)):
         out.print(f"[bold]{name}[/]")
         out.print_json(json.dumps(value))
 

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from lightgen.decisions.perceptual import NO_OTHER, nearest, repeated
+from lightgen.decisions.hamming import repeated
+from lightgen.decisions.perceptual import NO_OTHER, nearest
 
 
 class Thresholds(BaseModel):

@@ -5,12 +5,13 @@ lowest frequencies, one bit each for "above their median", row by row, most sign
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numba
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8, UInt64
 from PIL import Image
+
+from lightgen.decisions.hamming import differing_bits
 
 SIDE, LOW, BITS = 32, 8, 64
 NO_OTHER = BITS + 1
@@ -58,32 +59,10 @@ def nearest(hashes: UInt64[np.ndarray, " n"]) -> tuple[Int32[np.ndarray, " n"], 
     return distance, position
 
 
-def repeated(
-    hashes: UInt64[np.ndarray, " n"], groups: Int64[np.ndarray, " n"], distance: int
-) -> Int64[np.ndarray, " n"]:
-    """Whom each hash repeats: the position of the first *kept* hash of its group within `distance` bits; -1 if kept.
-
-    Earlier positions are kept first. So what is kept is pairwise farther apart than `distance`, and what is not is
-    within `distance` of something kept.
-    """
-    order = np.argsort(groups, kind="stable")
-    return _repeated(hashes, groups, order, distance)
-
-
 def _dct_basis() -> np.ndarray:
     """[8, 32]: the first rows of an unnormalised DCT-II."""
     k, x = np.arange(LOW)[:, None], np.arange(SIDE)[None, :]
     return 2 * np.cos(np.pi * k * (2 * x + 1) / (2 * SIDE))
-
-
-@numba.njit(nogil=True, inline="always")
-def _differing_bits(a: Any, b: Any) -> Any:
-    # LLVM knows this idiom and makes it one instruction, eight at a time where the machine can.
-    x = a ^ b
-    x = x - ((x >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
 @numba.njit(nogil=True)
@@ -95,33 +74,12 @@ def _nearest(hashes: np.ndarray, distance: np.ndarray, position: np.ndarray) -> 
             # This loop must stay as it is to be vectorised: a slice, unsigned numbers, one `min`. Five times faster.
             block, least = hashes[start : start + BLOCK], np.uint64(NO_OTHER)
             for j in range(len(block)):
-                bits = _differing_bits(mine, block[j])
+                bits = differing_bits(mine, block[j])
                 least = min(least, bits) if start + j != i else least
             if least < best:
                 best, where = least, start
         distance[i] = best
         for j in range(where, min(where + BLOCK, len(hashes))):
-            if j != i and _differing_bits(mine, hashes[j]) == best:
+            if j != i and differing_bits(mine, hashes[j]) == best:
                 position[i] = j
                 break
-
-
-@numba.njit(nogil=True)
-def _repeated(hashes: np.ndarray, groups: np.ndarray, order: np.ndarray, distance: int) -> np.ndarray:
-    """[n] int64; `order` sorts by group, then by position."""
-    n = len(hashes)
-    repeats = np.full(n, -1, np.int64)
-    kept = np.empty(n, np.int64)
-    count = 0
-    for step in range(n):
-        i = order[step]
-        if step > 0 and groups[i] != groups[order[step - 1]]:
-            count = 0
-        for k in range(count):
-            if _differing_bits(hashes[i], hashes[kept[k]]) <= distance:
-                repeats[i] = kept[k]
-                break
-        if repeats[i] < 0:
-            kept[count] = i
-            count += 1
-    return repeats

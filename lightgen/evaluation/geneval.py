@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lightgen.scenes.grammar import Scene, caption
+from lightgen.scenes.grammar import Scene, caption, parse
 
 Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 TAGS: tuple[Tag, ...] = get_args(Tag)
@@ -69,6 +69,12 @@ def scene_metadata(scene: Scene) -> Metadata:
     return Metadata(tag=scene.task, include=tuple(wanted), exclude=exclude, prompt=caption(scene))
 
 
+def scene_meaning(text: str) -> Metadata | None:
+    """What a caption of the scene world asks for; None where it is not in its language."""
+    scene = parse(text)
+    return scene_metadata(scene) if scene else None
+
+
 def judge_image(detections: Iterable[Detected], meaning: Metadata) -> Verdict:
     """GenEval's verdict on one image."""
     threshold = COUNTING_THRESHOLD if meaning.tag == "counting" else THRESHOLD
@@ -87,6 +93,14 @@ def judge_image(detections: Iterable[Detected], meaning: Metadata) -> Verdict:
         if there >= unwanted.count:
             reasons.append(f"expected fewer than {unwanted.count} {unwanted.name}, found {there}")
     return Verdict(not reasons, "; ".join(reasons))
+
+
+def share_met(verdict: Verdict, meaning: Metadata) -> float:
+    """How much of what was asked for is there, 0 to 1: of every group, relation and upper limit."""
+    if verdict.correct:
+        return 1.0
+    asked = len(meaning.include) + len(meaning.exclude) + sum(group.position is not None for group in meaning.include)
+    return max(0.0, 1 - len(verdict.reason.split("; ")) / asked)
 
 
 def direction(a: Detected, b: Detected) -> set[str]:

@@ -220,13 +220,17 @@ def _with_ancestors(store: Store, roots: set[Name]) -> set[Name]:
 
 
 def _parents(store: Store, name: Name) -> list[Name]:
-    """What a version is made from; nothing where it holds neither manifest nor plan."""
-    manifest, where = _manifest(store, name), f"{_base(name)}/plan.json"
+    """The versions that stood for the parents; of an unfinished version every one of its parents' content."""
+    if manifest := _manifest(store, name):
+        return sorted({(source.kind, source.version) for receipt in manifest.shards for source in receipt.parents})
+    where = f"{_base(name)}/plan.json"
     try:
-        plan = manifest.plan if manifest else parse_document(Plan, store.files.read(where), where)
+        plan = parse_document(Plan, store.files.read(where), where)
     except FileNotFoundError:
         return []
-    return [(parent.kind, parent.version) for parent in plan.parents]
+    wanted = {(parent.kind, parent.content) for parent in plan.parents}
+    entries = [entry for kind, _ in wanted for entry in store.log(kind)]
+    return sorted({(entry.kind, entry.version) for entry in entries if (entry.kind, entry.content) in wanted})
 
 
 def _manifest(store: Store, name: Name) -> Manifest | None:

@@ -7,14 +7,14 @@ from lightgen.storage.merge import checked_fingerprint
 from lightgen.storage.rejects import reject_examples
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from schemas.documents import Manifest, Plan, Receipt, Rows
+from schemas.documents import Manifest, Plan, Receipt, Rows, content_digest
 
 EXAMPLE_CHARACTERS = 120
 
 
 def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fraction: float) -> Manifest:
     """Seal the version. Raises TooManyRejects, DuplicateKey, StoreCorrupt; then nothing is published."""
-    base = f"v/{plan.kind}/{plan.version}"
+    base = plan.folder
     if missing := sorted(set(range(plan.n_shards)) - receipts.keys()):
         raise vanished(f"{base}/done/{missing[0]:05d}.json")
     draft = manifest_of(plan, receipts, "0" * 64)
@@ -22,7 +22,7 @@ def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fr
     _check_rejects(Version(store.files, draft), max_reject_fraction)
     manifest = manifest_of(plan, receipts, checked_fingerprint(Version(store.files, draft)))
     # A receipt that another worker has linked, but not yet made durable, must not vanish under the manifest.
-    for folder in ("done", "data", "index", "digests", "rejects", "files"):
+    for folder in ("done", "data", "index", "digests", "rejects", "files", "provenance"):
         store.files.settle(f"{base}/{folder}")
     try:
         write_document(store.files, f"{base}/manifest.json", manifest)
@@ -41,6 +41,7 @@ def manifest_of(plan: Plan, receipts: dict[int, Receipt], fingerprint: str) -> M
     return Manifest(
         kind=plan.kind,
         version=plan.version,
+        content=content_digest(shards),
         fingerprint=fingerprint,
         plan=plan,
         shards=shards,

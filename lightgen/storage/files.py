@@ -31,10 +31,19 @@ class Files(Protocol):
 
     uri: str
 
-    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None, durable: bool = True) -> Outcome:
         """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others.
 
-        `sha256` is that of the bytes, as hex, where the caller has it: then they are not hashed again.
+        `sha256` is that of the bytes, as hex, where the caller has it: then they are not hashed again. With
+        `durable=False` a loss of power may take it back: for what matters only while its writer lives.
+        """
+        ...
+
+    def link(self, source: str, key: str) -> None:
+        """Give the bytes of `source` the name `key` too, without reading them; nothing where `key` is there already.
+
+        Both names are made of the digest of the bytes. A hard link on a disk, a copy by the server on S3.
+        Raises FileNotFoundError.
         """
         ...
 
@@ -83,7 +92,11 @@ class Files(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove `key`; absent is fine. For probes and garbage collection only."""
+        """Remove `key`; absent is fine. For probes, claims and garbage collection only."""
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove each of `keys`; absent is fine."""
         ...
 
     def scratch(self, name: str) -> Path:

@@ -48,7 +48,7 @@ class Shown:
     stage: str
     seed: int
     config: dict
-    models: list[dict]
+    inputs: dict
     parents: list[ArtifactRef]
     n_shards: int
     rows_in: int
@@ -98,7 +98,7 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         stage=plan.stage,
         seed=plan.seed,
         config=plan.config,
-        models=plan.models,
+        inputs=plan.inputs,
         parents=version.parents,
         n_shards=plan.n_shards,
         rows_in=rows.taken,
@@ -222,7 +222,7 @@ def _descendants(versions: list[Version], used: set[str]) -> list[Version]:
             for version in versions
             if version.ref.kind in ("checkpoint", "report", "vae")
             and version.ref.version not in reached
-            and reached & {parent.version for parent in version.plan.parents}
+            and reached & {parent.version for parent in version.parents}
         ]
         if not more:
             return sorted(made, key=lambda version: KINDS.index(version.ref.kind))

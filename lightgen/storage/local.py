@@ -37,21 +37,21 @@ class LocalFiles:
         if self.root.is_symlink():
             raise UnsafePath(f"{self.root} is a symbolic link; name the folder it points to as the store")
 
-    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None, durable: bool = True) -> Outcome:
         """See `Files.create`."""
         final = self._path(key)
         with speaking_of_space(self.root):
             for _ in range(TRIES):
                 try:
-                    return self._create(final, chunks, sha256)
+                    return self._create(final, chunks, sha256, durable)
                 except FileNotFoundError:
                     # Another process removed the folder when it became empty: after a probe, or in a collection.
                     self._durable.clear()
         raise StoreError(f"{final}: its folder vanishes as often as it is made; something else deletes in this store")
 
-    def _create(self, final: Path, chunks: Sequence[Chunk], sha256: str | None) -> Outcome:
+    def _create(self, final: Path, chunks: Sequence[Chunk], sha256: str | None, durable: bool) -> Outcome:
         self._make_folder(final.parent)
-        temporary = self._write_temporary(chunks)
+        temporary = self._write_temporary(chunks, durable)
         try:
             self._link(temporary, final)
             outcome: Outcome = "created"
@@ -61,9 +61,18 @@ class LocalFiles:
             outcome = "same"
         finally:
             os.unlink(temporary)
-        # Also after "same": whoever created it may not have reached this line yet.
-        fsync_folder(final.parent)
+        if durable:  # also after "same": whoever created it may not have reached this line yet
+            fsync_folder(final.parent)
         return outcome
+
+    def link(self, source: str, key: str) -> None:
+        """See `Files.link`."""
+        final = self._path(key)
+        with speaking_of_space(self.root):
+            self._make_folder(final.parent)
+            with contextlib.suppress(FileExistsError):
+                self._link(self._path(source), final)
+            fsync_folder(final.parent)
 
     def read(self, key: str) -> bytes:
         """See `Files.read`."""
@@ -142,6 +151,11 @@ class LocalFiles:
             self._durable.clear()
             os.rmdir(path.parent.parent)
 
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Files.delete_many`."""
+        for key in keys:
+            self.delete(key)
+
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""
         path = self._path(f"_scratch/{name}")
@@ -178,7 +192,7 @@ class LocalFiles:
         fsync_folder(folder.parent)
         self._durable.add(folder)
 
-    def _write_temporary(self, chunks: Sequence[Chunk]) -> Path:
+    def _write_temporary(self, chunks: Sequence[Chunk], durable: bool) -> Path:
         self._make_folder(self.root / "_tmp")
         path = self.root / "_tmp" / uuid.uuid4().hex
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -186,7 +200,8 @@ class LocalFiles:
             with open(descriptor, "wb", buffering=1 << 20) as file:
                 file.writelines(chunks)
                 file.flush()
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
         except BaseException:
             os.unlink(path)
             raise

@@ -38,9 +38,9 @@ def read_log(files: Files, kind: str) -> list[RefEntry]:
     return entries
 
 
-def publish(files: Files, manifest: Manifest) -> None:
-    """Put a sealed version into the log, unless it stands there already. One that is retired stays retired."""
-    entries = append(files, manifest, "publish")
+def publish(files: Files, manifest: Manifest, role: str = "") -> None:
+    """Put a sealed version into the log for `role`, unless it stands there already. A retired one stays retired."""
+    entries = append(files, manifest, "publish", role=role)
     if manifest.version in retired(entries):
         name = f"{manifest.kind}@{manifest.version[:12]}"
         logger.warning("%s is retired, `latest` passes it over: `lightgen retire %s --undo` brings it back", name, name)
@@ -68,11 +68,11 @@ def standing(entries: Sequence[RefEntry]) -> dict[str, list[RefEntry]]:
     return found
 
 
-def append(files: Files, manifest: Manifest, op: Op, tag: str = "") -> list[RefEntry]:
+def append(files: Files, manifest: Manifest, op: Op, tag: str = "", role: str = "") -> list[RefEntry]:
     """Add one entry, unless it says what is true already; the log as it stands then."""
     while True:
         log = read_log(files, manifest.kind)
-        if _is_said(log, manifest, op, tag):
+        if _is_said(log, manifest, op, tag, role):
             files.settle(f"refs/{manifest.kind}")
             return log
         entry = RefEntry(
@@ -80,7 +80,9 @@ def append(files: Files, manifest: Manifest, op: Op, tag: str = "") -> list[RefE
             op=op,
             kind=manifest.kind,
             version=manifest.version,
+            content=manifest.content,
             fingerprint=manifest.fingerprint,
+            role=role,
             manifest_sha256=hashlib.sha256(manifest.canonical()).hexdigest(),
             tag=tag,
             at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -93,7 +95,7 @@ def append(files: Files, manifest: Manifest, op: Op, tag: str = "") -> list[RefE
             continue  # another run took this number; read its entry and try the next
 
 
-def _is_said(log: list[RefEntry], manifest: Manifest, op: Op, tag: str) -> bool:
+def _is_said(log: list[RefEntry], manifest: Manifest, op: Op, tag: str, role: str) -> bool:
     if op == "tag":
         return next((e.version for e in reversed(log) if e.op == "tag" and e.tag == tag), None) == manifest.version
     if op in ("retire", "restore"):
@@ -102,7 +104,11 @@ def _is_said(log: list[RefEntry], manifest: Manifest, op: Op, tag: str) -> bool:
     if last is None or last.op != op:
         return False
     # Made again after it was lost or collected, a version has another manifest: its receipts hold other times.
-    return op == "collect" or last.manifest_sha256 == hashlib.sha256(manifest.canonical()).hexdigest()
+    if op != "collect" and last.manifest_sha256 != hashlib.sha256(manifest.canonical()).hexdigest():
+        return False
+    if not role:
+        return True
+    return next((e.version for e in reversed(log) if e.op == op and e.role == role), None) == manifest.version
 
 
 def _stored(files: Files, kind: str) -> list[tuple[str, bytes]]:

@@ -3,31 +3,33 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from lightgen.errors import DuplicateKey, UnsafePath
-from lightgen.storage.digests import DIGESTS, row_digests
-from lightgen.storage.documents import check_receipt
+from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
 from lightgen.storage.files import Chunk, Files, sha256_of
 from lightgen.storage.parquet import conform, schema_digest, write_parquet
 from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check_size, check_tar_key, header, padding
-from schemas.documents import FileEntry, Plan, Receipt, Role
+from schemas.documents import FileEntry, FileRole, Plan
 from schemas.rejects import SCHEMA as REJECTS
 
 KEY = re.compile(r"^[A-Za-z0-9._-]{1,200}\Z")
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
 DETAIL_CHARACTERS = 500
-FOLDER: dict[Role, str] = {
+FOLDER: dict[FileRole, str] = {
     "table": "data",
     "tar": "data",
     "index": "index",
     "digests": "digests",
     "rejects": "rejects",
     "file": "files",
+    "extra": "files",
 }
 INDEX = pa.schema(
     [
@@ -54,15 +56,19 @@ class Reject:
 class ShardOutput:
     """What a stage made of one shard: rows_in == table rows + rejects.
 
-    `blobs` holds {extension: bytes} for each row of the table; they go to a tar whose sample keys are the ids.
-    `files` are extra files by plain name.
+    `schema` is the declared one, which the table must have. `blobs` holds {extension: bytes} for each row; they go to a
+    tar whose sample keys are the ids. `files` are content: what they say changes what a child makes. `extras` are not:
+    logs, samples, speed.
     """
 
     table: pa.Table
     rows_in: int
+    schema: pa.Schema
     rejects: Sequence[Reject] = ()
     blobs: Sequence[Mapping[str, bytes]] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    extras: Mapping[str, bytes] = field(default_factory=dict)
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,12 +81,10 @@ class Tar:
     digests: list[dict[str, bytes]]
 
 
-def write_shard(
-    files: Files, plan: Plan, shard: int, output: ShardOutput, schema: pa.Schema, started_at: str, seconds: float
-) -> Receipt:
-    """Create the files of a shard; the receipt that is returned is not yet written. Raises StoreError."""
+def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> dict[str, Any]:
+    """Create the files of a shard; what its receipt must say of them. Raises StoreError."""
     where = f"{plan.kind} shard {shard}"
-    table = conform(output.table, schema, where)
+    table = conform(output.table, output.schema, where)
     assert output.rows_in == table.num_rows + len(output.rejects), f"{where}: rows_in is not rows + rejects"
     ids = check_keys(table, where)
     writer = _Writer(files, plan, shard)
@@ -95,27 +99,19 @@ def write_shard(
     writer.add_table("digests", _digest_table(ids or [digest.hex() for digest in digests], digests))
     if output.rejects:
         writer.add_table("rejects", reject_table(output.rejects))
-    for name, data in sorted(output.files.items()):
-        if not PLAIN_NAME.match(name):
-            raise UnsafePath(f"{where}: {name!r} is no plain name for a file")
-        writer.add("file", name, [data], 0)
-    reasons: dict[str, int] = {}
-    for reject in output.rejects:
-        reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
-    receipt = Receipt(
-        version=plan.version,
-        shard=shard,
-        schema_sha256=schema_digest(schema),
-        files=writer.entries,
-        rows_in=output.rows_in,
-        rows_out=table.num_rows,
-        rows_rejected=len(output.rejects),
-        reject_reasons=reasons,
-        started_at=started_at,
-        seconds=round(seconds, 3),
-    )
-    check_receipt(receipt, plan)
-    return receipt
+    writer.add_files("file", output.files)
+    writer.add_files("extra", output.extras)
+    reasons = Counter(reject.reason for reject in output.rejects)
+    return {
+        "fingerprint": fingerprint(digests),
+        "schema_sha256": schema_digest(output.schema),
+        "files": writer.entries,
+        "rows_in": output.rows_in,
+        "rows_out": table.num_rows,
+        "rows_rejected": len(output.rejects),
+        "reject_reasons": dict(sorted(reasons.items())),
+        "rows_reused": output.rows_reused,
+    }
 
 
 class _Writer:
@@ -125,15 +121,21 @@ class _Writer:
         self.files, self.plan, self.shard = files, plan, shard
         self.entries: list[FileEntry] = []
 
-    def add(self, role: Role, name: str, chunks: Sequence[Chunk], rows: int, sha256: str | None = None) -> None:
+    def add(self, role: FileRole, name: str, chunks: Sequence[Chunk], rows: int, sha256: str | None = None) -> None:
         sha256 = sha256 or sha256_of(chunks)
         part = f"part-{self.shard:05d}-of-{self.plan.n_shards:05d}.{sha256[:16]}.{name}"
         path = f"{FOLDER[role]}/{part}"
-        self.files.create(f"v/{self.plan.kind}/{self.plan.version}/{path}", chunks, sha256)
+        self.files.create(f"{self.plan.folder}/{path}", chunks, sha256)
         size = sum(len(chunk) for chunk in chunks)
         self.entries.append(FileEntry(role=role, name=name, path=path, bytes=size, sha256=sha256, rows=rows))
 
-    def add_table(self, role: Role, table: pa.Table) -> None:
+    def add_files(self, role: FileRole, named: Mapping[str, bytes]) -> None:
+        for name, data in sorted(named.items()):
+            if not PLAIN_NAME.match(name):
+                raise UnsafePath(f"{self.plan.kind} shard {self.shard}: {name!r} is no plain name for a file")
+            self.add(role, name, [data], 0)
+
+    def add_table(self, role: FileRole, table: pa.Table) -> None:
         self.add(role, "parquet", [write_parquet(table)], table.num_rows)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import get_args
 
 from lightgen.errors import RefNotFound, StoreConflict, StoreCorrupt, StoreError, StoreUnsupported
-from lightgen.settings import s3_endpoint
+from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
@@ -29,6 +29,7 @@ from schemas.documents import TAG, FileEntry, Manifest, Plan, Receipt, RefEntry,
 from schemas.ref import ArtifactRef, Kind
 
 log = logging.getLogger(__name__)
+ALIGNED = "dpo"  # role of the checkpoint that `checkpoint@latest` means, where there is one
 KINDS: tuple[str, ...] = get_args(Kind)
 VERSION_NAME = re.compile(r"^[0-9a-f]{32}\Z")
 PREFIX = re.compile(r"^[0-9a-f]{8,32}\Z")
@@ -42,15 +43,27 @@ class Store:
         self.uri = files.uri
 
     def open(self, ref: ArtifactRef | str) -> Version:
-        """The sealed version that `ref` names. Raises RefNotFound, StoreCorrupt."""
-        kind, version = (ref.kind, ref.version) if isinstance(ref, ArtifactRef) else self.resolve(ref)
-        found = Version(self.files, self.manifest(kind, version))
-        if isinstance(ref, ArtifactRef) and (ref.rows, ref.fingerprint) != (found.rows, found.manifest.fingerprint):
+        """The sealed version that `ref` names, or another of the same content. Raises RefNotFound, StoreCorrupt."""
+        if isinstance(ref, str):
+            return Version(self.files, self.manifest(*self.resolve(ref)))
+        try:
+            found = Version(self.files, self.manifest(ref.kind, ref.version))
+        except RefNotFound:
+            return self.with_content(ref.kind, ref.content)
+        if ref.content != found.manifest.content:
             raise StoreCorrupt(f"{ref} was made with other content than {self.uri} holds under that name")
         return found
 
+    def with_content(self, kind: Kind, content: str) -> Version:
+        """The newest published version of this content. Raises RefNotFound."""
+        for entry in reversed(self.log(kind)):
+            if entry.content == content:
+                with contextlib.suppress(RefNotFound):
+                    return Version(self.files, self.manifest(kind, entry.version))
+        raise RefNotFound(f"{self.uri} holds no {kind} of content {content[:12]}; make it again, or copy its version")
+
     def resolve(self, ref: str) -> tuple[str, str]:
-        """Kind and version of `kind`, `kind@latest`, `kind@3`, `kind@<digest prefix>` or `kind@tag:name`."""
+        """Kind and version of `kind`, `kind@latest`, `kind@<role>`, `kind@3`, `kind@<digits>` or `kind@tag:name`."""
         kind, _, what = ref.partition("@")
         if kind not in KINDS:
             raise RefNotFound(f"{kind!r} is not a kind of artifact; there are {', '.join(KINDS)}")
@@ -122,9 +135,13 @@ class Store:
         return manifest
 
     def _matches(self, kind: str, what: str, entries: list[RefEntry]) -> list[str]:
+        passed_over = retired(entries)
+        published = [e for e in entries if e.op == "publish" and e.version not in passed_over]
         if what == "latest":
-            passed_over = retired(entries)
-            return [e.version for e in entries if e.op == "publish" and e.version not in passed_over][-1:]
+            aligned = [e for e in published if kind == "checkpoint" and e.role == ALIGNED]
+            return [e.version for e in aligned or published][-1:]
+        if any(e.role == what for e in entries):
+            return [e.version for e in published if e.role == what][-1:]
         if what.startswith("tag:"):
             return [e.version for e in entries if e.op == "tag" and e.tag == what[4:]][-1:]
         if what.isdecimal() and len(what) < 8:
@@ -206,6 +223,7 @@ def ref_of(store: Store, manifest: Manifest) -> ArtifactRef:
         kind=manifest.kind,
         uri=store.uri,
         version=manifest.version,
+        content=manifest.content,
         rows=manifest.rows.out,
         fingerprint=manifest.fingerprint,
     )
@@ -229,7 +247,7 @@ def _files(uri: str, cache: Path | None) -> Files:
     if uri.startswith("s3://"):
         from lightgen.storage.s3 import S3Files
 
-        return S3Files(uri, s3_endpoint(), cache or Path.home() / ".cache" / "lightgen")
+        return S3Files(uri, s3_endpoint(), cache or cache_folder())
     if "://" in uri.removeprefix("file://"):
         raise StoreError(f"{uri}: a store is a folder or s3://bucket/prefix")
     return LocalFiles(Path(uri.removeprefix("file://")).expanduser())
@@ -237,4 +255,5 @@ def _files(uri: str, cache: Path | None) -> Files:
 
 def _known(kind: str, entries: list[RefEntry]) -> list[str]:
     published = [f"{kind}@{e.n} ({e.version[:12]})" for e in entries if e.op == "publish"][-5:]
-    return published + sorted({f"{kind}@tag:{e.tag}" for e in entries if e.op == "tag"})
+    roles = sorted({f"{kind}@{e.role}" for e in entries if e.role})
+    return [*published, *roles, *sorted({f"{kind}@tag:{e.tag}" for e in entries if e.op == "tag"})]

@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lightgen.errors import DuplicateKey, StoreError
-from lightgen.storage.build import RECEIPT, read_receipts
 from lightgen.storage.commit import manifest_of
 from lightgen.storage.digests import row_digests
 from lightgen.storage.documents import parse_document
 from lightgen.storage.merge import checked_fingerprint
+from lightgen.storage.receipts import RECEIPT, read_receipts
 from lightgen.storage.refs import ENTRY, standing
 from lightgen.storage.shards import key_column
 from lightgen.storage.store import KINDS, Store, wrong_sizes
 from lightgen.storage.tar import read_members
-from lightgen.storage.version import Version
+from lightgen.storage.version import PLAIN, Version
 from schemas.documents import FileEntry, Plan
 from schemas.ref import ArtifactRef
 
@@ -155,7 +155,7 @@ def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
             members = sum(1 for _ in read_members(memoryview(data), where))
             if members != entry.rows:
                 raise StoreError(f"expected {entry.rows} members, got {members}")
-        elif entry.role != "file":
+        elif entry.role not in PLAIN:
             version.table_of(entry)
 
     yield from (Problem(where, problem.what.removeprefix(f"{where}: ")) for problem in _try(where, check))

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-
 from lightgen.storage.build import build
+
 from lightgen.storage.store import Store, open_or_create
 from tests.lightgen.cli.terminal import lightgen
 from tests.worked_version import SCHEMA, plan_of, rows

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightgen.decisions.perceptual import NO_OTHER, contrast, luma, nearest, phash, repeated, shrink
+from lightgen.decisions.perceptual import NO_OTHER, contrast, luma, nearest, phash, shrink
 
 
 def naive_phash(thumbnail: np.ndarray) -> int:
@@ -110,22 +110,3 @@ def test_nearest_of_opposites_is_64_bits_away() -> None:
     distance, position = nearest(np.array([0, 2**64 - 1], np.uint64))
     assert distance.tolist() == [64, 64]
     assert position.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("distance", [0, 3, 20])
-@pytest.mark.parametrize("n_groups", [1, 7])
-def test_repeated_keeps_the_first_and_nothing_near_it(distance: int, n_groups: int) -> None:
-    hashes = clustered_hashes(400, seed=5)
-    groups = np.random.default_rng(2).integers(0, n_groups, len(hashes))
-    kept: list[int] = []
-    expected = []
-    for i in range(len(hashes)):
-        twin = next(
-            (k for k in kept if groups[k] == groups[i] and (int(hashes[k]) ^ int(hashes[i])).bit_count() <= distance),
-            -1,
-        )
-        expected.append(twin)
-        if twin < 0:
-            kept.append(i)
-    assert repeated(hashes, groups, distance).tolist() == expected
-    assert any(twin >= 0 for twin in expected)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import RefNotFound, StoreCorrupt, StoreError
 from lightgen.storage.build import build

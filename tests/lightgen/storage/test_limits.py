@@ -1,10 +1,10 @@
 """What no reader would take is refused when it is planned or written, by the same limits."""
 
 import pytest
+from lightgen.storage.build import ShardOutput, build
 
 from lightgen.errors import ConfigError, ShardMalformed, StoreError
 from lightgen.storage import documents, tar
-from lightgen.storage.build import ShardOutput, build
 from lightgen.storage.shards import pack
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.tar import read_members

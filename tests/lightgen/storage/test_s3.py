@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsupported
 from lightgen.storage import s3

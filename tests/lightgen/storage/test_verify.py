@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreCorrupt, StoreError
-from lightgen.storage.build import build
 from lightgen.storage.local import LocalFiles
 from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
