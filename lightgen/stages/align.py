@@ -16,15 +16,15 @@ from lightgen.stages.encode_pairs import encode_pairs
 from lightgen.stages.reference import ReferenceConfig, read_reference, reference
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from lightgen.training.content import sample_drawer
 from lightgen.training.data import Features, Winners
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.job import TrainingJob, TrainingSetup, build_checkpoint
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
-from lightgen.training.preference import LiveReference, Measure, Preference
-from lightgen.training.stored import stored_features
+from lightgen.training.output import sample_grid
+from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference
 from schemas.ref import ArtifactRef
 
 
@@ -73,18 +73,18 @@ def align(
     return build_checkpoint("align", prepare, config, parents, [__name__], store, seed, progress)
 
 
-def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
-    """Student, objective and sample grid of a run, on the device of process `local_rank`."""
-    config = AlignConfig.model_validate(run.config)
-    checkpoint, encoded, *asked = run.parents
+def prepare(job: TrainingJob, store: Store, local_rank: int = 0) -> TrainingSetup:
+    """Student, objective and sample grid of a job, on the device of process `local_rank`."""
+    config = AlignConfig.model_validate(job.config)
+    checkpoint, encoded, *asked = job.parents
     start, device = store.open(checkpoint), pick_device(config.device, local_rank)
     settings = checkpoint_config(start)
-    data = stored_features(store.open(encoded))
+    data = open_features(store.open(encoded))
     student = load_student(start, config.start_weights).to(device)
     vae = load_vae_of(store.open(settings.features), store, device)
-    draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
-    objective = _objective(student, data, config, run.seed, [store.open(ref) for ref in asked])
-    return Prepared(student, objective, draw, settings, config.loop, config.launch)
+    draw_samples = sample_grid(data, vae, config.samples, config.sample_captions, job.folder, job.seed)
+    objective = _objective(student, data, config, job.seed, [store.open(ref) for ref in asked])
+    return TrainingSetup(student, objective, draw_samples, settings, config.loop, config.launch)
 
 
 def _asked_before(
@@ -105,6 +105,6 @@ def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int
         return MaskedDiffusion(
             Winners(pairs), config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
         )
-    measure = Measure(config.noise_copies, seed, config.masks, config.reference_draws)
+    estimator = PairErrorEstimator(config.noise_copies, seed, config.masks, config.reference_draws)
     live = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    return Preference(pairs, read_reference(asked[0]) if asked else live, measure, config.batch_size, config.beta)
+    return Preference(pairs, read_reference(asked[0]) if asked else live, estimator, config.batch_size, config.beta)

@@ -16,8 +16,8 @@ from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.training.data import number_ids
-from lightgen.training.preference import CachedReference, Measure, cache_reference
-from lightgen.training.stored import stored_features
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.preference import CachedReference, PairErrorEstimator, cache_reference
 from schemas.ref import ArtifactRef
 from schemas.reference import SCHEMA
 
@@ -55,8 +55,8 @@ def reference(
     def make_shard(_: int) -> ShardOutput:
         source = store.open(encoded)
         student = load_student(store.open(checkpoint), config.weights).to(pick_device(config.device))
-        measure = Measure(config.noise_copies, seed, config.masks, config.draws)
-        cached = cache_reference(student, stored_features(source), measure, config.batch_size, progress)
+        estimator = PairErrorEstimator(config.noise_copies, seed, config.masks, config.draws)
+        cached = cache_reference(student, open_features(source), estimator, config.batch_size, progress)
         table = _rows(cached, source.table(columns=["id"]).column("id").to_pylist())
         return ShardOutput(table=table, rows_in=table.num_rows)
 

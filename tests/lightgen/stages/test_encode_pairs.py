@@ -9,7 +9,7 @@ from lightgen.errors import ConfigError
 from lightgen.stages import encode_pairs as stage
 from lightgen.stages.encode_pairs import encode_pairs
 from lightgen.training.data import Winners
-from lightgen.training.stored import stored_features
+from lightgen.training.features_on_disk import open_features
 from tests.lightgen.stages.test_align import noise_image, sealed_pairs
 
 ROWS, FIRST_VISIT = np.arange(3), np.zeros(3, np.int64)
@@ -19,7 +19,7 @@ def test_both_sides_take_the_encoders_way(chain) -> None:
     vae, text = load_encoders(chain.store.open(chain.features), chain.store, "cpu")
     pairs = chain.store.open(sealed_pairs(chain, 3))
     version = chain.store.open(encode_pairs(pairs.ref, chain.features, chain.store))
-    features = stored_features(version)
+    features = open_features(version)
     assert (len(features), features.latent_shape) == (3, (8, 8, 8))
     batch = features.batch(ROWS, FIRST_VISIT)
     assert batch.mean.shape == (3, 2, 8, 8, 8)
