@@ -4,14 +4,13 @@ import argparse
 import sys
 import time
 
-import yaml
 from prefect import flow
 from prefect.settings import get_current_settings
 
-from flows.evaluate_student import whole_loop
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
 from flows.serve import server
 from flows.summary import summary
+from lightgen.cli.running import overrides_of
 from lightgen.errors import LightgenError
 from lightgen.progress import duration
 from lightgen.settings import default_store
@@ -25,7 +24,7 @@ def demo(
     recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
 ) -> dict[str, ArtifactRef]:
     """Captions in, evaluated and aligned student out."""
-    return {"report": whole_loop(Job.of(recipe, overrides, store))}
+    return Job.of(recipe, overrides, store).make()
 
 
 def main() -> None:
@@ -48,7 +47,7 @@ def _run(options: argparse.Namespace) -> ArtifactRef:
         api_url = server.start_private()
         server.connect(api_url, server.HOME)
         sys.stderr.write(f"demo: watch it at {api_url.removesuffix('/api')} while it runs\n")
-    return demo(options.recipe, options.overrides, options.store)["report"]
+    return demo(options.recipe, options.overrides, options.store)["evaluate"]
 
 
 def _options() -> argparse.Namespace:
@@ -59,15 +58,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="override")
     options = parser.parse_args()
-    options.overrides = dict(_setting(text) for text in options.settings)
+    options.overrides = overrides_of(options.settings)
     return options
-
-
-def _setting(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SystemExit(f"--set {text}: write KEY=VALUE, for example --set generate.size_px=64")
-    return key, yaml.safe_load(value)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """Parameters that every flow takes, as the form in the Prefect page shows them, and what a flow makes of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from lightgen.errors import ConfigError
+from lightgen.engines.engine import open_engine
+from lightgen.operations.steps import Step, steps_of, until, walk
 from lightgen.recipe import Recipe, load_recipe
 from lightgen.settings import default_store
+from schemas.ref import ArtifactRef
+from tasks.run import Place
+from tasks.stages import TASKS
 
 RecipeName = Annotated[str, Field(description="a name in recipes/, or the path of a recipe file")]
 Overrides = Annotated[
@@ -18,7 +23,6 @@ Overrides = Annotated[
 StoreAddress = Annotated[
     str | None, Field(description="a folder or s3://bucket/prefix; empty: LIGHTGEN_STORE, then ./store")
 ]
-Setting = TypeVar("Setting")
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,19 @@ class Job:
         """Read the recipe; raises ConfigError naming file, key and allowed values."""
         return cls(load_recipe(recipe, overrides), store or default_store())
 
-    @property
-    def common(self) -> dict[str, Any]:
-        """The arguments that every stage takes."""
-        return {"store": self.store, "seed": self.recipe.seed}
+    def make(self, *goals: str) -> dict[str, ArtifactRef]:
+        """Every step that `goals` need, in order; what is sealed already is found. Without goals: all."""
+        with open_engine(self.recipe.run) as engine:
+            place = Place(self.store, self.recipe.seed, self.recipe.run, engine)
 
-    def part(self, name: str, value: Setting | None) -> Setting:
-        """`value`, the part `name` of the recipe; raises ConfigError where the recipe has none."""
-        if not value:
-            raise ConfigError(
-                f"recipe {self.recipe.name!r} has no `{name}`, which this flow needs: see recipes/demo.yaml"
-            )
-        return value
+            def call(step: Step, refs: list[ArtifactRef]) -> ArtifactRef:
+                return TASKS[step.stage](step, refs, place)
+
+            return walk(self.steps(goals), call)
+
+    def steps(self, goals: Sequence[str] = ()) -> list[Step]:
+        """What `goals` need, in order. Raises ConfigError where the recipe has none of them."""
+        return until(steps_of(self.recipe), goals)
 
 
 def run_name() -> str:

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from lightgen.operations.lineage import ancestors, steps
+from lightgen.operations.lineage import ancestors, roles, steps
+from lightgen.pages.evaluation import read_report
+from lightgen.pages.gallery import write_page
 from lightgen.pages.report import best_student
 from lightgen.progress import duration
 from lightgen.storage.store import Store, open_store
@@ -11,31 +13,35 @@ from schemas.report import TASKS, ModelScores, Report
 
 
 def summary(ref: ArtifactRef) -> str:
-    """Plain text, for a terminal."""
+    """Plain text, for a terminal; writes the page of the report beside the store's versions."""
     store = open_store(ref.uri)
     version = store.open(ref)
-    report = Report.model_validate_json(version.file("report.json").read_bytes())
+    report = read_report(version)
     return "\n\n".join(
         [
             "",
-            _stages(ref, store, {model.version: model.name for model in report.models if model.version}),
+            _stages(ref, store),
             _scores(report),
             "\n".join(report.findings),
-            f"Report:   {version.file('report.html').resolve()}\n"
-            f"Look:     lightgen gallery images@latest --store {ref.uri}\n"
-            f"Draw:     lightgen generate {_checkpoint(report)} 'two red circles' --store {ref.uri}",
+            f"Report:   {write_page(version, store).resolve()}\n"
+            f"Look:     lightgen gallery images@train --store {ref.uri}\n"
+            f"Draw:     lightgen generate checkpoint@{_best(report, store)} 'two red circles' --store {ref.uri}",
         ]
     )
 
 
-def _checkpoint(report: Report) -> str:
+def _best(report: Report, store: Store) -> str:
+    """The name of the best student: its role, where a run gave it one."""
     best = best_student(report)
-    return f"checkpoint@{best.version[:12]}" if best and best.version else "checkpoint@latest"
+    if best is None or best.checkpoint is None:
+        return "latest"
+    version = store.with_content("checkpoint", best.checkpoint).ref.version
+    return roles(store).get(version) or version[:12]
 
 
-def _stages(ref: ArtifactRef, store: Store, names: dict[str, str]) -> str:
+def _stages(ref: ArtifactRef, store: Store) -> str:
     lines = [("stage", "rows in", "rows out", "rejected", "size", "took", "version")]
-    for one in steps(ancestors([ref], store), names):
+    for one in steps(ancestors([ref], store), roles(store)):
         name = f"{one.stage} {one.label}".strip()
         size = f"{one.bytes_total / 1e6:,.2f} MB"
         counts = (f"{one.rows_in:,}", f"{one.rows_out:,}", f"{one.rejected:,}")

@@ -1,16 +1,20 @@
-"""IMAGES: teacher images in tar shards (`<id>.<format>` and `<id>.json`); written by stage `generate`."""
+"""IMAGES: drawn or imported images in tar shards (`<id>.<format>` and `<id>.json`); written by stage `generate`."""
 
 import pyarrow as pa
 
 SCHEMA = pa.schema(
     [
         pa.field(
-            "id", pa.string(), nullable=False, metadata={"is": "hash of teacher, prompt, sample index, seed and size"}
+            "id",
+            pa.string(),
+            nullable=False,
+            metadata={"is": "hash of generator and checkpoint, prompt, index, seed and size"},
         ),
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
-        pa.field("sample", pa.int32(), nullable=False, metadata={"is": "index among the images of one prompt"}),
+        pa.field("index", pa.int32(), nullable=False, metadata={"is": "number among the images of one prompt"}),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("generator", pa.string(), nullable=False, metadata={"is": "kind of the generator"}),
         pa.field("width", pa.int32(), nullable=False, metadata={"unit": "px"}),
         pa.field("height", pa.int32(), nullable=False, metadata={"unit": "px"}),
         pa.field("format", pa.string(), nullable=False, metadata={"values": "png, webp, jpg"}),

@@ -6,10 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal[
     "captions",
+    "sketches",
     "prompts",
+    "links",
     "images",
+    "scores",
     "kept",
     "vae",
+    "texts",
     "features",
     "checkpoint",
     "pairs",
@@ -27,6 +31,7 @@ class ArtifactRef(BaseModel):
     kind: Kind
     uri: str = Field(description="root of the store, a folder or s3://bucket/prefix")
     version: str = Field(pattern=r"^[0-9a-f]{32}$", description="digest of the recipe")
+    content: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of rows, layout and content files")
     rows: int = Field(ge=0)
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the sorted row digests")
 

@@ -1,4 +1,4 @@
-"""REPORT: one row for each judged image of an evaluation, and `report.json` beside it; written by stage `evaluate`."""
+"""REPORT: one row for each image of an evaluation, and `report.json` beside it; written by stage `evaluate`."""
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,16 +7,15 @@ TASKS = ("single_object", "two_object", "counting", "colors", "position", "color
 
 SCHEMA = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False, metadata={"is": "hash of model name, prompt and sample index"}),
+        pa.field("id", pa.string(), nullable=False, metadata={"is": "hash of model name, prompt and index"}),
         pa.field("model", pa.string(), nullable=False, metadata={"is": "name of the row in the report's table"}),
         pa.field("task", pa.string(), nullable=False, metadata={"values": "GenEval's six tasks"}),
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("caption", pa.string(), nullable=False),
-        pa.field("sample", pa.int32(), nullable=False),
-        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False, metadata={"is": "number among the images of one prompt"}),
         pa.field("correct", pa.bool_(), nullable=False),
         pa.field("reason", pa.string(), nullable=False, metadata={"is": "why not, or empty"}),
-        pa.field("image_sha256", pa.string(), nullable=False, metadata={"of": "the pixels, row-major RGB"}),
+        pa.field("image_id", pa.string(), metadata={"is": "null: the model drew none"}),
     ]
 )
 
@@ -37,8 +36,8 @@ class ModelScores(_Part):
     """One model: share of right images by task, and their unweighted mean."""
 
     name: str
-    version: str | None = Field(description="of its checkpoint; None: the teacher, or no training at all")
-    images: int
+    checkpoint: str | None = Field(description="content of its checkpoint; None: no student, or no training at all")
+    images: int = Field(description="images that count: one that could not be drawn or scored counts as wrong")
     tasks: dict[str, Interval]
     overall: Interval
 
@@ -60,10 +59,9 @@ class Difference(_Part):
 class Report(_Part):
     """`report.json`."""
 
-    version: str = Field(description="the report's own")
     prompts: dict[str, int] = Field(description="prompts by task")
     samples_per_prompt: int
-    detector: str
+    verdict: str = Field(description="kind of the rules that say what is right")
     confidence: float = Field(description="of every interval")
     models: list[ModelScores]
     differences: list[Difference]

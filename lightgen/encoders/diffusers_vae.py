@@ -6,17 +6,23 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from lightgen.config import Member
 from lightgen.errors import ConfigError, ModelError
 from lightgen.storage.weights import Weights, weights_folder
 
 
-class DiffusersVaeConfig(Weights):
+class DiffusersVaeConfig(Weights, Member):
     """Settings of a pretrained VAE; the paper's is that of Stable Diffusion 3.5 (model_facts 1.1)."""
 
     kind: Literal["diffusers"] = "diffusers"
     model: str = "stabilityai/stable-diffusion-3.5-large"
     subfolder: str = "vae"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return True
 
 
 class DiffusersVae:

@@ -10,16 +10,15 @@ from typing import Literal, Self
 import torch
 from einops import rearrange
 from jaxtyping import Float, Float64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from lightgen.config import Member
 from lightgen.errors import ConfigError
 
 
-class PatchPcaConfig(BaseModel):
+class PatchPcaConfig(Member):
     """Settings of the embedded VAE."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["patch_pca"] = "patch_pca"
     patch_px: int = Field(default=4, ge=1, description="side of a patch")
@@ -40,6 +39,11 @@ class PatchPcaConfig(BaseModel):
         if bad:
             raise ValueError(f"fit_sizes_px: {bad[0]} is not a multiple of patch_px {self.patch_px}")
         return self
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return False
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from lightgen.config import RUN, Member
 from lightgen.errors import ModelError
-from lightgen.storage.weights import Weights, weights_folder, weights_identity
+from lightgen.storage.weights import Weights, model_root, weights_folder
 
 
-class T5Config(Weights):
+class T5Config(Weights, Member):
     """Settings of a T5 encoder; the paper's is Flan-T5-XXL at 128 tokens (model_facts 1.3)."""
 
     kind: Literal["t5"] = "t5"
@@ -23,7 +24,23 @@ class T5Config(Weights):
     max_tokens: int = Field(default=128, ge=1, description="longer captions are cut; the end mark counts")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     storage: Literal["float16", "bfloat16"] = "bfloat16"
-    batch_tokens: int = Field(default=8192, ge=1, description="tokens of a batch, padding included")
+    batch_tokens: int = Field(
+        default=8192, ge=1, description="tokens of a batch, padding included", json_schema_extra=RUN
+    )
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Encoder and tokenizer."""
+        return tuple(dict.fromkeys((self.subfolder, self.tokenizer_subfolder)))
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return True
+
+    def open(self, device: str) -> "T5TextEncoder":
+        """The encoder on `device`. Raises ConfigError, ModelError."""
+        return T5TextEncoder(self, device)
 
 
 class T5TextEncoder:
@@ -34,7 +51,6 @@ class T5TextEncoder:
         self.tokenizer, self.model = _load(config)
         self.model.to(device)
         self.dim: int = self.model.config.d_model
-        self.identity: dict[str, Any] = t5_identity(config)
 
     @property
     def storage(self) -> Literal["float16", "bfloat16"]:
@@ -65,11 +81,6 @@ class T5TextEncoder:
         return [stored[row, : len(tokens)].clone() for row, tokens in enumerate(ids)]
 
 
-def t5_identity(config: T5Config) -> dict[str, Any]:
-    """What names the encoder in a recipe; needs no weights in memory."""
-    return {"kind": "t5", "model": config.model, "max_tokens": config.max_tokens, **weights_identity(config)}
-
-
 def buckets(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     """Places of captions in batches of like length, the longest first, each at most `batch_tokens` padded tokens."""
     batches: list[list[int]] = []
@@ -86,8 +97,7 @@ def _load(config: T5Config) -> tuple[Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoTokenizer, T5EncoderModel
 
-    folder = weights_folder(config, also=(config.tokenizer_subfolder,))
-    root = folder.parents[len(config.subfolder.split("/")) - 1] if config.subfolder else folder
+    root, folder = model_root(config), weights_folder(config)
     dtype = getattr(torch, config.dtype)
     try:
         tokenizer = AutoTokenizer.from_pretrained(root / config.tokenizer_subfolder, local_files_only=True)

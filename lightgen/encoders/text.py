@@ -3,20 +3,22 @@
 from typing import Annotated, Any, Literal, Protocol
 
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
-from lightgen.encoders.t5 import T5Config, T5TextEncoder, t5_identity
-from lightgen.encoders.words import WordsConfig, WordsEncoder
+from lightgen.encoders.t5 import T5Config
+from lightgen.encoders.words import WordsConfig
+from lightgen.storage.locations import locate
+from lightgen.storage.store import Store
 
 TextConfig = Annotated[WordsConfig | T5Config, Field(discriminator="kind")]
+TEXT_CONFIG: TypeAdapter[WordsConfig | T5Config] = TypeAdapter(TextConfig)
 
 
 class TextEncoder(Protocol):
     """Captions to token vectors; values are rounded to the type that features keep."""
 
     dim: int
-    identity: dict[str, Any]
 
     @property
     def storage(self) -> Literal["float16", "bfloat16"]:
@@ -28,13 +30,8 @@ class TextEncoder(Protocol):
         ...
 
 
-def load_text(config: TextConfig, device: str) -> TextEncoder:
-    """The encoder of these settings; raises ModelError or ConfigError where its weights cannot be used."""
-    if isinstance(config, WordsConfig):
-        return WordsEncoder(config)
-    return T5TextEncoder(config, device)
-
-
-def text_identity(config: TextConfig) -> dict[str, Any]:
-    """What names a text encoder in a recipe; needs no weights in memory."""
-    return t5_identity(config) if isinstance(config, T5Config) else {"kind": config.kind}
+def text_of_identity(identity: dict[str, Any], store: Store) -> WordsConfig | T5Config:
+    """The settings of an encoder that a version names. Raises ModelError where its weights are not found."""
+    settings = {name: value for name, value in identity.items() if name not in ("revision", "weights")}
+    place = locate(store, identity["weights"]) if "weights" in identity else {}
+    return TEXT_CONFIG.validate_python({**settings, **place})

@@ -12,9 +12,11 @@ from torch import Tensor
 from lightgen.encoders.diffusers_vae import DiffusersVae, DiffusersVaeConfig
 from lightgen.encoders.patch_pca import PatchPca, PatchPcaConfig
 from lightgen.errors import ModelError
+from lightgen.storage.locations import locate
+from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from lightgen.storage.weights import rows_digest, tensor_rows, weights_folder, weights_identity
 
+DESCRIPTION, WEIGHTS = "vae.json", "vae.safetensors"
 VaeConfig = Annotated[PatchPcaConfig | DiffusersVaeConfig, Field(discriminator="kind")]
 VAE_CONFIG: TypeAdapter[PatchPcaConfig | DiffusersVaeConfig] = TypeAdapter(VaeConfig)
 
@@ -35,33 +37,30 @@ class Vae(Protocol):
         ...
 
 
-def load_vae(version: Version, device: str) -> Vae:
-    """The VAE of a sealed `vae` version; raises ModelError where foreign weights are not those it was sealed with."""
-    names = {entry.name for receipt in version.manifest.shards for entry in receipt.files}
-    weights = version.file("vae.safetensors") if "vae.safetensors" in names else None
-    return open_vae(version.file("vae.json"), weights, device, str(version.ref))
+def load_vae(version: Version, store: Store, device: str) -> Vae:
+    """The VAE of a sealed `vae` version; raises ModelError where foreign weights are not found as they were sealed."""
+    weights = version.file(WEIGHTS) if WEIGHTS in version.file_names else None
+    return open_vae(vae_of_identity(read_identity(version), store), weights, device)
 
 
-def open_vae(description: Path, weights: Path | None, device: str, name: str) -> Vae:
-    """The VAE that `description` (vae.json) names, fitted `weights` beside it; `name` is used in messages."""
-    described: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
-    config = VAE_CONFIG.validate_python(described["config"])
-    if isinstance(config, PatchPcaConfig):
-        if weights is None:
-            raise ModelError(f"{name}: vae.safetensors is missing")
-        tensors = safetensors.torch.load_file(weights)
-        return PatchPca(config.patch_px, tensors["mean"], tensors["basis"], tensors["scale"])
-    found = rows_digest(tensor_rows(weights_folder(config)))
-    if found != described["sha256"]:
-        raise ModelError(
-            f"model {config.model}: its weights ({found[:12]}) are not those of {name} "
-            f"({described['sha256'][:12]}); put the old ones back or make the features anew"
-        )
-    return DiffusersVae(config, device)
+def read_identity(version: Version) -> dict[str, Any]:
+    """The identity of the member that a `vae` version holds."""
+    return json.loads(version.file(DESCRIPTION).read_text(encoding="utf-8"))["identity"]
 
 
-def vae_identity(config: PatchPcaConfig | DiffusersVaeConfig) -> dict[str, Any]:
-    """What names a VAE in a recipe before it is fitted or loaded."""
-    if isinstance(config, PatchPcaConfig):
-        return {"kind": "patch_pca"}
-    return {"kind": "diffusers", "model": config.model, "subfolder": config.subfolder, **weights_identity(config)}
+def vae_of_identity(identity: dict[str, Any], store: Store) -> PatchPcaConfig | DiffusersVaeConfig:
+    """The settings of a VAE that a version names. Raises ModelError where its weights are not found."""
+    settings = {name: value for name, value in identity.items() if name not in ("revision", "weights")}
+    place = locate(store, identity["weights"]) if "weights" in identity else {}
+    place.pop("tokenizer_subfolder", None)
+    return VAE_CONFIG.validate_python({**settings, **place})
+
+
+def open_vae(config: PatchPcaConfig | DiffusersVaeConfig, weights: Path | None, device: str) -> Vae:
+    """The VAE of these settings; `weights` are those of a fitted one."""
+    if isinstance(config, DiffusersVaeConfig):
+        return DiffusersVae(config, device)
+    if weights is None:
+        raise ModelError(f"{WEIGHTS} of a fitted VAE is missing")
+    tensors = safetensors.torch.load_file(weights)
+    return PatchPca(config.patch_px, tensors["mean"], tensors["basis"], tensors["scale"])

@@ -2,24 +2,23 @@
 
 import re
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from lightgen.config import Member
 from lightgen.seeds import derive_seed
 
 WORD = re.compile(r"\w+(?:'\w+)?")
 TINT = 0.5  # length of a neighbour's part in a word's vector
 
 
-class WordsConfig(BaseModel):
+class WordsConfig(Member):
     """Settings of the embedded text encoder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["words"] = "words"
     dim: int = Field(default=64, ge=1, description="length of a word's vector")
@@ -31,6 +30,15 @@ class WordsConfig(BaseModel):
     )
     max_tokens: int = Field(default=128, ge=1, description="words kept of a caption")
     storage: Literal["float16", "bfloat16"] = "float16"
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return False
+
+    def open(self, device: str) -> "WordsEncoder":
+        """The encoder; there is nothing to put on a device."""
+        return WordsEncoder(self)
 
 
 def words_of(caption: str) -> list[str]:
@@ -47,7 +55,6 @@ class WordsEncoder:
 
     def __init__(self, config: WordsConfig) -> None:
         self.config, self.dim = config, config.dim
-        self.identity: dict[str, Any] = {"kind": "words", "dim": config.dim, "context": config.context}
 
     @property
     def storage(self) -> Literal["float16", "bfloat16"]:

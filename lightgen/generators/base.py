@@ -1,29 +1,63 @@
-"""The contract of every teacher: captions and seeds in, images or failures out, row for row."""
+"""The contract of every generator: captions and seeds in, images or failures out, row for row."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
+from lightgen.config import Member
+from lightgen.work import Work, Worker
+
 
 @dataclass(frozen=True)
-class TeacherFailure:
-    """Why one caption has no image; `reason` is a short slug, `detail` is for people."""
+class Failure:
+    """Why one caption has no image, for good; `reason` is a short slug, `detail` is for people."""
 
     reason: str
     detail: str
 
 
-class Teacher(Protocol):
-    """Paints captions. Same identity, caption, seed and size: same pixels, whatever the batch."""
+@dataclass(frozen=True)
+class Retry:
+    """Why one caption has no image now: a later attempt may draw it. Never sealed."""
 
-    def identity(self) -> dict:
-        """What decides the pixels (kind, weights, settings), as JSON values; goes into the recipe."""
+    reason: str
+    detail: str
+
+
+Drawn = np.ndarray | Failure | Retry
+
+
+class Generator(Protocol):
+    """Draws captions. Same identity, caption, seed and size: same pixels, whatever the batch."""
+
+    def generate(self, captions: Sequence[str], seeds: Sequence[int], height_px: int, width_px: int) -> list[Drawn]:
+        """One uint8 [height_px, width_px, 3] image, or the reason for its absence, for each caption, in order."""
         ...
 
-    def generate(
-        self, captions: Sequence[str], seeds: Sequence[int], size_px: int
-    ) -> list[np.ndarray | TeacherFailure]:
-        """One uint8 [size_px, size_px, 3] image, or the reason for its absence, for each caption, in order."""
-        ...
+
+class GeneratorMember(Member):
+    """Settings of a generator. One that draws with a CHECKPOINT finds it among the parents of its work."""
+
+    draws_with_checkpoint: ClassVar[bool] = False
+
+    @abstractmethod
+    def open(self, work: Work, worker: Worker) -> Generator:
+        """The generator on the worker's device, weights loaded."""
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return False
+
+    @property
+    def journals(self) -> bool:
+        """Whether its images are paid for or take long: finished batches are then kept until the version is sealed."""
+        return False
+
+    @property
+    def multiple_px(self) -> int:
+        """Sides of its images are multiples of this."""
+        return 1

@@ -15,9 +15,9 @@ from lightgen.encoders.restore import load_encoders
 from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import ConfigError
+from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.masking import unpatchify
 from lightgen.model.padding import stack_text
-from lightgen.model.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import Hole, OnStep, SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
 from lightgen.storage.store import Store
@@ -40,7 +40,7 @@ class Sampler:
     def from_checkpoint(cls, version: Version, store: Store, device: str = "cpu", weights: Weights = "ema") -> Self:
         """The sampler of a CHECKPOINT version."""
         settings = checkpoint_config(version)
-        vae, text = load_encoders(store.open(settings.features), store, device)
+        vae, text = load_encoders(settings.encoders, store, device)
         return cls(load_student(version, weights).to(device), vae, text, settings.size_px, device)
 
     def images(

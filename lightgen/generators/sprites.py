@@ -1,4 +1,4 @@
-"""Teacher `sprites`: draws the compositional captions of the scene world with pictures of your own in place of shapes.
+"""Generator `sprites`: draws the compositional captions of the scene world with your own pictures in place of shapes.
 
 A pack is a folder of PNG or WebP files with transparency and a `names.json`: {"1f436.webp": "dog", "1f431.png": "cat"}.
 The Fluent emoji (npm @lobehub/fluent-emoji-3d, MIT) are such pictures. Captions are those of `lightgen.scenes.grammar`
@@ -13,34 +13,37 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lightgen.errors import ConfigError
-from lightgen.generators.base import TeacherFailure
+from lightgen.generators.base import Drawn, Failure, GeneratorMember
 from lightgen.scenes.draw import DEFAULT_GROUND, Place, places_of
 from lightgen.scenes.grammar import SHAPES, Scene, parse
 from lightgen.scenes.shapes import GROUNDS
+from lightgen.work import Work, Worker
 from schemas.canonical import canonical_json
 
 NAMES = "names.json"
 MAX_SPRITE_PX = 4096
 
 
-class SpritesConfig(BaseModel):
-    """Where the pack is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class SpritesConfig(GeneratorMember):
+    """Where the pack is; it is named by its files, not by its place."""
 
     kind: Literal["sprites"] = "sprites"
     folder: str = Field(min_length=1, description=f"folder of PNG or WebP files and {NAMES}")
 
-    def content(self) -> "SpritesConfig":
-        """Without the place of the folder: the teacher's identity has the digests of its files."""
-        return self.model_copy(update={"folder": Path(self.folder).name})
+    def content(self) -> dict[str, Any]:
+        """The digest of the pack. Raises ConfigError where it cannot be read."""
+        return {"kind": self.kind, "sha256": SpritePack(Path(self.folder)).digest}
+
+    def open(self, work: Work, worker: Worker) -> "SpritesGenerator":
+        """See `GeneratorMember.open`."""
+        return SpritesGenerator(SpritePack(Path(self.folder)))
 
 
 class SpritePack:
@@ -80,33 +83,22 @@ class SpritePack:
         return picture.crop(visible).convert("RGBa")
 
 
-class SpritesTeacher:
+class SpritesGenerator:
     """Places pictures as a caption says; captions outside its language fail row by row."""
 
-    def __init__(self, config: SpritesConfig) -> None:
-        self.config = config
+    def __init__(self, pack: SpritePack) -> None:
+        self.pack = pack
 
-    @cached_property
-    def pack(self) -> SpritePack:
-        """The pack, read at first use."""
-        return SpritePack(Path(self.config.folder))
+    def generate(self, captions: Sequence[str], seeds: Sequence[int], height_px: int, width_px: int) -> list[Drawn]:
+        """See `Generator.generate`."""
+        return [self._draw(caption, seed, height_px, width_px) for caption, seed in zip(captions, seeds, strict=True)]
 
-    def identity(self) -> dict:
-        """See `Teacher.identity`."""
-        return {"kind": self.config.kind, "sprites": len(self.pack.files), "sha256": self.pack.digest}
-
-    def generate(
-        self, captions: Sequence[str], seeds: Sequence[int], size_px: int
-    ) -> list[np.ndarray | TeacherFailure]:
-        """See `Teacher.generate`."""
-        return [self._paint(caption, seed, size_px) for caption, seed in zip(captions, seeds, strict=True)]
-
-    def _paint(self, caption: str, seed: int, size_px: int) -> np.ndarray | TeacherFailure:
+    def _draw(self, caption: str, seed: int, height_px: int, width_px: int) -> Drawn:
         meaning = self.read(caption)
         if meaning is None:
-            return TeacherFailure("teacher_failure", f"the sprites teacher does not know {caption[:200]!r}")
+            return Failure("caption_not_drawable", f"the sprites generator does not know {caption[:200]!r}")
         scene, names = meaning
-        picture = Image.new("RGB", (size_px, size_px), GROUNDS[scene.background or DEFAULT_GROUND])
+        picture = Image.new("RGB", (width_px, height_px), GROUNDS[scene.background or DEFAULT_GROUND])
         things = [names[thing.shape] for thing in scene.objects for _ in range(thing.count)]
         for name, place in zip(things, places_of(scene, len(things), Random(seed)), strict=True):
             _paste(picture, self.pack.sprite(name), place)
@@ -115,7 +107,7 @@ class SpritesTeacher:
     def read(self, caption: str) -> tuple[Scene, dict[str, str]] | None:
         """The scene with stand-in shapes, and the pack's name of each stand-in; None if outside the language.
 
-        The pack's nouns are exchanged for shapes, so the one grammar serves both teachers.
+        The pack's nouns are exchanged for shapes, so the one grammar serves both generators.
         """
         text = " ".join(caption.lower().split())
         names: dict[str, str] = {}
@@ -155,11 +147,11 @@ def _plural(noun: str) -> str:
 
 def _paste(picture: Image.Image, sprite: Image.Image, place: Place) -> None:
     """Scales a sprite to its place by its longer side and lays it there."""
-    edge = picture.width
-    scale = place.size * edge / max(sprite.size)
+    scale = place.size * min(picture.size) / max(sprite.size)
     width, height = (max(1, round(side * scale)) for side in sprite.size)
     small = sprite.resize((width, height), Image.Resampling.BOX).convert("RGBA")
-    picture.paste(small, (round(place.x * edge - width / 2), round(place.y * edge - height / 2)), small)
+    left, top = round(place.x * picture.width - width / 2), round(place.y * picture.height - height / 2)
+    picture.paste(small, (left, top), small)
 
 
 def _read_names(folder: Path) -> dict[str, str]:

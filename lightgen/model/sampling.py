@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from lightgen.config import RUN, Config
 from lightgen.model.diffusion import Schedule, as_noise, cosine_schedule, sample
 from lightgen.model.masking import decode_counts, gather_tokens, scatter_tokens
 from lightgen.model.student import Grid, Student, Text
@@ -16,10 +17,8 @@ from lightgen.model.student import Grid, Student, Text
 OnStep = Callable[[int, Tensor], object]
 
 
-class SampleConfig(BaseModel):
+class SampleConfig(Config):
     """How images are drawn; the defaults are the paper's (model_facts 4.1)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     iterations: int = Field(default=64, ge=1, description="passes of the trunk; never more than there are tokens")
     guidance: float = Field(default=4.0, ge=0, description="1 is none")
@@ -30,7 +29,7 @@ class SampleConfig(BaseModel):
     temperature: float = Field(default=1.0, ge=0, description="factor of the noise injected by ddpm")
     start_temperature: float = Field(default=1.0, gt=0, description="factor of the noise a token starts from")
     clip_x0: float | None = Field(default=None, gt=0, description="bound of a predicted token; None as published")
-    batch_size: int = Field(default=64, gt=0)
+    batch_size: int = Field(default=64, gt=0, json_schema_extra=RUN)
 
 
 @dataclass(frozen=True)

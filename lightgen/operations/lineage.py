@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from lightgen.storage.store import Store
+from lightgen.storage.store import KINDS, Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef
 
@@ -42,6 +42,11 @@ def ancestors(refs: list[ArtifactRef], store: Store) -> list[Version]:
             waiting.extend(found[ref.version].parents)
     graph = {name: [parent.version for parent in version.parents] for name, version in found.items()}
     return [found[name] for name in TopologicalSorter(graph).static_order()]
+
+
+def roles(store: Store) -> dict[str, str]:
+    """What versions are for, by version: the role of their newest publication."""
+    return {entry.version: entry.role for kind in KINDS for entry in store.log(kind) if entry.role}
 
 
 def steps(versions: list[Version], names: dict[str, str]) -> list[Step]:

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 from pydantic import BaseModel, ConfigDict
 
-from lightgen.model.restore import checkpoint_config
+from lightgen.generators.restore import checkpoint_config
 from lightgen.pages.charts import HEIGHT, WIDTH, Curve, line_chart
 from lightgen.pages.html import spoken
 from lightgen.storage.version import Version

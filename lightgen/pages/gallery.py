@@ -4,16 +4,19 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from markupsafe import Markup
 from PIL import Image
 
-from lightgen.encoders.restore import load_vae_of
-from lightgen.model.restore import checkpoint_config
-from lightgen.operations.lineage import ancestors, step, steps
+from lightgen.encoders.restore import load_vae_of, read_encoders
+from lightgen.generators.restore import checkpoint_config
+from lightgen.operations.lineage import ancestors, roles, step, steps
 from lightgen.pages.curves import checkpoint_charts
+from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.html import data_uri, picture, render
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.pixels import BadImage, decode_image
@@ -21,6 +24,7 @@ from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
 
+SIDES = ("winner", "loser")
 THUMBNAIL_PX, PAGE_PX, SHEET_PX = 96, 320, 720
 Row = dict[str, Any]
 
@@ -40,9 +44,9 @@ class Shown:
 
 
 def gallery(version: Version, store: Store, limit: int = 120) -> str:
-    """One self-contained page of up to `limit` rows; a report is its own page."""
+    """One self-contained page of up to `limit` rows; a report has a page of its own."""
     if version.ref.kind == "report":
-        return version.file("report.html").read_text(encoding="utf-8")
+        return report_html(version, store)
     return render(
         "gallery.html",
         title=f"{version.ref.kind}@{version.ref.version[:12]}",
@@ -50,60 +54,72 @@ def gallery(version: Version, store: Store, limit: int = 120) -> str:
         step=step(version),
         shown=_SHOWN[version.ref.kind](version, store, limit),
         rejects=_rejects(version, limit),
-        lineage=steps(ancestors([version.ref], store), {}),
+        lineage=steps(ancestors([version.ref], store), roles(store)),
         config=json.dumps(version.plan.config, indent=1, ensure_ascii=False),
     )
+
+
+def write_page(version: Version, store: Store, to: Path | None = None) -> Path:
+    """The page of a version as a file: `to`, or in the folder `pages` of a local store, or here."""
+    name = f"{version.ref.kind}-{version.ref.version[:12]}.html"
+    if to is None:
+        folder = Path.cwd() if store.uri.startswith("s3://") else Path(store.uri) / "pages"
+        folder.mkdir(exist_ok=True)
+        to = folder / name
+    to.write_text(gallery(version, store), encoding="utf-8")
+    return to
 
 
 def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
     """Up to `limit` (caption, data URI), together some tens of kB; empty for kinds without pictures of their own."""
     kind = version.ref.kind
+    store = Store(version.files)
     if kind in ("images", "kept"):
-        images = version if kind == "images" else _images_of(version, Store(version.files))
-        return [(row["caption"], _small(data)) for row, data in _images(images, _spread(version, limit))]
+        shown = _images(version, limit) if kind == "images" else _kept_images(version, store, limit)
+        return [(row["caption"], _small(data)) for row, data in shown]
     if kind == "pairs":
-        pairs = _pairs(version, _spread(version, max(1, limit // 2)))
-        sides = [(row["caption"], side, data) for row, *both in pairs for side, data in zip("AB", both, strict=True)]
-        return [(f"{'winner' if side == 'A' else 'loser'}: {caption}", _small(data)) for caption, side, data in sides]
-    if kind in ("checkpoint", "report"):
-        name, caption = ("samples.png", "samples") if kind == "checkpoint" else ("grid.png", "models side by side")
-        return [(caption, sheet_uri(version.file(name).read_bytes()))]
-    return []
+        pairs = _pairs(version, store, max(1, limit // 2))
+        sides = [(row["caption"], side, data) for row, *both in pairs for side, data in zip(SIDES, both, strict=True)]
+        return [(f"{side}: {caption}", _small(data)) for caption, side, data in sides]
+    if kind == "checkpoint":
+        return [("samples", sheet_uri(version.file("samples.png").read_bytes()))]
+    return [("models side by side", sheet_uri(report_grid(version, store)))] if kind == "report" else []
 
 
 def _captions(version: Version, _: Store, limit: int) -> Shown:
-    columns = [name for name in version.table().schema.names if name not in ("id", "caption")]
-    rows = version.table().to_pylist()[:limit]
-    return Shown(note="The first rows in stored order.", columns=columns, rows=rows)
+    columns = [name for name in version.table(0).schema.names if name not in ("id", "caption")]
+    return Shown(note="The first rows in stored order.", columns=columns, rows=_first_rows(version, limit))
 
 
-def _teacher_images(version: Version, _: Store, limit: int) -> Shown:
+def _generated_images(version: Version, _: Store, limit: int) -> Shown:
     shown = [
         (row["caption"], _page_picture(data), f"{row['width']}×{row['height']} {row['format']}")
-        for row, data in _images(version, _spread(version, limit))
+        for row, data in _images(version, limit)
     ]
     return Shown(note="Rows at equal distances through the version.", pictures=shown)
 
 
 def _kept(version: Version, store: Store, limit: int) -> Shown:
-    images = _images_of(version, store)
-    ids = _spread(version, limit)
-    scores = {row["id"]: row for row in version.table().to_pylist()}
     shown = [
-        (
-            row["caption"],
-            _page_picture(data),
-            f"contrast {scores[row['id']]['contrast']:.2f}, nearest {scores[row['id']]['nearest_distance']} bits",
-        )
-        for row, data in _images(images, ids)
+        (row["caption"], _page_picture(data), f"{row['width']}×{row['height']}")
+        for row, data in _kept_images(version, store, limit)
     ]
-    return Shown(note="Images that passed, with the scores that were looked at.", pictures=shown)
+    yields = json.loads(version.file("yield.json").read_bytes())
+    facts = {f"after {one['step']}": f"{one['after']:,} of {one['before']:,}" for one in yields}
+    return Shown(note="Images that passed, at equal distances through the version.", pictures=shown, facts=facts)
+
+
+def _scores(version: Version, _: Store, limit: int) -> Shown:
+    names = [
+        name for name in version.table(0).schema.names if name not in ("id", "prompt_id", "caption", "image_sha256")
+    ]
+    return Shown(note="The first rows in stored order.", columns=names, rows=_first_rows(version, limit))
 
 
 def _features(version: Version, store: Store, limit: int) -> Shown:
-    table = version.table()
-    table = table.take(_places(table.num_rows, limit))
-    vae = load_vae_of(version, store, "cpu")
+    parts = [version.table(shard).take(places) for shard, places in _places(version, limit).items()]
+    table = pa.concat_tables(parts or [version.table(0)])
+    vae = load_vae_of(read_encoders(version), store, "cpu")
     mean, std = latents_from_table(table)
     pixels = vae.decode(mean.float()).cpu().numpy()
     captions, tokens = table.column("caption").to_pylist(), table.column("text_tokens").to_pylist()
@@ -120,12 +136,15 @@ def _features(version: Version, store: Store, limit: int) -> Shown:
     return Shown(note="What the VAE makes of the stored latents again.", pictures=shown, facts=facts)
 
 
-def _preferences(version: Version, _: Store, limit: int) -> Shown:
-    pairs = [
-        (row, _page_picture(winner), _page_picture(loser))
-        for row, winner, loser in _pairs(version, _spread(version, limit))
-    ]
-    return Shown(note="Winner and loser of each pair, with the judge's verdict on both.", pairs=pairs)
+def _preferences(version: Version, store: Store, limit: int) -> Shown:
+    pairs = [(row, _page_picture(winner), _page_picture(loser)) for row, winner, loser in _pairs(version, store, limit)]
+    return Shown(note="Winner and loser of each pair, with the scores of both.", pairs=pairs)
+
+
+def _pair_features(version: Version, _: Store, limit: int) -> Shown:
+    columns = ["prompt_id", "text_tokens"]
+    rows = version.table(0, columns=["id", "caption", *columns]).slice(0, limit).to_pylist()
+    return Shown(note="The first pairs in stored order, encoded.", columns=columns, rows=rows)
 
 
 def _checkpoint(version: Version, _: Store, __: int) -> Shown:
@@ -143,22 +162,24 @@ def _checkpoint(version: Version, _: Store, __: int) -> Shown:
 
 def _vae(version: Version, _: Store, limit: int) -> Shown:
     described = json.loads(version.file("vae.json").read_text(encoding="utf-8"))
-    facts = {name: str(value) for name, value in described.items() if isinstance(value, str | int | float)}
-    return Shown(columns=["name", "dtype", "shape"], rows=version.table().to_pylist()[:limit], facts=facts)
+    facts = {name: str(value) for name, value in described["identity"].items() if isinstance(value, str | int | float)}
+    return Shown(columns=["name", "dtype", "shape"], rows=_first_rows(version, limit), facts=facts)
 
 
 def _reference(version: Version, _: Store, limit: int) -> Shown:
-    return Shown(columns=version.table().schema.names[1:], rows=version.table().to_pylist()[:limit])
+    return Shown(columns=version.table(0).schema.names[1:], rows=_first_rows(version, limit))
 
 
 _SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
     "captions": _captions,
     "prompts": _captions,
-    "images": _teacher_images,
+    "images": _generated_images,
+    "scores": _scores,
     "kept": _kept,
     "vae": _vae,
     "features": _features,
     "pairs": _preferences,
+    "pair_features": _pair_features,
     "reference": _reference,
     "checkpoint": _checkpoint,
 }
@@ -171,48 +192,75 @@ def _parameters(version: Version) -> int:
     return sum(int(np.prod([int(size) for size in row["shape"].split(",") if size])) for row in named)
 
 
-def _images(version: Version, ids: Sequence[str]) -> Iterator[tuple[Row, bytes]]:
-    """Rows of IMAGES with their bytes, in the order of `ids`."""
-    rows = {row["id"]: row for row in version.table().to_pylist()}
-    for key in ids:
-        yield rows[key], version.member(key, rows[key]["format"])
+def _images(version: Version, limit: int) -> Iterator[tuple[Row, bytes]]:
+    """Rows of IMAGES at equal distances through the version, with their bytes."""
+    for shard, places in _places(version, limit).items():
+        rows = version.table(shard).take(places).to_pylist()
+        yield from _with_files(version, shard, rows)
 
 
-def _pairs(version: Version, ids: Sequence[str]) -> Iterator[tuple[Row, bytes, bytes]]:
-    rows = {row["id"]: row for row in version.table().to_pylist()}
-    for key in ids:
-        row = rows[key]
-        yield row, version.member(key, f"winner.{row['winner_format']}"), version.member(key, "loser.png")
+def _with_files(images: Version, shard: int, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+    members = images.members_of(shard, [row["id"] for row in rows])
+    return ((row, members[row["id"]][row["format"]]) for row in rows)
+
+
+def _kept_images(version: Version, store: Store, limit: int) -> Iterator[tuple[Row, bytes]]:
+    """Rows of KEPT at equal distances, with the bytes of their images: shard i holds those of image shard i."""
+    images = store.open(version.parent("images"))
+    for shard, places in _places(version, limit).items():
+        ids = set(version.table(shard, columns=["id"]).take(places)["id"].to_pylist())
+        rows = [row for row in images.table(shard).to_pylist() if row["id"] in ids]
+        yield from _with_files(images, shard, rows)
+
+
+def _pairs(version: Version, store: Store, limit: int) -> Iterator[tuple[Row, bytes, bytes]]:
+    """Rows of PAIRS at equal distances, with the bytes of winner and loser."""
+    images = [store.open(ref) for ref in version.parents if ref.kind == "images"]
+    for shard, places in _places(version, limit).items():
+        rows = version.table(shard).take(places).to_pylist()
+        wanted = {row[f"{side}_id"] for row in rows for side in SIDES}
+        found: dict[str, bytes] = {}
+        for one in images:
+            there = [row for row in one.table(shard).to_pylist() if row["id"] in wanted]
+            found |= {row["id"]: data for row, data in _with_files(one, shard, there)}
+        yield from ((row, found[row["winner_id"]], found[row["loser_id"]]) for row in rows)
+
+
+def _places(version: Version, limit: int) -> dict[int, list[int]]:
+    """Rows at equal distances through a version, by shard: told by the manifest, so that no other shard is read."""
+    counts = [receipt.rows_out for receipt in version.manifest.shards]
+    shown, starts = min(sum(counts), limit), np.cumsum([0, *counts])
+    found: dict[int, list[int]] = {}
+    for place in (number * sum(counts) // shown for number in range(shown)):
+        shard = int(np.searchsorted(starts, place, side="right")) - 1
+        found.setdefault(shard, []).append(place - int(starts[shard]))
+    return found
+
+
+def _first_rows(version: Version, limit: int) -> list[Row]:
+    """Up to `limit` rows from the first shards."""
+    rows: list[Row] = []
+    for shard in range(version.n_shards):
+        rows += version.table(shard).slice(0, limit - len(rows)).to_pylist()
+        if len(rows) >= limit:
+            break
+    return rows
 
 
 def _rejects(version: Version, limit: int) -> list[Row]:
-    """Refused rows, as many of each reason as there is room for."""
-    rows = version.rejects().to_pylist()
-    by_reason: dict[str, list[Row]] = {}
-    for row in rows:
-        by_reason.setdefault(row["reason"], []).append(row)
-    each = max(1, limit // max(1, len(by_reason)))
-    return [
-        {**row, "caption": json.loads(row["row"]).get("caption", "")}
-        for group in by_reason.values()
-        for row in group[:each]
-    ]
-
-
-def _images_of(kept: Version, store: Store) -> Version:
-    """The IMAGES that a KEPT version judged."""
-    return store.open(next(parent for parent in kept.parents if parent.kind == "images"))
-
-
-def _spread(version: Version, limit: int) -> list[str]:
-    """Ids at equal distances through the version."""
-    ids = version.table(columns=["id"]).column("id").to_pylist()
-    return [ids[place] for place in _places(len(ids), limit)]
-
-
-def _places(count: int, limit: int) -> list[int]:
-    shown = min(count, limit)
-    return [place * count // shown for place in range(shown)]
+    """Refused rows, as many of each reason as there is room for; reading ends when there are enough."""
+    reasons = version.reject_reasons
+    each = max(1, limit // max(1, len(reasons)))
+    wanted = {reason: min(each, count) for reason, count in reasons.items()}
+    found: list[Row] = []
+    for shard in range(version.n_shards):
+        if not any(wanted.values()):
+            break
+        for row in version.rejects(shard).to_pylist():
+            if wanted.get(row["reason"], 0):
+                wanted[row["reason"]] -= 1
+                found.append({**row, "caption": json.loads(row["row"]).get("caption", "")})
+    return sorted(found, key=lambda row: row["reason"])
 
 
 def _page_picture(data: bytes) -> str:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from lightgen.operations.lineage import Step
 from lightgen.pages.charts import Whisker, whisker_chart
 from lightgen.pages.html import render
+from schemas.ref import ArtifactRef
 from schemas.report import TASKS, ModelScores, Report
 
 LABELS = {
@@ -43,6 +44,7 @@ class Page:
     """Everything the page shows."""
 
     report: Report
+    ref: ArtifactRef
     exhibits: dict[str, list[Exhibit]]
     charts: list[Markup] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -55,7 +57,7 @@ def report_page(page: Page) -> str:
     seconds = sum(step.seconds for step in page.steps)
     return render(
         "report.html",
-        title=f"Evaluation {report.version[:12]}",
+        title=f"Evaluation {page.ref.version[:12]}",
         page=page,
         report=report,
         labels={task: LABELS.get(task, task) for task in shown_tasks(report)},
@@ -75,12 +77,12 @@ def shown_tasks(report: Report) -> list[str]:
 def tones(report: Report) -> dict[str, str]:
     """A colour class for each model."""
     trained = iter(TRAINED_TONES * len(report.models))
-    return {model.name: next(trained) if model.version else "c3" for model in report.models}
+    return {model.name: next(trained) if model.checkpoint else "c3" for model in report.models}
 
 
 def best_student(report: Report) -> ModelScores | None:
     """The first model with a checkpoint, unless another is better beyond chance."""
-    trained = [model for model in report.models if model.version]
+    trained = [model for model in report.models if model.checkpoint]
     sure = {one.name for one in report.differences if one.sure and one.overall.mean > 0}
     better = [model for model in trained if model.name in sure]
     return max(better or trained[:1], key=lambda model: model.overall.mean, default=None)
@@ -92,7 +94,7 @@ def headline(report: Report) -> str:
     if best is None:
         return "No trained student was judged."
     sentence = f"The student, {best.name}, gets {best.overall.mean:.0%} of the test right overall"
-    others = [f"{model.name} {model.overall.mean:.0%}" for model in report.models if not model.version]
+    others = [f"{model.name} {model.overall.mean:.0%}" for model in report.models if not model.checkpoint]
     return sentence + (f"; for comparison: {', '.join(others)}." if others else ".")
 
 

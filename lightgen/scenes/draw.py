@@ -31,14 +31,17 @@ _ARRANGEMENT: dict[Relation, tuple[int, int]] = {
 }
 
 
-def draw(scene: Scene, size_px: int, seed: int) -> np.ndarray:
-    """The scene as uint8 [size_px, size_px, 3]; whatever the caption leaves open is drawn from `seed`."""
+def draw(scene: Scene, height_px: int, seed: int, width_px: int | None = None) -> np.ndarray:
+    """The scene as uint8 [height_px, width_px, 3], by default a square; `seed` decides what the caption leaves open.
+
+    On a picture that is no square, things keep their shares of both edges and are as large as its shorter edge allows.
+    """
     random = Random(seed)  # the standard library's: its stream is the same in every version
     ground = scene.background or DEFAULT_GROUND
     colors = _colors(scene, random)
     things: list[Shape] = [thing.shape for thing in scene.objects for _ in range(thing.count)]
     places = places_of(scene, len(things), random)
-    image = np.empty((size_px, size_px, 3), np.float32)
+    image = np.empty((height_px, width_px or height_px, 3), np.float32)
     image[:] = GROUNDS[ground]
     for shape, color, place in zip(things, colors, places, strict=True):
         _paint(image, shape, _shaded(PALETTE[color], random), place)
@@ -85,11 +88,11 @@ def _cells(scene: Scene, n: int, random: Random) -> list[tuple[int, int]]:
 
 
 def _paint(image: np.ndarray, shape: Shape, rgb: np.ndarray, place: Place) -> None:
-    edge = image.shape[0]
-    x, y, size = (value * edge for value in place)
+    height, width = image.shape[:2]
+    x, y, size = place.x * width, place.y * height, place.size * min(height, width)
     (x0, x1), (y0, y1) = (
         (max(0, int(at - half * size - 1)), min(edge, int(at + half * size + 2)))
-        for at, half in zip((x, y), HALF_EXTENT[shape], strict=True)
+        for at, edge, half in zip((x, y), (width, height), HALF_EXTENT[shape], strict=True)
     )
     alpha = coverage(shape, np.arange(x0, x1) + (0.5 - x), np.arange(y0, y1) + (0.5 - y), size)
     window = image[y0:y1, x0:x1]

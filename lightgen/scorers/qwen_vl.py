@@ -1,4 +1,4 @@
-"""A vision-language model as judge: Qwen2.5-VL scores an image against its caption in JSON (model_facts 3.4).
+"""Scorer `qwen_vl`, a vision-language model as judge: Qwen2.5-VL marks an image in JSON (model_facts 3.4).
 
 The caption is data: it reaches the model as a JSON string without any `<`, so it cannot open a turn of the chat, and
 the answer counts only if it is exactly the object asked for.
@@ -7,19 +7,22 @@ the answer counts only if it is exactly the object asked for.
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-from jaxtyping import UInt8
+import pyarrow as pa
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
-from lightgen.scorers.verdict import Verdict, unjudged
-from lightgen.storage.weights import Weights, weights_folder, weights_identity
+from lightgen.scorers.base import ScorerMember, Unscored, answer_table
+from lightgen.storage.pixels import Pixels
+from lightgen.storage.weights import Weights, weights_folder
+from lightgen.work import Worker
 
 BEST = 10
 ANSWER_LIMIT = 4096
+DETAIL = 300
 QUESTIONS = {
     "sharpness": "is the image in focus and detailed",
     "artefact_free": "is it free of artefacts, watermarks and overlaid text",
@@ -37,27 +40,42 @@ SYSTEM = (
 PROMPT_SHA256 = hashlib.sha256(SYSTEM.encode()).hexdigest()
 
 
-class Thresholds(BaseModel):
-    """Least score of each question for an image to pass."""
+class QwenVlConfig(Weights, ScorerMember):
+    """Which model answers, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sharpness: int = Field(default=5, ge=0, le=BEST)
-    artefact_free: int = Field(default=5, ge=0, le=BEST)
-    caption_match: int = Field(default=6, ge=0, le=BEST)
-    countable: int = Field(default=5, ge=0, le=BEST)
-    spatial_clarity: int = Field(default=5, ge=0, le=BEST)
-
-
-class QwenVlConfig(Weights):
-    """Settings of the judge."""
+    ANSWERS: ClassVar[pa.Schema] = pa.schema(
+        [
+            *(
+                pa.field(name, pa.int32(), metadata={"asks": question, "range": f"0 to {BEST}"})
+                for name, question in QUESTIONS.items()
+            ),
+            pa.field("answer", pa.string(), metadata={"is": "the model's own words"}),
+        ]
+    )
 
     kind: Literal["qwen_vl"] = "qwen_vl"
     model: str = "Qwen/Qwen2.5-VL-7B-Instruct"
-    thresholds: Thresholds = Thresholds()
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    batch: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, description="images asked about together", json_schema_extra=RUN)
     max_new_tokens: int = Field(default=128, ge=1)
+
+    @property
+    def wants_gpu(self) -> bool:
+        """See `ScorerMember.wants_gpu`."""
+        return True
+
+    @property
+    def batch(self) -> int:
+        """See `ScorerMember.batch`."""
+        return self.batch_size
+
+    def content(self) -> dict[str, Any]:
+        """Settings, weights and the words that are asked."""
+        return {**super().content(), "prompt_sha256": PROMPT_SHA256}
+
+    def open(self, worker: Worker) -> "QwenVlJudge":
+        """See `ScorerMember.open`."""
+        return QwenVlJudge(self, worker.device)
 
 
 class QwenVlJudge:
@@ -67,20 +85,13 @@ class QwenVlJudge:
         self.config, self.device = config, device
         self.processor, self.model = _load(config, device)
 
-    def identity(self) -> dict[str, Any]:
-        """Model, its weights and the prompt."""
-        return judge_identity(self.config)
-
-    def judge(self, captions: Sequence[str], images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[Verdict]:
-        """One verdict an image."""
-        verdicts: list[Verdict] = []
-        for start in range(0, len(captions), self.config.batch):
-            stop = start + self.config.batch
-            answers = self._ask(
-                [conversation(*one) for one in zip(captions[start:stop], images[start:stop], strict=True)]
-            )
-            verdicts += [read_answer(answer, self.config.thresholds, self.config.model) for answer in answers]
-        return verdicts
+    def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
+        """See `Scorer.score`."""
+        answers: list[str] = []
+        for start in range(0, len(captions), self.config.batch_size):
+            some = slice(start, start + self.config.batch_size)
+            answers += self._ask([conversation(*one) for one in zip(captions[some], images[some], strict=True)])
+        return answer_columns(answers)
 
     def _ask(self, conversations: list[list[dict[str, Any]]]) -> list[str]:
         import torch
@@ -96,32 +107,28 @@ class QwenVlJudge:
         return self.processor.batch_decode(tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
 
 
-def judge_identity(config: QwenVlConfig) -> dict[str, Any]:
-    """What names the judge in a recipe; needs no weights in memory."""
-    return {"kind": "qwen_vl", "model": config.model, "prompt_sha256": PROMPT_SHA256, **weights_identity(config)}
-
-
-def conversation(caption: str, image: UInt8[np.ndarray, "h w 3"]) -> list[dict[str, Any]]:
+def conversation(caption: str, image: Pixels) -> list[dict[str, Any]]:
     """The chat that asks about one image."""
     # Without `<` no chat mark such as <|im_end|> can stand in the text.
-    quoted = json.dumps(caption).replace("<", "\\u003c")
+    quoted = json.dumps(caption, ensure_ascii=False).replace("<", "\\u003c")
     asked = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": f"Caption: {quoted}"}]
     return [{"role": "system", "content": [{"type": "text", "text": SYSTEM}]}, {"role": "user", "content": asked}]
 
 
-def read_answer(raw: str, thresholds: Thresholds, model: str) -> Verdict:
-    """The verdict of a model's text; reasons `vlm_unparsable` and `vlm_out_of_range`, or the questions that failed."""
-    answer: dict[str, Any] = {"raw": raw[:ANSWER_LIMIT], "prompt_sha256": PROMPT_SHA256, "model": model}
-    scores = _parse(raw)
-    if scores is None:
-        return unjudged("vlm_unparsable", answer)
-    answer["scores"] = scores
-    if any(not 0 <= score <= BEST for score in scores.values()):
-        return unjudged(
-            "vlm_out_of_range", {**answer, "scores": {name: str(score)[:32] for name, score in scores.items()}}
-        )
-    failed = [name for name, least in thresholds.model_dump().items() if scores[name] < least]
-    return Verdict(sum(scores.values()) / (BEST * len(scores)), not failed, answer, ", ".join(failed))
+def answer_columns(answers: Sequence[str]) -> pa.Table:
+    """The model's texts as rows: `vlm_unparsable` and `vlm_out_of_range` have no marks, but keep their text."""
+    table = answer_table(QwenVlConfig.ANSWERS, [read_answer(answer) for answer in answers])
+    place = table.schema.get_field_index("answer")
+    return table.set_column(place, table.schema.field(place), pa.array([one[:ANSWER_LIMIT] for one in answers]))
+
+
+def read_answer(raw: str) -> dict[str, int] | Unscored:
+    """The marks in a model's text, or why there are none."""
+    marks = _parse(raw)
+    if marks is None:
+        return Unscored("vlm_unparsable", raw[:DETAIL])
+    beyond = {name: mark for name, mark in marks.items() if not 0 <= mark <= BEST}
+    return Unscored("vlm_out_of_range", str(beyond)[:DETAIL]) if beyond else marks
 
 
 def _parse(raw: str) -> dict[str, int] | None:

@@ -1,37 +1,37 @@
-"""CHECKPOINT + PAIRS -> CHECKPOINT: direct preference optimisation, or its control, a fine-tune on the winners."""
+"""CHECKPOINT + PAIR_FEATURES -> CHECKPOINT: direct preference optimisation, or a fine-tune on the winners. A job."""
 
 import copy
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import RUN, Config
 from lightgen.encoders.restore import load_vae_of
+from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import Weights, checkpoint_config, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
-from lightgen.progress import SILENT, Progress
-from lightgen.settings import Device, pick_device
-from lightgen.stages.encode_pairs import encode_pairs
-from lightgen.stages.reference import ReferenceConfig, read_reference, reference
+from lightgen.stages.reference import ReferenceConfig, read_reference
+from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.training.content import sample_drawer
 from lightgen.training.data import Features, Winners
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint
+from lightgen.training.job import Prepared, TrainingRun, build_checkpoint, training_shard
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.preference import LiveReference, Measure, Preference
 from lightgen.training.stored import stored_features
+from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
+STAGE = Stage("align", "checkpoint", revision=1)
 
-class AlignConfig(BaseModel):
+
+class AlignConfig(Config):
     """Alignment on preference pairs; the defaults are the paper's DPO (model_facts 3)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     objective: Literal["dpo", "sft"] = Field(default="dpo", description="sft: masked diffusion on the winners alone")
     beta: float = Field(default=5000.0, gt=0, description="strength of the preference; dpo only")
@@ -47,57 +47,54 @@ class AlignConfig(BaseModel):
     variance_bound: bool = Field(default=True, description="sft only: train the variance of the sampler too")
     loop: LoopConfig = LoopConfig(steps=312, optimizer=OptimizerConfig(lr=1e-8))
     start_weights: Weights = "ema"
-    samples: SampleConfig = SampleConfig()
-    sample_captions: int = Field(default=16, ge=1)
-    device: Device = "auto"
-    launch: LaunchConfig = LaunchConfig()
+    samples: SampleConfig = Field(
+        default=SampleConfig(), description="how samples are drawn as training goes", json_schema_extra=RUN
+    )
+    sample_captions: int = Field(
+        default=16, ge=1, description="captions of the grid drawn as training goes", json_schema_extra=RUN
+    )
+    launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
-    def content(self) -> "AlignConfig":
-        """Without where it runs."""
-        return self.model_copy(update={"device": "auto", "launch": LaunchConfig()})
+    @property
+    def reference(self) -> ReferenceConfig | None:
+        """How the reference is asked before training, where it is."""
+        if self.objective != "dpo" or self.reference_draws is None:
+            return None
+        return ReferenceConfig(
+            draws=self.reference_draws, noise_copies=self.noise_copies, masks=self.masks, weights=self.start_weights,
+            batch_size=self.batch_size,
+        )  # fmt: skip
 
 
 def align(
     checkpoint: ArtifactRef,
-    pairs: ArtifactRef,
+    encoded: ArtifactRef,
     config: AlignConfig,
-    store: Store,
-    *,
-    seed: int,
-    progress: Progress = SILENT,
+    context: Context,
+    asked: ArtifactRef | None = None,
 ) -> ArtifactRef:
-    """A checkpoint that goes on from `checkpoint`; both images of a pair take the same way through the VAE."""
-    trained_on = checkpoint_config(store.open(checkpoint)).features
-    encoded = encode_pairs(pairs, trained_on, store, device=config.device, progress=progress)
-    parents = [checkpoint, encoded, *_asked_before(checkpoint, encoded, config, store, seed, progress)]
-    return build_checkpoint("align", prepare, config, parents, [__name__], store, seed, progress)
+    """A checkpoint that goes on from `checkpoint` on the pairs `encoded`; `asked` are the errors of its reference."""
+    parents = [checkpoint, encoded, *([asked] if asked else [])]
+    return build_checkpoint(STAGE, config, parents, context, f"{__name__}:open")
 
 
-def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
-    """Student, objective and sample grid of a run, on the device of process `local_rank`."""
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    return training_shard(work, worker, prepare)
+
+
+def prepare(run: TrainingRun, store: Store, device: str) -> Prepared:
+    """Student, objective and sample grid of a run on `device`."""
     config = AlignConfig.model_validate(run.config)
     checkpoint, encoded, *asked = run.parents
-    start, device = store.open(checkpoint), pick_device(config.device, local_rank)
+    start = store.open(checkpoint)
     settings = checkpoint_config(start)
     data = stored_features(store.open(encoded))
     student = load_student(start, config.start_weights).to(device)
-    vae = load_vae_of(store.open(settings.features), store, device)
+    vae = load_vae_of(settings.encoders, store, device)
     draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
     objective = _objective(student, data, config, run.seed, [store.open(ref) for ref in asked])
-    return Prepared(student, objective, draw, settings, config.loop, config.launch)
-
-
-def _asked_before(
-    checkpoint: ArtifactRef, encoded: ArtifactRef, config: AlignConfig, store: Store, seed: int, progress: Progress
-) -> list[ArtifactRef]:
-    """The errors of the reference as an artifact of their own, where they are wanted."""
-    if config.objective != "dpo" or config.reference_draws is None:
-        return []
-    settings = ReferenceConfig(
-        draws=config.reference_draws, noise_copies=config.noise_copies, masks=config.masks,
-        weights=config.start_weights, batch_size=config.batch_size, device=config.device,
-    )  # fmt: skip
-    return [reference(checkpoint, encoded, settings, store, seed=seed, progress=progress)]
+    return Prepared(student, objective, draw, settings, config.loop, config.launch, config.samples)
 
 
 def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int, asked: list[Version]) -> Objective:

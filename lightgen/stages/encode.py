@@ -1,47 +1,44 @@
-"""Stage `encode`: kept images to VAE latent moments and text embeddings; `fit_vae` makes the VAE it uses."""
+"""KEPT + IMAGES + VAE -> FEATURES: VAE latent moments and text embeddings of every kept image.
+
+A map. Memory: the decoded images and features of one shard.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 import json
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+import pyarrow.compute as pc
+from pydantic import Field
 
-from lightgen.encoders import (
-    crop,
-    diffusers_vae,
-    features,
-    fit,
-    kept_images,
-    mirror,
-    patch_pca,
-    restore,
-    t5,
-    text,
-    vae,
-    words,
-)
+from lightgen.config import RUN, Config
 from lightgen.encoders.features import Encoder
-from lightgen.encoders.fit import fit_or_describe
-from lightgen.encoders.kept_images import images_of, read_shard
-from lightgen.encoders.restore import describe_encoders
-from lightgen.encoders.text import TextConfig, load_text, text_identity
-from lightgen.encoders.vae import VaeConfig, load_vae, vae_identity
+from lightgen.encoders.image_files import files_of
+from lightgen.encoders.restore import FILE, Encoders
+from lightgen.encoders.t5 import T5Config
+from lightgen.encoders.text import TextConfig
+from lightgen.encoders.vae import VaeConfig, load_vae, read_identity
+from lightgen.engines.build import build
 from lightgen.errors import ConfigError
-from lightgen.progress import SILENT, Progress
-from lightgen.settings import Device, pick_device
-from lightgen.storage import feature_codec, weights
-from lightgen.storage.build import ShardOutput, build, finished, make_plan, rows_done
+from lightgen.storage.locations import remember
+from lightgen.storage.plans import Stage
+from lightgen.storage.reuse import Lender, LentShard, family_of, image_keys, lenders, taken
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from schemas import tensors
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
+STAGE = Stage("encode", "features", revision=1)
 
-class EncodeConfig(BaseModel):
+
+class EncodeConfig(Config):
     """Settings of both encoders."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size_px: int = Field(default=256, ge=8, description="side of the square the image is cropped to")
     crop: Literal["adm"] = "adm"
@@ -51,81 +48,105 @@ class EncodeConfig(BaseModel):
         default="off",
         description="safe: mirrored latents too, where a caption knows no sides; training reads half",
     )
-    batch: int = Field(default=32, ge=1, description="images at a time through the VAE")
-    device: Device = "auto"
-    max_reject_fraction: float = Field(default=0.05, ge=0, le=1, description="more rejects than this end the stage")
-
-    def content(self) -> "EncodeConfig":
-        """Without what changes only the speed, or whether the result is accepted."""
-        return self.model_copy(update={"batch": 1, "device": "auto", "max_reject_fraction": 1.0})
-
-
-def fit_vae(
-    kept: ArtifactRef, config: EncodeConfig, store: Store, *, seed: int, progress: Progress = SILENT
-) -> ArtifactRef:
-    """Fits the VAE on the kept images (`patch_pca`), or seals which pretrained one is used (`diffusers`)."""
-    modules = [fit, kept_images, patch_pca, crop, vae, diffusers_vae, weights]
-    plan = make_plan("vae", "fit_vae", modules, config.vae, seed, [kept], 1, models=[vae_identity(config.vae)])
-
-    def make_shard(_: int) -> ShardOutput:
-        rows, files = fit_or_describe(store.open(kept), config.vae, store, progress)
-        return ShardOutput(table=pa.Table.from_pylist(rows, schema=tensors.SCHEMA), rows_in=len(rows), files=files)
-
-    return build(store, plan, make_shard, tensors.SCHEMA)
+    batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
+    workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.05, ge=0, le=1, description="more rejects than this end the stage", json_schema_extra=RUN
+    )
 
 
 def encode(
-    kept: ArtifactRef,
-    vae_ref: ArtifactRef,
-    config: EncodeConfig,
-    store: Store,
-    *,
-    seed: int,
-    progress: Progress = SILENT,
+    kept: ArtifactRef, images: ArtifactRef, vae: ArtifactRef, config: EncodeConfig, context: Context
 ) -> ArtifactRef:
-    """Latent moments and text embeddings of every kept image; rows that are not finite are rejected."""
-    source, sealed = store.open(kept), store.open(vae_ref)
-    _same_vae(sealed, config)
-    modules = [
-        __name__,
-        features,
-        crop,
-        patch_pca,
-        words,
-        t5,
-        text,
-        vae,
-        diffusers_vae,
-        restore,
-        kept_images,
-        mirror,
-        feature_codec,
-    ]
-    models = [vae_identity(config.vae), text_identity(config.text)]
-    plan = make_plan(
-        "features", "encode", modules, config.content(), seed, [kept, vae_ref], source.n_shards, models=models
+    """Features of every kept image, in shards of the images; rows that are not finite are rejected."""
+    source, sealed = context.store.open(kept), context.store.open(vae)
+    wanted, made = config.vae.identity(), read_identity(sealed)
+    if json.loads(json.dumps(wanted)) != made:
+        raise ConfigError(f"{sealed.ref} was made with {made}, encode.vae says {wanted}; give both stages the same")
+    if isinstance(config.text, T5Config):
+        remember(context.store, config.text)
+    parents = [kept, images, vae]
+    plan = STAGE.plan(config, context.seed, parents, source.n_shards)
+    needs = Needs(gpu=config.vae.wants_gpu or config.text.wants_gpu, unit="images", total=source.rows)
+    family = family_of(STAGE.revision, plan.config, vae.content)
+    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs, family), context)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """Loads both encoders; see `lightgen.work`."""
+    config = EncodeConfig.model_validate(work.config)
+    kept, images, vae = map(worker.store.open, work.parents)
+    known = [Lender(one, partial(_lender_keys, worker.store)) for one in lenders(worker.store, work.plan, work.family)]
+    encoder = Encoder(
+        config.size_px,
+        config.batch,
+        load_vae(vae, worker.store, worker.device),
+        config.text.open(worker.device),
+        config.flips == "safe",
+        workers=config.workers,
     )
-    if done := finished(store, plan):
-        return done
-    device = pick_device(config.device)
-    worker = Encoder(
-        config.size_px, config.batch, load_vae(sealed, device), load_text(config.text, device), config.flips == "safe"
+    encoders = Encoders(
+        size_px=config.size_px,
+        latent_shape=encoder.shape,
+        text_dim=encoder.text.dim,
+        vae=vae.ref.content,
+        text=config.text.identity(),
     )
-    first = describe_encoders(config.size_px, worker.shape, config.text, worker.text, sealed)
-    images = images_of(source, store)
-    progress.start("encode", source.rows, "images", rows_done(store, plan))
 
-    def make_shard(shard: int) -> ShardOutput:
-        made = worker.shard(source.table(shard), read_shard(images, source, shard), progress)
-        return replace(made, files={"encoders.json": first}) if shard == 0 else made
+    def make_shard(shard: int) -> ShardOutput | LentShard:
+        rows = looked_at(kept, images, shard)
+        keys = image_keys(rows)
+        for lender in known:
+            # Ids too: a row is about its image, not about any image of these bytes.
+            if lender.shard_keys(shard) == keys and _ids(lender.version, shard) == rows["id"].to_pylist():
+                worker.progress.advance(rows.num_rows)
+                return LentShard(lender.version, shard)
+        copied = copied_rows(known, shard, rows, encoder.schema)
+        worker.progress.advance(copied.num_rows)
+        fresh = rows.filter(pc.invert(pc.is_in(rows["id"], copied["id"].combine_chunks())))
+        files = files_of(images, shard, set(fresh["id"].to_pylist()))
+        made = encoder.shard(fresh, files, worker.progress)
+        table = in_order_of(pa.concat_tables([copied, made.table]), rows)
+        content = {FILE: encoders.file()} if shard == 0 else {}
+        return replace(made, table=table, rows_in=rows.num_rows, rows_reused=copied.num_rows, files=content)
 
-    ref = build(store, plan, make_shard, worker.schema, max_reject_fraction=config.max_reject_fraction)
-    progress.finish()
-    return ref
+    return make_shard
 
 
-def _same_vae(sealed: Version, config: EncodeConfig) -> None:
-    described = json.loads(sealed.file("vae.json").read_text(encoding="utf-8"))["config"]
-    given = config.vae.model_dump(mode="json")
-    if described != given:
-        raise ConfigError(f"{sealed.ref} was made with {described}, encode.vae says {given}; give both stages the same")
+def looked_at(kept: Version, images: Version, shard: int) -> pa.Table:
+    """Kept rows of a shard with the digest of their image, in the order of KEPT."""
+    rows = kept.table(shard, columns=["id", "prompt_id", "caption"])
+    digests = images.table(shard, columns=["id", "image_sha256"])
+    place = pc.index_in(rows["id"], digests["id"].combine_chunks())
+    return rows.append_column("image_sha256", digests["image_sha256"].take(place))
+
+
+def _lender_keys(store: Store, version: Version, shard: int) -> list[str]:
+    """Keys of the rows of a FEATURES version; its images say of which bytes they are."""
+    return image_keys(looked_at(version, store.open(version.parent("images")), shard))
+
+
+def _ids(version: Version, shard: int) -> list[str]:
+    return version.table(shard, columns=["id"])["id"].to_pylist()
+
+
+def copied_rows(known: list[Lender], shard: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Features that other versions hold of these images, under the ids of `rows`; repeats of one image are left out."""
+    keys = image_keys(rows)
+    often = Counter(keys)
+    mine = {key: place for place, key in enumerate(keys) if often[key] == 1}
+    parts = [schema.empty_table()]
+    for lender, where, found in taken(known, shard, list(mine)):
+        table, theirs = lender.version.table(where), {k: place for place, k in enumerate(lender.shard_keys(where))}
+        at = pa.array([theirs[key] for key in found], pa.int64())
+        names = rows.take(pa.array([mine[key] for key in found], pa.int64()))
+        columns = {**{name: table[name].take(at) for name in schema.names}}
+        columns |= {name: names[name] for name in ("id", "prompt_id", "caption")}
+        parts.append(pa.table([columns[name] for name in schema.names], schema=schema))
+    return pa.concat_tables(parts)
+
+
+def in_order_of(table: pa.Table, rows: pa.Table) -> pa.Table:
+    """Rows of `table` in the order that their ids have in `rows`."""
+    place = pc.index_in(table["id"], rows["id"].combine_chunks())
+    return table.take(pc.sort_indices(place))

@@ -1,86 +1,81 @@
-"""PAIRS -> PAIR_FEATURES: winner and loser take the way through crop and VAE that stage `encode` takes, once."""
+"""PAIRS + IMAGES -> PAIR_FEATURES: winner and loser take the way through crop and VAE that stage `encode` takes, once.
 
-from pydantic import BaseModel, ConfigDict, Field
+A map. Memory: the decoded images and features of one shard.
+"""
 
-from lightgen.encoders import crop, diffusers_vae, features, patch_pca, restore, t5, text, vae, words
+from dataclasses import replace
+
+from pydantic import Field
+
+from lightgen.config import RUN, Config
 from lightgen.encoders.features import Encoder
-from lightgen.encoders.restore import load_encoders, read_encoders
-from lightgen.encoders.text import TextConfig, text_identity
+from lightgen.encoders.image_files import files_of
+from lightgen.encoders.restore import FILE, Encoders, load_encoders
+from lightgen.engines.build import build
 from lightgen.errors import ConfigError
-from lightgen.progress import SILENT, Progress
-from lightgen.settings import Device, pick_device
-from lightgen.storage import feature_codec
-from lightgen.storage.build import ShardOutput, build, finished, make_plan, rows_done
-from lightgen.storage.store import Store
+from lightgen.generators.restore import checkpoint_config
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.version import Version
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
+STAGE = Stage("encode_pairs", "pair_features", revision=1)
 SIDES = ("winner", "loser")
 
 
-class EncodePairsConfig(BaseModel):
-    """What decides the features beside pairs and VAE: both are those of the checkpoint's own features."""
+class EncodePairsConfig(Config):
+    """How the pairs are encoded; what encodes them is what the checkpoint was trained with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
 
-    size_px: int
-    text: TextConfig
-    batch: int = Field(default=32, ge=1, description="images at a time through the VAE")
-    device: Device = "auto"
 
-    def content(self) -> "EncodePairsConfig":
-        """Without what changes only the speed."""
-        return self.model_copy(update={"batch": 1, "device": "auto"})
+class _Work(Config):
+    """The settings with the encoders, which the checkpoint gives."""
+
+    batch: int = Field(json_schema_extra=RUN)
+    encoders: Encoders
 
 
 def encode_pairs(
     pairs: ArtifactRef,
-    encoded: ArtifactRef,
-    store: Store,
-    *,
-    device: Device = "auto",
-    progress: Progress = SILENT,
+    checkpoint: ArtifactRef,
+    images: list[ArtifactRef],
+    config: EncodePairsConfig,
+    context: Context,
 ) -> ArtifactRef:
-    """Features of every pair, made by the encoders of the features `encoded`. Raises ConfigError without pairs."""
-    source, trained_on = store.open(pairs), store.open(encoded)
+    """Features of every pair, made by the encoders of the checkpoint. Raises ConfigError without pairs."""
+    source = context.store.open(pairs)
     if not source.rows:
-        raise ConfigError(f"{pairs} holds no pairs; draw more losers or loosen the judge in stage pair")
-    known = read_encoders(trained_on)
-    config = EncodePairsConfig(size_px=known.size_px, text=known.text_config, device=device)
-    modules = [
-        __name__,
-        features,
-        crop,
-        patch_pca,
-        words,
-        t5,
-        text,
-        vae,
-        diffusers_vae,
-        restore,
-        feature_codec,
-    ]
-    models = [text_identity(config.text)]
-    plan = make_plan(
-        "pair_features", "encode_pairs", modules, config.content(), 0, [pairs, known.vae], source.n_shards, models
-    )
-    if done := finished(store, plan):
-        return done
-    worker = Encoder(config.size_px, config.batch, *load_encoders(trained_on, store, pick_device(device)), sides=2)
-    progress.start("encode pairs", len(SIDES) * source.rows, "images", len(SIDES) * rows_done(store, plan))
+        raise ConfigError(f"{pairs} holds no pairs; draw more samples or loosen the rules of stage pair")
+    settings = _Work(batch=config.batch, encoders=checkpoint_config(context.store.open(checkpoint)).encoders)
+    # Not the checkpoint is a parent but its encoders: another student on the same features shares the result.
+    parents = [pairs, *images, context.store.with_content("vae", settings.encoders.vae).ref]
+    plan = STAGE.plan(settings, 0, parents, source.n_shards)
+    needs = Needs(gpu=True, unit="pairs", total=source.rows)
+    return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """Loads both encoders; see `lightgen.work`."""
+    settings = _Work.model_validate(work.config)
+    pairs, *images = (worker.store.open(ref) for ref in work.parents[:-1])
+    vae, text = load_encoders(settings.encoders, worker.store, worker.device)
+    encoder = Encoder(settings.encoders.size_px, settings.batch, vae, text, sides=len(SIDES))
 
     def make_shard(shard: int) -> ShardOutput:
-        return worker.pairs(source.table(shard), _files(source, shard), progress)
+        made = encoder.pairs(pairs.table(shard), _files(pairs, images, shard), worker.progress)
+        return replace(made, files={FILE: settings.encoders.file()}) if shard == 0 else made
 
-    ref = build(store, plan, make_shard, worker.schema)
-    progress.finish()
-    return ref
+    return make_shard
 
 
-def _files(pairs: Version, shard: int) -> list[dict[str, bytes]]:
+def _files(pairs: Version, images: list[Version], shard: int) -> list[dict[str, bytes]]:
     """The files of all winners and of all losers of a shard, by id of the pair."""
-    samples = list(pairs.samples(shard))
-    return [
-        {key: next(data for name, data in members.items() if name.startswith(f"{side}.")) for key, members in samples}
-        for side in SIDES
-    ]
+    rows = pairs.table(shard, columns=["id", "winner_id", "loser_id"]).to_pylist()
+    wanted = {row[f"{side}_id"] for row in rows for side in SIDES}
+    found: dict[str, bytes] = {}
+    for version in images:
+        there = set(version.table(shard, columns=["id"])["id"].to_pylist()) & wanted
+        found |= files_of(version, shard, there)
+    return [{row["id"]: found[row[f"{side}_id"]] for row in rows} for side in SIDES]

@@ -1,147 +1,205 @@
-"""PROMPTS + CHECKPOINTS -> REPORT: every model draws the same prompts with the same seeds, and GenEval's rules judge.
+"""PROMPTS + SCORES of any number of generators -> REPORT: GenEval's verdicts, with intervals and paired differences.
 
-Scores, intervals and pictures come out as `report.json`, `report.html` and `grid.png`; the rows are the verdicts.
+A decision: no image is opened. Memory: the verdicts of all models.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-import lightgen.evaluation
-import lightgen.model
-import lightgen.scenes
-from lightgen.errors import ConfigError
-from lightgen.evaluation.detectors import DetectorConfig
-from lightgen.generators.config import TeacherConfig, make_teacher, teacher_modules
-from lightgen.generators.sampler import Sampler
-from lightgen.model.restore import Weights
+from lightgen.config import RUN, Config
+from lightgen.decisions.derive import NO_MEANING, Geneval, Meaning, Scenes, derive
+from lightgen.engines.build import build
+from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.evaluation.geneval import Metadata, scene_meaning
+from lightgen.evaluation.scoring import Bootstrap, make_report
+from lightgen.generators.config import GeneratorConfig
+from lightgen.generators.restore import Weights
+from lightgen.generators.student import StudentGeneratorConfig, UntrainedGeneratorConfig
 from lightgen.model.sampling import SampleConfig
-from lightgen.model.student import Student
-from lightgen.pages.files import Settings, report_files
-from lightgen.progress import SILENT, Progress
-from lightgen.seeds import derive_seed
-from lightgen.settings import Device, pick_device
-from lightgen.stages.exam import Exam, Judged, Painter, read_exam
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.scorers.config import ScorerConfig
+from lightgen.seeds import content_id
+from lightgen.stages.generate import GenerateConfig
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store
+from lightgen.storage.version import Version
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.report import SCHEMA
 
-UNTRAINED = "untrained"
-Models = dict[str, ArtifactRef | None]
+STAGE = Stage("evaluate", "report", revision=1)
+TEACHER, UNTRAINED = "teacher", "untrained"
+NO_IMAGE = "no image could be drawn"
+Row = dict[str, Any]
 
 
-class EvaluateConfig(BaseModel):
-    """What is drawn, who judges, and what the report shows."""
+class EvaluateConfig(Config):
+    """Who draws, who looks, what counts as right, and what the report shows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    detector: DetectorConfig
-    sample: SampleConfig = SampleConfig()
-    weights: Weights = "ema"
+    detector: ScorerConfig = Field(json_schema_extra=RUN)
+    verdict: Scenes | Geneval = Field(default=Scenes(), discriminator="kind", description="what counts as right")
+    sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
+    weights: Weights = Field(default="ema", json_schema_extra=RUN)
     samples_per_prompt: int = Field(default=4, ge=1, description="GenEval draws 4")
-    teacher: TeacherConfig | None = Field(default=None, description="draws for the models that have no checkpoint")
-    size_px: int = Field(default=512, gt=0, description="of the teacher's images; a student draws at its own size")
-    untrained: bool = Field(default=True, description="judge freshly initialised weights too")
-    metadata: str | None = Field(default=None, description="GenEval JSONL, for prompts that are no scene captions")
+    teacher: GeneratorConfig | None = Field(
+        default=None, description="drawn and judged beside the students", json_schema_extra=RUN
+    )
+    size_px: int = Field(
+        default=512, gt=0, description="of the teacher's images; a student draws at its own size", json_schema_extra=RUN
+    )
+    untrained: bool = Field(default=True, description="judge freshly initialised weights too", json_schema_extra=RUN)
+    metadata: str | None = Field(
+        default=None, description="GenEval JSONL, for prompts that are no scene captions", json_schema_extra=RUN
+    )
     resamples: int = Field(default=2000, ge=100, description="of the bootstrap")
-    batch_size: int = Field(default=128, gt=0, description="images drawn and judged together")
-    exhibits_per_task: int = Field(default=6, ge=1, description="prompts of each task on the page")
-    usd_per_hour: float = Field(default=0.0, ge=0, description="price of the machine; 0 shows machine-hours")
-    max_reject_fraction: float = Field(default=0.5, gt=0, le=1)
-    device: Device = "auto"
+    batch_size: int = Field(default=128, gt=0, description="images drawn together", json_schema_extra=RUN)
+    exhibits_per_task: int = Field(
+        default=6, ge=1, description="prompts of each task on the page", json_schema_extra=RUN
+    )
+    usd_per_hour: float = Field(
+        default=0.0, ge=0, description="price of the machine; 0 shows machine-hours", json_schema_extra=RUN
+    )
+    max_reject_fraction: float = Field(default=0.5, gt=0, le=1, json_schema_extra=RUN)
 
-    def content(self) -> "EvaluateConfig":
-        """Without where it runs and whether it is accepted; the batch stays, as it moves the last bits of a sample."""
-        return self.model_copy(update={"max_reject_fraction": 1.0, "device": "auto"})
+    def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
+        """What draws the test captions, by the name of the model in the report."""
+        found: dict[str, GenerateConfig] = {}
+        if self.teacher is not None:
+            found[TEACHER] = self._drawing(self.teacher, self.size_px)
+        if self.untrained and students:
+            found[UNTRAINED] = self._drawing(UntrainedGeneratorConfig(weights=self.weights, sample=self.sample))
+        student = StudentGeneratorConfig(weights=self.weights, sample=self.sample)
+        return found | {name: self._drawing(student) for name in students}
+
+    def _drawing(self, generator: GeneratorConfig, size_px: int | None = None) -> GenerateConfig:
+        return GenerateConfig(
+            generator=generator, size_px=size_px, samples_per_prompt=self.samples_per_prompt, format="png",
+            batch=self.batch_size, max_reject_fraction=self.max_reject_fraction,
+        )  # fmt: skip
+
+
+class _Work(Config):
+    """The settings with the names of the models, in the order of the parents."""
+
+    models: tuple[str, ...]
+    verdict: Scenes | Geneval = Field(discriminator="kind")
+    samples_per_prompt: int
+    resamples: int
+    metadata: str | None = Field(json_schema_extra=RUN)
+    max_reject_fraction: float = Field(json_schema_extra=RUN)
 
 
 def evaluate(
-    prompts: ArtifactRef,
-    models: Models,
-    config: EvaluateConfig,
-    store: Store,
-    *,
-    seed: int,
-    progress: Progress = SILENT,
+    prompts: ArtifactRef, scores: Mapping[str, ArtifactRef], config: EvaluateConfig, context: Context
 ) -> ArtifactRef:
-    """A sealed report over `models` (None: the teacher); differences are to the first one with a checkpoint."""
-    _check(models, config)
-    trained = {ref.version: ref for ref in models.values() if ref}
-    stages = ["lightgen.generators.sampler", "lightgen.stages.exam", "lightgen.stages.evaluate"]
-    modules = [lightgen.model, lightgen.evaluation, lightgen.scenes, *stages]
-    teachers = [config.teacher] if config.teacher else []
-    modules += [module for teacher in teachers for module in teacher_modules(teacher)]
-    exam = read_exam(store.open(prompts), config.metadata, config.samples_per_prompt, seed)
-    plan = make_plan(
-        "report", "evaluate", modules, config.content(), seed, [prompts, *trained.values()], 1,
-        models=[*(make_teacher(teacher).identity() for teacher in teachers), config.detector.make().identity()],
-        extra={
-            "models": [[name, ref.version if ref else None] for name, ref in models.items()],
-            "metadata_sha256": exam.metadata_sha256,
-        },
+    """A sealed report over the scores of each model, in their order; differences are to the first trained student."""
+    if not scores:
+        raise ConfigError("evaluate: no model to judge; give the scores of at least one")
+    _, digest = read_metadata(config.metadata)
+    settings = _Work(
+        models=tuple(scores), verdict=config.verdict, samples_per_prompt=config.samples_per_prompt,
+        resamples=config.resamples, metadata=config.metadata, max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
+    parents = [prompts, *scores.values()]
+    plan = STAGE.plan(settings, context.seed, parents, 1, {"metadata_sha256": digest})
+    total = len(scores) * prompts.rows * config.samples_per_prompt
+    needs = Needs(sort="decision", unit="images", total=total)
+    return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    settings = _Work.model_validate(work.config)
+    prompts, *scores = (worker.store.open(ref) for ref in work.parents)
+    known, _ = read_metadata(settings.metadata)
+
+    def meaning(caption: str) -> Metadata | None:
+        return known.get(caption) or scene_meaning(caption)
 
     def make_shard(_: int) -> ShardOutput:
-        judged = list(_judge_all(exam, models, config, store, seed, progress))
-        rows = [row for one in judged for row in one.rows]
-        rejects = [*exam.rejects, *(reject for one in judged for reject in one.rejects)]
-        files = report_files(exam, judged, models, prompts, _settings(config, plan.version, seed), store)
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        return ShardOutput(table=table, rows_in=len(rows) + len(rejects), rejects=rejects, files=files)
+        asked, rejects = _asked(prompts, meaning)
+        rows: dict[str, list[Row]] = {}
+        for name, version in zip(settings.models, scores, strict=True):
+            rows[name] = list(_verdicts(name, version, asked, settings, meaning))
+            worker.progress.advance(len(rows[name]), name)
+        checkpoints = {name: checkpoint_of(one, worker.store) for name, one in zip(rows, scores, strict=True)}
+        report = make_report(rows, checkpoints, settings.verdict.kind, Bootstrap(settings.resamples, work.plan.seed))
+        table = pa.Table.from_pylist([row for one in rows.values() for row in one], schema=SCHEMA)
+        files = {"report.json": report.model_dump_json(indent=1).encode()}
+        count = table.num_rows + len(rejects)
+        return ShardOutput(table=table, schema=SCHEMA, rows_in=count, rejects=rejects, files=files)
 
-    return build(store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction, unit="images")
-
-
-def _settings(config: EvaluateConfig, version: str, seed: int) -> Settings:
-    return Settings(
-        version=version,
-        detector=config.detector.kind,
-        samples_per_prompt=config.samples_per_prompt,
-        resamples=config.resamples,
-        seed=seed,
-        usd_per_hour=config.usd_per_hour,
-        exhibits_per_task=config.exhibits_per_task,
-    )
+    return make_shard
 
 
-def _check(models: Models, config: EvaluateConfig) -> None:
-    if not models:
-        raise ConfigError("evaluate: no model to judge; give at least one checkpoint")
-    if None in models.values() and config.teacher is None:
-        raise ConfigError("evaluate.teacher is not set, but one of the models is the teacher")
-    if UNTRAINED in models and config.untrained:
-        raise ConfigError(f"evaluate: {UNTRAINED!r} is the name of the fresh weights; call that model otherwise")
+def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
+    """GenEval's `evaluation_metadata.jsonl` by prompt, and its sha256; raises InputCorrupt naming the line."""
+    if path is None:
+        return {}, ""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputCorrupt(f"evaluate.metadata: {path} cannot be read: {error.strerror}") from error
+    known: dict[str, Metadata] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            meaning = Metadata.model_validate_json(line)
+        except ValueError as error:
+            raise InputCorrupt(f"{path}, line {number}: not a line of GenEval's metadata: {error}") from error
+        known[meaning.prompt] = meaning
+    return known, hashlib.sha256(data).hexdigest()
 
 
-def _judge_all(
-    exam: Exam, models: Models, config: EvaluateConfig, store: Store, seed: int, progress: Progress
-) -> Iterator[Judged]:
-    """Each model in turn, the fresh weights after the teacher."""
-    names = list(models)
-    first = next((name for name in names if models[name]), None)
-    if config.untrained and first is not None:
-        names.insert(names.index(first), UNTRAINED)
-    detector = config.detector.make()
-    progress.start("evaluate", len(names) * len(exam.jobs), "images")
-    for name in names:
-        ref = models[first] if name == UNTRAINED and first is not None else models[name]
-        painter = _painter(ref, name == UNTRAINED, config, store, seed)
-        yield exam.sit(name, painter, detector, config.batch_size, config.exhibits_per_task, progress)
-    progress.finish()
+def checkpoint_of(scores: Version, store: Store) -> str | None:
+    """Content of the checkpoint whose images were scored; None where no trained student drew them."""
+    images = store.open(scores.parent("images"))
+    generator = images.plan.config.get("generator")  # images that nothing here drew have none
+    if isinstance(generator, dict) and generator["kind"] == UNTRAINED:
+        return None
+    return next((parent.content for parent in images.parents if parent.kind == "checkpoint"), None)
 
 
-def _painter(ref: ArtifactRef | None, fresh: bool, config: EvaluateConfig, store: Store, seed: int) -> Painter:
-    """What draws for one model."""
-    if ref is None:
-        assert config.teacher is not None, "checked before"
-        teacher = make_teacher(config.teacher)
-        return lambda captions, seeds: teacher.generate(captions, seeds, config.size_px)
-    device = pick_device(config.device)
-    sampler = Sampler.from_checkpoint(store.open(ref), store, device, config.weights)
-    if fresh:
-        student = Student(sampler.student.config).init(derive_seed(seed, UNTRAINED))
-        sampler = replace(sampler, student=student.to(device).eval())
-    return lambda captions, seeds: list(sampler.images(captions, seeds, config.sample))
+def _asked(prompts: Version, meaning: Meaning) -> tuple[list[tuple[str, str, Metadata]], list[Reject]]:
+    """Id, caption and meaning of the prompts that GenEval's rules can judge, and the others as rejects."""
+    rows = prompts.table(columns=["id", "caption"]).to_pylist()
+    asked = [(row["id"], row["caption"], found) for row in rows if (found := meaning(row["caption"]))]
+    known = {id for id, _, _ in asked}
+    detail = "no scene caption, and not in the metadata"
+    return asked, [Reject(row["id"], NO_MEANING, detail, row) for row in rows if row["id"] not in known]
+
+
+def _verdicts(
+    name: str, scores: Version, asked: Sequence[tuple[str, str, Metadata]], settings: _Work, meaning: Meaning
+) -> Iterator[Row]:
+    """One row for each image that a model was asked for: what it did not draw, or nobody could score, is wrong."""
+    raw = scores.table()
+    derived = derive(raw, settings.verdict, meaning).to_pylist()
+    keys = zip(raw["prompt_id"].to_pylist(), raw["index"].to_pylist(), raw["id"].to_pylist(), strict=True)
+    drawn = {(prompt, index): (id, row) for (prompt, index, id), row in zip(keys, derived, strict=True)}
+    for prompt, caption, wanted in asked:
+        for index in range(settings.samples_per_prompt):
+            image, row = drawn.get((prompt, index), (None, None))
+            verdict = _verdict(row)
+            yield {
+                "id": content_id("report", name, prompt, index),
+                "model": name,
+                "task": wanted.tag,
+                "prompt_id": prompt,
+                "caption": caption,
+                "index": index,
+                "image_id": image,
+                **verdict,
+            }
+
+
+def _verdict(row: Row | None) -> Row:
+    if row is None:
+        return {"correct": False, "reason": NO_IMAGE}
+    if row["unscored"]:
+        return {"correct": False, "reason": row["unscored"]}
+    return {"correct": row["correct"], "reason": row["why"]}

@@ -1,96 +1,150 @@
-"""PROMPTS -> IMAGES: a teacher paints every prompt, each sample from a seed of its own."""
+"""PROMPTS -> IMAGES: a generator draws every prompt, each image from a seed of its own.
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+A map: a shard of prompts gives a shard of images. Memory: the encoded files of one shard. What other versions hold of
+the same generator is taken over, and batches of a slow or paid generator are journalled: see `lightgen.storage.reuse`
+and `lightgen.storage.journal`.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
+from lightgen.config import RUN, Config
+from lightgen.engines.build import build
 from lightgen.errors import ConfigError
-from lightgen.generators.base import Teacher, TeacherFailure
-from lightgen.generators.config import TeacherConfig, make_teacher, teacher_content, teacher_modules
-from lightgen.progress import SILENT, Progress
+from lightgen.generators.base import Failure
+from lightgen.generators.config import GeneratorConfig
+from lightgen.generators.drawing import Drawing, ImageFile, Sample, draw, take_over
 from lightgen.seeds import content_id, derive_seed
-from lightgen.storage import pixels
-from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan, rows_done
-from lightgen.storage.pixels import ImageFormat, encode_image
-from lightgen.storage.store import Store
+from lightgen.storage.journal import Journal
+from lightgen.storage.pixels import ImageFormat
+from lightgen.storage.plans import Stage
+from lightgen.storage.reuse import Lender, LentShard, family_of, lenders, row_and_reject_ids
+from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.canonical import canonical_json
 from schemas.images import SCHEMA
 from schemas.ref import ArtifactRef
 
-# An image whose pixels all lie this near to its first is blank: safety filters and overflows leave such.
-FLAT_LEVELS = 2
+STAGE = Stage("generate", "images", revision=1)
 
 
-class GenerateConfig(BaseModel):
-    """Which teacher paints, how large and how often."""
+class GenerateConfig(Config):
+    """Which generator draws, how large and how often."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    teacher: TeacherConfig
-    size_px: int = Field(default=512, ge=16, le=4096, description="side of the square image")
+    generator: GeneratorConfig
+    height_px: int | None = Field(default=None, ge=16, le=4096, description="null: as the student was trained")
+    width_px: int | None = Field(default=None, ge=16, le=4096)
+    size_px: int | None = Field(
+        default=None, ge=16, le=4096, description="both sides of a square", json_schema_extra=RUN
+    )
     samples_per_prompt: int = Field(default=1, ge=1)
     samples_by_source: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="samples of a prompt from that source instead, so that small sources are not drowned"
     )
     format: ImageFormat = Field(default="jpg", description="png is exact; jpg and webp lose by `quality`")
     quality: int = Field(default=92, ge=1, le=100)
-    batch: int = Field(default=8, ge=1, description="images the teacher paints at once")
-    workers: int = Field(default=2, ge=1, description="threads that encode files while the teacher paints")
-    max_reject_fraction: float = Field(default=0.05, ge=0, le=1)
+    batch: int = Field(default=8, ge=1, description="images drawn at once", json_schema_extra=RUN)
+    workers: int = Field(default=2, ge=1, description="threads that encode files meanwhile", json_schema_extra=RUN)
+    max_reject_fraction: float = Field(default=0.05, ge=0, le=1, json_schema_extra=RUN)
+
+    @model_validator(mode="after")
+    def _one_size(self) -> "GenerateConfig":
+        if self.size_px is not None and (self.height_px, self.width_px) != (None, None):
+            raise ValueError("give size_px for a square, or height_px and width_px, not both")
+        if (self.height_px is None) != (self.width_px is None):
+            raise ValueError("give both of height_px and width_px")
+        if self.sides is None and not self.generator.draws_with_checkpoint:
+            raise ValueError(f"generator {self.generator.kind} has no size of its own: give size_px")
+        return self
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """Height and width in px; None: as the student was trained."""
+        if self.size_px is not None:
+            return self.size_px, self.size_px
+        return None if self.height_px is None or self.width_px is None else (self.height_px, self.width_px)
+
+    def content(self) -> dict[str, Any]:
+        """See `Config.content`: a square is named by its sides, however they were given."""
+        height, width = self.sides or (None, None)
+        return {**super().content(), "height_px": height, "width_px": width}
 
     def samples(self, source: str) -> int:
         """Samples of each prompt from `source`."""
         return self.samples_by_source.get(source, self.samples_per_prompt)
 
-    def content(self) -> "GenerateConfig":
-        """Without what changes only the speed, or whether the result is accepted."""
-        neutral = {"batch": 1, "workers": 1, "max_reject_fraction": 0.05}
-        return self.model_copy(update={**neutral, "teacher": teacher_content(self.teacher)})
-
 
 @dataclass(frozen=True)
-class Sample:
-    """One image to be painted."""
+class _Naming:
+    """What the id of an image hangs on, beside its prompt and index."""
 
-    id: str
-    prompt_id: str
-    caption: str
-    sample: int
+    generator: str
+    sides: tuple[int, int] | None
     seed: int
 
 
 def generate(
-    prompts: ArtifactRef, config: GenerateConfig, store: Store, *, seed: int, progress: Progress = SILENT
+    prompts: ArtifactRef, config: GenerateConfig, context: Context, checkpoint: ArtifactRef | None = None
 ) -> ArtifactRef:
-    """Images of every prompt; the file of an image is made here once, and never again downstream."""
-    source, teacher = store.open(prompts), make_teacher(config.teacher)
-    identity = teacher.identity()
-    modules = [__name__, pixels, *teacher_modules(config.teacher)]
-    plan = make_plan(
-        "images", "generate", modules, config.content(), seed, [prompts], source.n_shards, models=[identity]
-    )
-    if done := finished(store, plan):
-        return done
-    sources = source.table(columns=["source"])["source"].to_pylist()
-    _check_sources(config, set(sources))
-    progress.start("generate", sum(map(config.samples, sources)), "images", rows_done(store, plan))
+    """Images of every prompt; `checkpoint` is that of a generator which draws with one.
 
-    def make_shard(shard: int) -> ShardOutput:
-        rows = source.table(shard, columns=["id", "caption", "source"]).to_pylist()
-        return paint(samples_of(rows, identity, config, seed), teacher, identity, config, progress)
-
-    ref = build(store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction)
-    progress.finish()
-    return ref
+    The file of an image is made here once, and never again downstream.
+    """
+    source = context.store.open(prompts)
+    parents = [prompts, *_checkpoints(config, context, checkpoint)]
+    counts = source.table(columns=["source"])["source"].value_counts().to_pylist()
+    check_sources(config, {one["values"] for one in counts})
+    plan = STAGE.plan(config, context.seed, parents, source.n_shards)
+    total = sum(config.samples(one["values"]) * one["counts"] for one in counts)
+    needs = Needs(gpu=config.generator.wants_gpu, unit="images", total=total)
+    family = family_of(STAGE.revision, _generator_name(plan.config, parents), config.format, config.quality)
+    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs, family), context)
 
 
-def _check_sources(config: GenerateConfig, sources: set[str]) -> None:
+def open(work: Work, worker: Worker) -> MakeShard:
+    """Finds who lends images, and loads the generator when one must be drawn; see `lightgen.work`."""
+    config = GenerateConfig.model_validate(work.config)
+    source = worker.store.open(work.parents[0])
+    naming = _Naming(_generator_name(work.plan.config, work.parents), config.sides, work.plan.seed)
+    known = [Lender(one, row_and_reject_ids) for one in lenders(worker.store, work.plan, work.family)]
+    drawing = Drawing(
+        lambda: config.generator.open(work, worker), config.sides, config.format, config.quality, config.batch,
+        config.workers, config.generator.journals,
+    )  # fmt: skip
+
+    def make_shard(shard: int) -> ShardOutput | LentShard:
+        samples = samples_of(source.table(shard, columns=["id", "caption", "source"]).to_pylist(), naming, config)
+        lent = take_over(known, shard, [sample.id for sample in samples])
+        if isinstance(lent, LentShard):
+            worker.progress.advance(len(samples))
+            return lent
+        worker.progress.advance(len(lent))
+        fresh = [sample for sample in samples if sample.id not in lent]
+        journal = Journal(worker.store.files, work.plan, shard)
+        files = {**lent, **draw(fresh, drawing, journal, worker.progress)}
+        return _shard(samples, files, naming.generator, config, len(lent))
+
+    return make_shard
+
+
+def _generator_name(settings: Any, parents: Iterable[ArtifactRef]) -> str:
+    """A digest of the generator and of the checkpoint it draws with."""
+    return content_id(settings["generator"], *(one.content for one in parents if one.kind == "checkpoint"))
+
+
+def _checkpoints(config: GenerateConfig, context: Context, given: ArtifactRef | None) -> list[ArtifactRef]:
+    if not config.generator.draws_with_checkpoint:
+        return []
+    named = getattr(config.generator, "checkpoint", "checkpoint@latest")
+    return [given or context.store.open(named).ref]
+
+
+def check_sources(config: GenerateConfig, sources: set[str]) -> None:
+    """Raises ConfigError where `samples_by_source` names a source that no prompt comes from."""
     unknown = sorted(set(config.samples_by_source) - sources)
     if unknown:
         raise ConfigError(
@@ -98,78 +152,34 @@ def _check_sources(config: GenerateConfig, sources: set[str]) -> None:
         )
 
 
-def samples_of(
-    prompts: Iterable[dict[str, Any]], identity: dict[str, Any], config: GenerateConfig, seed: int
-) -> list[Sample]:
-    """The samples of each prompt, in order; neither id nor seed depends on what stands beside it."""
+def samples_of(prompts: Iterable[dict[str, Any]], naming: _Naming, config: GenerateConfig) -> list[Sample]:
+    """The samples of each prompt, in order; neither id nor seed depends on what stands beside it.
+
+    Seeds do not depend on the generator, so that generators can be compared on the same noise.
+    """
     samples = []
     for prompt in prompts:
         for index in range(config.samples(prompt["source"])):
-            own_seed = derive_seed(seed, "generate", prompt["id"], index)
-            id = content_id(identity, prompt["id"], index, own_seed, config.size_px)
-            samples.append(Sample(id, prompt["id"], prompt["caption"], index, own_seed))
+            seed = derive_seed(naming.seed, "generate", prompt["id"], index)
+            id = content_id(naming.generator, prompt["id"], index, seed, naming.sides)
+            samples.append(Sample(id, prompt["id"], prompt["caption"], index, seed))
     return samples
 
 
-def paint(
-    samples: Sequence[Sample],
-    teacher: Teacher,
-    identity: dict[str, Any],
-    config: GenerateConfig,
-    progress: Progress = SILENT,
-) -> ShardOutput:
-    """The shard with all samples: batch after batch, while threads encode the batches before."""
-    encoding: list[Future[list[bytes | TeacherFailure]]] = []
-    with ThreadPoolExecutor(config.workers) as pool:
-        for start in range(0, len(samples), config.batch):
-            batch = samples[start : start + config.batch]
-            images = teacher.generate([one.caption for one in batch], [one.seed for one in batch], config.size_px)
-            assert len(images) == len(batch), f"teacher gave {len(images)} images for {len(batch)} captions"
-            encoding.append(pool.submit(_encode_batch, images, config))
-            progress.advance(len(batch))
-    files = [file for batch in encoding for file in batch.result()]
-    return _shard(samples, files, _teacher_note(identity), config)
-
-
-def _encode_batch(
-    images: Sequence[np.ndarray | TeacherFailure], config: GenerateConfig
-) -> list[bytes | TeacherFailure]:
-    checked = [image if isinstance(image, TeacherFailure) else _checked(image, config.size_px) for image in images]
-    return [
-        image if isinstance(image, TeacherFailure) else encode_image(image, config.format, config.quality)
-        for image in checked
-    ]
-
-
-def _checked(image: np.ndarray, size_px: int) -> np.ndarray | TeacherFailure:
-    assert image.shape == (size_px, size_px, 3), f"teacher gave {image.shape}"
-    assert image.dtype == np.uint8, f"teacher gave {image.dtype}"
-    corner = image[0, 0]
-    # Bytes wrap around, so one comparison sees differences of both signs.
-    if (image - corner + np.uint8(FLAT_LEVELS) > 2 * FLAT_LEVELS).any():
-        return image
-    return TeacherFailure("blank_image", f"one colour all over, {corner.tolist()}")
-
-
-def _teacher_note(identity: dict[str, Any]) -> dict[str, Any]:
-    """Which teacher painted, short enough to stand beside every image; the plan of the version has the whole."""
-    return {"kind": identity.get("kind"), "model": identity.get("model"), "digest": content_id(identity)}
-
-
 def _shard(
-    samples: Sequence[Sample],
-    files: Sequence[bytes | TeacherFailure],
-    note: dict[str, Any],
-    config: GenerateConfig,
+    samples: list[Sample], files: dict[str, ImageFile | Failure], name: str, config: GenerateConfig, reused: int
 ) -> ShardOutput:
     rows, blobs, rejects = [], [], []
-    for sample, file in zip(samples, files, strict=True):
-        if isinstance(file, TeacherFailure):
+    for sample in samples:
+        file = files[sample.id]
+        if isinstance(file, Failure):
             rejects.append(Reject(sample.id, file.reason, file.detail, vars(sample)))
             continue
-        size = {"width": config.size_px, "height": config.size_px}
-        row = {**vars(sample), **size, "format": config.format, "image_sha256": hashlib.sha256(file).hexdigest()}
+        facts = {"generator": config.generator.kind, "width": file.width, "height": file.height}
+        row = {**vars(sample), **facts, "format": config.format, "image_sha256": file.sha256}
         rows.append(row)
-        blobs.append({config.format: file, "json": canonical_json({**row, "teacher": note})})
+        blobs.append({config.format: file.data, "json": canonical_json({**row, "generator_digest": name})})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    return ShardOutput(table=table, rejects=rejects, rows_in=len(samples), blobs=blobs)
+    return ShardOutput(
+        table=table, schema=SCHEMA, rejects=rejects, rows_in=len(samples), blobs=blobs, rows_reused=reused
+    )

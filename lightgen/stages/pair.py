@@ -1,311 +1,177 @@
-"""IMAGES or PROMPTS + CHECKPOINT -> PAIRS: two images of a caption, kept where a judge tells them apart.
+"""IMAGES + SCORES of one or two generators -> PAIRS: filtering of preference pairs by rules over scores.
 
 As published the winner is the teacher's or a real image and the loser the student's (model_facts section 0 row 6, 3.1);
-with `winner: student` both are the student's own, so that nothing but what the judge sees sets them apart. Bytes of
-the teacher pass through untouched and samples are stored without loss: a codec must not become the preference (3.4).
+with `winner: student` both are the student's own, so that nothing but what the judge sees sets them apart.
+A decision: no pixel is opened. Memory: the narrow columns of one shard.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-import lightgen.model
-import lightgen.scenes
-import lightgen.scorers
-from lightgen.errors import ConfigError
-from lightgen.generators.sampler import Sampler
-from lightgen.model.restore import Weights
+from lightgen.config import RUN, Config
+from lightgen.decisions.derive import Answers, Geneval, Scenes, derive
+from lightgen.decisions.pairing import ANY, CANDIDATES, PairRules, make_pairs
+from lightgen.decisions.rules import KEPT, Rule, apply_rules
+from lightgen.engines.build import build
+from lightgen.errors import ConfigError, StoreCorrupt
+from lightgen.generators.restore import Weights
+from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.model.sampling import SampleConfig
-from lightgen.progress import SILENT, Progress
-from lightgen.scorers.judge import Judge, JudgeConfig, load_judge
-from lightgen.scorers.qwen_vl import QwenVlConfig, judge_identity
-from lightgen.scorers.verdict import Verdict
-from lightgen.seeds import content_id, derive_seed
-from lightgen.settings import Device, pick_device
-from lightgen.storage.build import Reject, ShardOutput, build, finished, make_plan, rows_done
-from lightgen.storage.pixels import BadImage, decode_image, encode_image
-from lightgen.storage.store import Store
+from lightgen.scorers.config import ScorerConfig
+from lightgen.stages.generate import GenerateConfig
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.version import Version
-from schemas.canonical import canonical_json
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.pairs import SCHEMA
 from schemas.ref import ArtifactRef
 
-REASONS = {(True, True): "loser_right", (False, True): "winner_wrong", (False, False): "both_wrong"}
+STAGE = Stage("pair", "pairs", revision=1)
+STUDENT, TEACHER = "student", "teacher"
+NARROW = ["id", "prompt_id", "caption", "index", "seed"]
+# What Qwen's five marks of 0 to 10 must be at least for an image to pass.
+PASSES = tuple(
+    Rule(column=name, least=least)
+    for name, least in {
+        "sharpness": 5, "artefact_free": 5, "caption_match": 6, "countable": 5, "spatial_clarity": 5,
+    }.items()
+)  # fmt: skip
 
 
-class PairConfig(BaseModel):
-    """Whose images are compared, how many, and who judges."""
+class PairConfig(Config):
+    """Whose images are compared, who judges, and what makes one the better."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    judge: JudgeConfig
-    sample: SampleConfig = SampleConfig()
-    weights: Weights = "ema"
+    judge: ScorerConfig = Field(json_schema_extra=RUN)
+    verdict: Scenes | Geneval | Answers | None = Field(
+        default=None,
+        description="how a judge's raw answers become right or wrong, and a score; null: by its kind",
+    )
+    passes: tuple[Rule, ...] = Field(default=PASSES, description="verdict answers only: what a right image must have")
     winner: Literal["teacher", "student"] = Field(
         default="teacher", description="student: a sample that passed, against one of the same caption that did not"
     )
-    samples_per_prompt: int = Field(
-        default=1,
-        ge=1,
-        description="of the student, for each image of the teacher; where the student wins, an even number",
+    gap: float | None = Field(
+        default=None, gt=0, le=1, description="least lead in score; null: a right image wins over a wrong one"
     )
-    batch_size: int = Field(default=64, gt=0, description="images of the teacher, or captions, worked on together")
-    max_reject_fraction: float = Field(default=1.0, gt=0, le=1, description="a good student leaves few telling pairs")
-    device: Device = "auto"
+    samples_per_prompt: int = Field(
+        default=1, ge=1, description="of the student; where the student wins, an even number", json_schema_extra=RUN
+    )
+    sample: SampleConfig = Field(default=SampleConfig(), description="how the student draws", json_schema_extra=RUN)
+    weights: Weights = Field(default="ema", json_schema_extra=RUN)
+    batch_size: int = Field(default=64, gt=0, description="images drawn together", json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="a good student leaves few telling pairs", json_schema_extra=RUN
+    )
 
     @model_validator(mode="after")
     def _valid(self) -> "PairConfig":
-        if self.winner == "student" and self.samples_per_prompt % 2:
+        if self.winner == STUDENT and self.samples_per_prompt % 2:
             raise ValueError(f"pair.winner is student: samples_per_prompt must be even, not {self.samples_per_prompt}")
         return self
 
     @property
-    def pairs_per_row(self) -> int:
-        """Pairs that an image of the teacher, or a caption, can give."""
-        return self.samples_per_prompt // (2 if self.winner == "student" else 1)
+    def how(self) -> Scenes | Geneval | Answers:
+        """The verdict, where none is given that of the judge's kind."""
+        by_kind = {"scenes": Scenes(), "mask2former": Geneval(), "qwen_vl": Answers()}
+        found = self.verdict or by_kind.get(self.judge.kind)
+        if found is None:
+            raise ConfigError(f"pair.judge is {self.judge.kind}, which says nothing of captions; take one that does")
+        return found
 
-    def content(self) -> "PairConfig":
-        """Without where it runs and whether it is accepted; the batch stays, as it moves the last bits of a sample."""
-        return self.model_copy(update={"max_reject_fraction": 1.0, "device": "auto"})
+    def generators(self, teacher: object) -> dict[str, GenerateConfig]:
+        """What draws the held-out captions; `teacher` is the recipe's part `generate`. Raises ConfigError."""
+        student = GenerateConfig(
+            generator=StudentGeneratorConfig(weights=self.weights, sample=self.sample), format="png",
+            samples_per_prompt=self.samples_per_prompt, batch=self.batch_size,
+        )  # fmt: skip
+        if self.winner == STUDENT:
+            return {STUDENT: student}
+        if not isinstance(teacher, GenerateConfig):
+            raise ConfigError("pair.winner is teacher: give the recipe's generate as settings, the teacher draws anew")
+        # Weights by source are those of the training captions; held-out ones come from sources of their own.
+        return {STUDENT: student, TEACHER: teacher.model_copy(update={"samples_by_source": {}})}
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A pair before judgement."""
+class _Work(Config):
+    """The rules with the names of the generators, in the order of the parents."""
 
-    row: dict[str, Any]
-    blobs: dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the student drew for a caption, and what the judge says of it."""
-
-    seed: int
-    pixels: np.ndarray
-    verdict: Verdict
+    names: tuple[str, ...]
+    verdict: Scenes | Geneval | Answers = Field(discriminator="kind")
+    passes: tuple[Rule, ...]
+    rules: PairRules
+    max_reject_fraction: float = Field(json_schema_extra=RUN)
 
 
 def pair(
-    drawn: ArtifactRef,
-    checkpoint: ArtifactRef,
-    config: PairConfig,
-    store: Store,
-    *,
-    seed: int,
-    progress: Progress = SILENT,
+    images: Sequence[ArtifactRef], scores: Sequence[ArtifactRef], config: PairConfig, context: Context
 ) -> ArtifactRef:
-    """Sealed pairs of held-out captions; output shard i holds pairs of input shard i.
+    """Pairs of the images of each prompt: the student's, then the teacher's where it is to win."""
+    names = (STUDENT,) if config.winner == STUDENT else (STUDENT, TEACHER)
+    if len(images) != len(names) or len(scores) != len(names):
+        raise ConfigError(f"pair.winner is {config.winner}: give images and scores of {' and '.join(names)}")
+    source = _of_one_layout([context.store.open(ref) for ref in images])
+    answers = isinstance(config.how, Answers)
+    rules = PairRules(winner=TEACHER if config.winner == TEACHER else ANY, gap=config.gap)
+    settings = _Work(
+        names=names, verdict=config.how, passes=config.passes if answers else (), rules=rules,
+        max_reject_fraction=config.max_reject_fraction,
+    )  # fmt: skip
+    parents = [*images, *scores]
+    plan = STAGE.plan(settings, context.seed, parents, source.n_shards)
+    per_pair = 1 if config.winner == TEACHER else 2
+    needs = Needs(sort="decision", unit="pairs", total=source.rows // per_pair)
+    return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
 
-    `drawn` are the teacher's images, or, where the student's own samples win, prompts; another kind raises ConfigError.
-    """
-    wanted = "images" if config.winner == "teacher" else "prompts"
-    if (drawn.kind == "images") != (wanted == "images"):
-        raise ConfigError(f"pair.winner is {config.winner}: pairs are made of {wanted}, not of {drawn}")
-    source, device = store.open(drawn), pick_device(config.device)
-    modules = [
-        lightgen.model,
-        lightgen.scorers,
-        lightgen.scenes,
-        "lightgen.generators.sampler",
-        "lightgen.stages.pair",
-    ]
-    parents, models = [drawn, checkpoint], [_judge_identity(config, device)]
-    plan = make_plan("pairs", "pair", modules, config.content(), seed, parents, source.n_shards, models=models)
-    if done := finished(store, plan):
-        return done
-    sampler = Sampler.from_checkpoint(store.open(checkpoint), store, device, config.weights)
-    judge = load_judge(config.judge, device)
-    progress.start("pair", source.rows * config.pairs_per_row, "pairs", rows_done(store, plan))
-    shard_of = own_shard if config.winner == "student" else pair_shard
+
+def _of_one_layout(images: Sequence[Version]) -> Version:
+    """The first of the versions, whose shard i joins shard i of the others. Raises ConfigError where it cannot."""
+    first, *others = images
+    for other in others:
+        if other.n_shards != first.n_shards:
+            raise ConfigError(
+                f"pair: {first.ref} has {first.n_shards} shards and {other.ref} {other.n_shards} shards; let both "
+                "generators draw the same prompts"
+            )
+    return first
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    settings = _Work.model_validate(work.config)
+    versions = [worker.store.open(ref) for ref in work.parents]
+    sides = list(zip(settings.names, versions[: len(versions) // 2], versions[len(versions) // 2 :], strict=True))
 
     def make_shard(shard: int) -> ShardOutput:
-        return shard_of(source, shard, sampler, judge, config, seed, progress)
+        drawn = [candidates(name, images, scores, shard, settings) for name, images, scores in sides]
+        found = make_pairs(pa.concat_tables(drawn), settings.rules)
+        pairs = found.pairs.select(SCHEMA.names).cast(SCHEMA)
+        return ShardOutput(table=pairs, schema=SCHEMA, rejects=found.rejects, rows_in=found.rows_in)
 
-    ref = build(store, plan, make_shard, SCHEMA, max_reject_fraction=config.max_reject_fraction)
-    progress.finish()
-    return ref
-
-
-def _judge_identity(config: PairConfig, device: str) -> dict[str, Any]:
-    """What names the judge; a large model is not loaded for that."""
-    if isinstance(config.judge, QwenVlConfig):
-        return judge_identity(config.judge)
-    return load_judge(config.judge, device).identity()
+    return make_shard
 
 
-def pair_shard(
-    source: Version,
-    shard: int,
-    sampler: Sampler,
-    judge: Judge,
-    config: PairConfig,
-    seed: int,
-    progress: Progress = SILENT,
-) -> ShardOutput:
-    """Draw, judge and sort one shard of the teacher's images."""
-    kept: list[tuple[dict[str, Any], dict[str, bytes]]] = []
-    rejects: list[Reject] = []
-    for rows in _batches(source, shard, config.batch_size):
-        readable = [(row, data, decode_image(data)) for row, data in rows]
-        for row, _, pixels in readable:
-            if isinstance(pixels, BadImage):
-                rejects += _unreadable(row, pixels, config.samples_per_prompt, seed)
-        good = [(row, data, pixels) for row, data, pixels in readable if not isinstance(pixels, BadImage)]
-        for candidate, winner, loser in _judged(good, sampler, judge, config, seed):
-            row = {**candidate.row, **verdict_columns(winner, loser)}
-            reason = reject_reason(winner, loser)
-            if reason is None:
-                kept.append((row, {**candidate.blobs, "json": canonical_json(row)}))
-            else:
-                detail = f"winner: {winner.reason or 'passed'}; loser: {loser.reason or 'passed'}"
-                rejects.append(Reject(row["id"], reason, detail, row))
-        progress.advance(len(rows) * config.samples_per_prompt, f"{len(kept)} kept")
-    return _output(kept, rejects)
-
-
-def own_shard(
-    source: Version,
-    shard: int,
-    sampler: Sampler,
-    judge: Judge,
-    config: PairConfig,
-    seed: int,
-    progress: Progress = SILENT,
-) -> ShardOutput:
-    """Draw, judge and sort the student's samples of one shard of captions: right ones against wrong ones, in order."""
-    kept: list[tuple[dict[str, Any], dict[str, bytes]]] = []
-    rejects: list[Reject] = []
-    prompts = source.table(shard, columns=["id", "caption"]).to_pylist()
-    for first in range(0, len(prompts), config.batch_size):
-        batch = prompts[first : first + config.batch_size]
-        for prompt, samples in zip(batch, _judged_samples(batch, sampler, judge, config, seed), strict=True):
-            right = [sample for sample in samples if sample.verdict.judged and sample.verdict.passed]
-            wrong = [sample for sample in samples if sample.verdict.judged and not sample.verdict.passed]
-            pairs = list(zip(right, wrong, strict=False))
-            kept += [_own_pair(prompt, winner, loser, config.judge.kind) for winner, loser in pairs]
-            rejects += _unpaired(prompt, samples, range(len(pairs), config.pairs_per_row), len(right), len(wrong))
-        progress.advance(len(batch) * config.pairs_per_row, f"{len(kept)} kept")
-    return _output(kept, rejects)
-
-
-def _output(kept: list[tuple[dict[str, Any], dict[str, bytes]]], rejects: list[Reject]) -> ShardOutput:
-    table = pa.Table.from_pylist([row for row, _ in kept], schema=SCHEMA)
-    blobs = [members for _, members in kept]
-    return ShardOutput(table=table, rows_in=len(kept) + len(rejects), rejects=rejects, blobs=blobs)
-
-
-def _judged_samples(
-    prompts: Sequence[dict[str, Any]], sampler: Sampler, judge: Judge, config: PairConfig, seed: int
-) -> list[list[Sample]]:
-    """The student's samples of each prompt."""
-    count = config.samples_per_prompt
-    captions = [prompt["caption"] for prompt in prompts for _ in range(count)]
-    seeds = [derive_seed(seed, "pair", prompt["id"], number) for prompt in prompts for number in range(count)]
-    images = sampler.images(captions, seeds, config.sample)
-    samples = list(map(Sample, seeds, images, judge.judge(captions, list(images))))
-    return [samples[first : first + count] for first in range(0, len(samples), count)]
-
-
-def _own_pair(
-    prompt: dict[str, Any], winner: Sample, loser: Sample, judge: str
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    winner_id = content_id("own", prompt["id"], winner.seed)
-    row = {
-        "id": content_id("pair", winner_id, loser.seed),
-        "prompt_id": prompt["id"],
-        "caption": prompt["caption"],
-        "winner_id": winner_id,
-        "winner_format": "png",
-        "winner_seed": winner.seed,
-        "loser_seed": loser.seed,
-        "judge": judge,
-        **verdict_columns(winner.verdict, loser.verdict),
+def candidates(name: str, images: Version, scores: Version, shard: int, settings: _Work) -> pa.Table:
+    """The images of one generator of a shard with what its scores make of them, as CANDIDATES. Raises StoreCorrupt."""
+    rows, raw = images.table(shard, columns=NARROW), scores.table(shard)
+    if not raw["id"].equals(rows["id"]):
+        raise StoreCorrupt(f"{scores.ref} shard {shard}: its rows are not those of {images.ref}")
+    derived = derive(raw, settings.verdict)
+    if isinstance(settings.verdict, Answers):
+        judged = derived["mean"].is_valid().to_pylist()
+        passed = (apply_rules(raw, settings.passes).rule == KEPT).tolist()
+        right = [passes if known else None for passes, known in zip(passed, judged, strict=True)]
+        score = derived["mean"]
+    else:
+        right, score = derived["correct"].to_pylist(), derived["share"]
+    columns = {
+        **{column: rows[column] for column in NARROW},
+        "generator": [name] * rows.num_rows,
+        "score": score.cast(pa.float64()),
+        "right": right,
+        "unscored": derived["unscored"],
     }
-    blobs = {"winner.png": encode_image(winner.pixels, "png"), "loser.png": encode_image(loser.pixels, "png")}
-    return row, {**blobs, "json": canonical_json(row)}
-
-
-def _unpaired(prompt: dict[str, Any], samples: list[Sample], places: range, right: int, wrong: int) -> list[Reject]:
-    """One reject for each pair that a caption could have given."""
-    reason = "too_few_wrong" if right > wrong else "too_few_right"
-    if right + wrong < len(samples):
-        reason = next(sample.verdict.reason for sample in samples if not sample.verdict.judged)
-    detail = f"of {len(samples)} samples {right} right, {wrong} wrong"
-    row = {"prompt_id": prompt["id"], "caption": prompt["caption"], "seeds": [sample.seed for sample in samples]}
-    return [Reject(content_id("unpaired", prompt["id"], place), reason, detail, row) for place in places]
-
-
-def reject_reason(winner: Verdict, loser: Verdict) -> str | None:
-    """Why a pair teaches nothing; None keeps it. An image without a verdict is not taken for a bad one."""
-    for verdict in (winner, loser):
-        if not verdict.judged:
-            return verdict.reason
-    return REASONS.get((winner.passed, loser.passed))
-
-
-def verdict_columns(winner: Verdict, loser: Verdict) -> dict[str, Any]:
-    """Both verdicts as columns."""
-    return {
-        "winner_score": winner.score,
-        "loser_score": loser.score,
-        "winner_verdict": canonical_json(winner.answer).decode(),
-        "loser_verdict": canonical_json(loser.answer).decode(),
-    }
-
-
-def _batches(source: Version, shard: int, size: int) -> Iterator[list[tuple[dict[str, Any], bytes]]]:
-    """Rows of IMAGES with their bytes, `size` at a time."""
-    batch: list[tuple[dict[str, Any], bytes]] = []
-    for row, (_, members) in zip(source.table(shard).to_pylist(), source.samples(shard), strict=True):
-        batch.append((row, members[row["format"]]))
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _pair_row(image: dict[str, Any], sample: int, seed: int) -> dict[str, Any]:
-    loser_seed = derive_seed(seed, "pair", image["id"], sample)
-    return {
-        "id": content_id("pair", image["id"], loser_seed),
-        "prompt_id": image["prompt_id"],
-        "caption": image["caption"],
-        "winner_id": image["id"],
-        "winner_format": image["format"],
-        "winner_seed": None,
-        "loser_seed": loser_seed,
-    }
-
-
-def _unreadable(image: dict[str, Any], why: BadImage, count: int, seed: int) -> list[Reject]:
-    rows = [_pair_row(image, sample, seed) for sample in range(count)]
-    return [Reject(row["id"], "winner_unreadable", f"{why.reason}: {why.detail}", row) for row in rows]
-
-
-def _judged(
-    images: Sequence[tuple[dict[str, Any], bytes, np.ndarray]],
-    sampler: Sampler,
-    judge: Judge,
-    config: PairConfig,
-    seed: int,
-) -> Iterator[tuple[Candidate, Verdict, Verdict]]:
-    """Each pair with the verdicts on winner and loser; a winner is judged once, however many losers it has."""
-    if not images:
-        return
-    count = config.samples_per_prompt
-    rows = [_pair_row(image, sample, seed) for image, _, _ in images for sample in range(count)]
-    captions = [row["caption"] for row in rows]
-    losers = sampler.images(captions, [row["loser_seed"] for row in rows], config.sample)
-    winner_verdicts = judge.judge([image["caption"] for image, _, _ in images], [pixels for _, _, pixels in images])
-    loser_verdicts = judge.judge(captions, list(losers))
-    for number, (row, loser, verdict) in enumerate(zip(rows, losers, loser_verdicts, strict=True)):
-        image, data, _ = images[number // count]
-        blobs = {f"winner.{image['format']}": data, "loser.png": encode_image(loser, "png")}
-        row["judge"] = config.judge.kind
-        yield Candidate(row, blobs), winner_verdicts[number // count], verdict
+    table = pa.table({column: columns[column] for column in CANDIDATES.names})
+    return table.cast(CANDIDATES)

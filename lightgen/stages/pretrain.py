@@ -1,32 +1,33 @@
-"""FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution."""
+"""FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import RUN, Config
 from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.errors import ConfigError
+from lightgen.generators.restore import CheckpointConfig, Weights, load_student
 from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import CheckpointConfig, Weights, load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
-from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
-from lightgen.settings import Device, pick_device
+from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.training.content import sample_drawer
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint
+from lightgen.training.job import Prepared, TrainingRun, build_checkpoint, training_shard
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
 from lightgen.training.stored import stored_features
 from lightgen.training.weights import resize_positions
+from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
+STAGE = Stage("pretrain", "checkpoint", revision=1)
 
-class PretrainConfig(BaseModel):
+
+class PretrainConfig(Config):
     """Training at one resolution; the defaults are the paper's 256 px stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     student: StudentConfig | str = Field(default="lightgen-0.7b", description="sizes, or the name of a preset")
     loop: LoopConfig = LoopConfig()
@@ -42,14 +43,13 @@ class PretrainConfig(BaseModel):
     variance_bound: bool = Field(default=True, description="train the variance of the sampler too")
     start_weights: Weights = Field(default="ema", description="which weights of `start` to go on from")
     grid: int | None = Field(default=None, gt=0, description="resize the position tables of `start` to this side")
-    samples: SampleConfig = SampleConfig()
-    sample_captions: int = Field(default=16, ge=1, description="captions of the grid drawn as training goes")
-    device: Device = "auto"
-    launch: LaunchConfig = LaunchConfig()
-
-    def content(self) -> "PretrainConfig":
-        """Without where it runs."""
-        return self.model_copy(update={"device": "auto", "launch": LaunchConfig()})
+    samples: SampleConfig = Field(
+        default=SampleConfig(), description="how samples are drawn as training goes", json_schema_extra=RUN
+    )
+    sample_captions: int = Field(
+        default=16, ge=1, description="captions of the grid drawn as training goes", json_schema_extra=RUN
+    )
+    launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
     def sizes(self) -> StudentConfig:
         """The student's sizes, names resolved."""
@@ -61,39 +61,35 @@ class PretrainConfig(BaseModel):
 
 
 def pretrain(
-    features: ArtifactRef,
-    config: PretrainConfig,
-    store: Store,
-    *,
-    seed: int,
-    progress: Progress = SILENT,
-    start: ArtifactRef | None = None,
+    features: ArtifactRef, config: PretrainConfig, context: Context, start: ArtifactRef | None = None
 ) -> ArtifactRef:
     """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
     parents = [features] if start is None else [features, start]
-    return build_checkpoint("pretrain", prepare, config, parents, [__name__], store, seed, progress)
+    return build_checkpoint(STAGE, config, parents, context, f"{__name__}:open")
 
 
-def prepare(run: TrainingRun, store: Store, local_rank: int = 0) -> Prepared:
-    """Student, objective and sample grid of a run, on the device of process `local_rank`."""
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    return training_shard(work, worker, prepare)
+
+
+def prepare(run: TrainingRun, store: Store, device: str) -> Prepared:
+    """Student, objective and sample grid of a run on `device`."""
     config = PretrainConfig.model_validate(run.config)
     features, *start = run.parents
     source = store.open(features)
-    data = stored_features(source)
-    student = _first_student(config, store, start[0] if start else None, run.seed)
-    device = pick_device(config.device, local_rank)
-    student = student.to(device)
+    data, encoders = stored_features(source), read_encoders(source)
+    student = _first_student(config, store, start[0] if start else None, run.seed).to(device)
     check_features(student, data.latent_shape, data.text_dim)
     _check_ratios(config)
-    vae = load_vae_of(source, store, device)
+    vae = load_vae_of(encoders, store, device)
     draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
     objective = MaskedDiffusion(
         data, config.batch_size, config.noise_copies, run.seed, config.variance_bound, config.masks, config.time_power,
         config.mask_ratios,
     )  # fmt: skip
-    size_px = read_encoders(source).size_px
-    settings = CheckpointConfig(student=student.config, features=features, size_px=size_px, steps=0)
-    return Prepared(student, objective, draw, settings, config.loop, config.launch)
+    settings = CheckpointConfig(student=student.config, encoders=encoders, steps=0)
+    return Prepared(student, objective, draw, settings, config.loop, config.launch, config.samples)
 
 
 def _first_student(config: PretrainConfig, store: Store, start: ArtifactRef | None, seed: int) -> Student:

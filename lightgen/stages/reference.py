@@ -1,66 +1,67 @@
-"""CHECKPOINT + PAIR_FEATURES -> REFERENCE: what DPO's frozen reference says of every pair, asked once for all steps."""
+"""CHECKPOINT + PAIR_FEATURES -> REFERENCE: what DPO's frozen reference says of every pair, asked once for all steps.
+
+A map. Memory: the student and a batch of pairs.
+"""
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-import lightgen.model
-import lightgen.training
+from lightgen.config import RUN, Config
+from lightgen.engines.build import build
+from lightgen.generators.restore import Weights, load_student
 from lightgen.model.masking import MaskLaw
-from lightgen.model.restore import Weights, load_student
-from lightgen.progress import SILENT, Progress
 from lightgen.seeds import content_id
-from lightgen.settings import Device, pick_device
-from lightgen.storage.build import ShardOutput, build, make_plan
-from lightgen.storage.store import Store
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.version import Version
 from lightgen.training.data import number_ids
 from lightgen.training.preference import CachedReference, Measure, cache_reference
 from lightgen.training.stored import stored_features
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.reference import SCHEMA
 
+STAGE = Stage("reference", "reference", revision=1)
 
-class ReferenceConfig(BaseModel):
+
+class ReferenceConfig(Config):
     """How often and under what the reference is asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     draws: int = Field(ge=1, description="masks and noises for each pair")
     noise_copies: int = Field(default=4, ge=1)
     masks: MaskLaw = MaskLaw()
     weights: Weights = "ema"
-    batch_size: int = Field(default=64, ge=1, description="pairs at a time")
-    device: Device = "auto"
-
-    def content(self) -> "ReferenceConfig":
-        """Without what changes only the speed."""
-        return self.model_copy(update={"batch_size": 1, "device": "auto"})
+    batch_size: int = Field(default=64, ge=1, description="pairs at a time", json_schema_extra=RUN)
 
 
-def reference(
-    checkpoint: ArtifactRef,
-    encoded: ArtifactRef,
-    config: ReferenceConfig,
-    store: Store,
-    *,
-    seed: int,
-    progress: Progress = SILENT,
-) -> ArtifactRef:
-    """Errors of the checkpoint on both images of every pair, for every draw; `seed` is that of the training."""
-    modules = [lightgen.model, lightgen.training, __name__]
-    plan = make_plan("reference", "reference", modules, config.content(), seed, [checkpoint, encoded], n_shards=1)
+def reference(checkpoint: ArtifactRef, encoded: ArtifactRef, config: ReferenceConfig, context: Context) -> ArtifactRef:
+    """Errors of the checkpoint on both images of every pair, for every draw; the seed is that of the training."""
+    source = context.store.open(encoded)
+    parents = [checkpoint, encoded]
+    plan = STAGE.plan(config, context.seed, parents, source.n_shards)
+    needs = Needs(gpu=True, unit="errors", total=source.rows * config.draws)
+    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs), context)
 
-    def make_shard(_: int) -> ShardOutput:
-        source = store.open(encoded)
-        student = load_student(store.open(checkpoint), config.weights).to(pick_device(config.device))
-        measure = Measure(config.noise_copies, seed, config.masks, config.draws)
-        cached = cache_reference(student, stored_features(source), measure, config.batch_size, progress)
-        table = _rows(cached, source.table(columns=["id"]).column("id").to_pylist())
-        return ShardOutput(table=table, rows_in=table.num_rows)
 
-    return build(store, plan, make_shard, SCHEMA, progress=progress, unit="errors")
+def open(work: Work, worker: Worker) -> MakeShard:
+    """Loads the student; see `lightgen.work`."""
+    config = ReferenceConfig.model_validate(work.config)
+    checkpoint, encoded = map(worker.store.open, work.parents)
+    student = load_student(checkpoint, config.weights).to(worker.device)
+    measure = Measure(config.noise_copies, work.plan.seed, config.masks, config.draws)
+
+    def make_shard(shard: int) -> ShardOutput:
+        ids = encoded.table(shard, columns=["id"])["id"].to_pylist()
+        if not ids:
+            return ShardOutput(table=SCHEMA.empty_table(), schema=SCHEMA, rows_in=0)
+        pairs = stored_features(encoded, shards=[shard])
+        cached = cache_reference(student, pairs, measure, config.batch_size, worker.progress)
+        table = _rows(cached, ids)
+        return ShardOutput(table=table, schema=SCHEMA, rows_in=table.num_rows)
+
+    return make_shard
 
 
 def read_reference(version: Version) -> CachedReference:

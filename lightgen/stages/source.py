@@ -10,15 +10,16 @@ from pathlib import Path
 
 import ftfy
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lightgen.corpora import files, raw, scenes
+from lightgen.config import Config
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.raw import RawCaption
-from lightgen.progress import SILENT, Progress
+from lightgen.engines.build import build
 from lightgen.seeds import content_id
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
-from lightgen.storage.store import Store
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.captions import SCHEMA
 from schemas.ref import ArtifactRef
 
@@ -26,10 +27,11 @@ DETAIL = 500
 Count = Callable[[str], int]
 
 
-class SourceConfig(BaseModel):
-    """Which corpora, and what a caption must be."""
+STAGE = Stage("source", "captions", revision=1)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class SourceConfig(Config):
+    """Which corpora, and what a caption must be."""
 
     corpora: list[CorpusConfig] = Field(min_length=1)
     tokenizer: str = Field(default="words", description="`words`, or id or path of a transformers tokenizer")
@@ -48,29 +50,18 @@ class Cleaned:
     tokens: int
 
 
-def source(config: SourceConfig, store: Store, *, seed: int, progress: Progress = SILENT) -> ArtifactRef:
+def source(config: SourceConfig, context: Context) -> ArtifactRef:
     """Captions of all corpora in shards; the same content under another path is the same version."""
     digest, rows = _digest(config)
     n_shards = max(1, -(-rows // config.shard_rows))
-    plan = make_plan(
-        "captions",
-        "source",
-        [files, raw, scenes, "lightgen.stages.source"],
-        _without_paths(config),
-        seed,
-        [],
-        n_shards,
-        extra={"input_sha256": digest, "rows": rows},
-    )
-    return build(
-        store,
-        plan,
-        _Shards(config).of,
-        SCHEMA,
-        max_reject_fraction=config.max_reject_fraction,
-        progress=progress,
-        unit="rows",
-    )
+    plan = STAGE.plan(_without_paths(config), context.seed, [], n_shards, {"input_sha256": digest, "rows": rows})
+    needs = Needs(sort="decision", unit="rows", total=rows)
+    return build(Work.of(plan, config, [], context, f"{__name__}:open", needs), context)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    return _Shards(SourceConfig.model_validate(work.config)).of
 
 
 def clean_rows(rows: Iterable[RawCaption], config: SourceConfig, count: Count, seen: set[str]) -> ShardOutput:
@@ -97,7 +88,9 @@ def clean_rows(rows: Iterable[RawCaption], config: SourceConfig, count: Count, s
             "source": row.source,
             "licence": row.licence,
         }
-    return ShardOutput(table=pa.Table.from_pylist(list(kept.values()), SCHEMA), rejects=rejects, rows_in=taken)
+    return ShardOutput(
+        table=pa.Table.from_pylist(list(kept.values()), SCHEMA), schema=SCHEMA, rejects=rejects, rows_in=taken
+    )
 
 
 def clean(text: str | bytes | None, config: SourceConfig, count: Count) -> Cleaned | tuple[str, str]:
@@ -168,8 +161,7 @@ def _digest(config: SourceConfig) -> tuple[str, int]:
     return digest.hexdigest(), rows
 
 
-class _WithoutPaths(BaseModel):
-    model_config = ConfigDict(frozen=True)
+class _WithoutPaths(Config):
     tokenizer: str
     min_characters: int
     max_characters: int

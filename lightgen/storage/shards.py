@@ -3,29 +3,33 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from lightgen.errors import DuplicateKey, UnsafePath
-from lightgen.storage.digests import DIGESTS, row_digests
-from lightgen.storage.files import Chunk, Files
+from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
+from lightgen.storage.files import Chunk, Files, sha256_of
 from lightgen.storage.parquet import conform, schema_digest, write_parquet
-from lightgen.storage.tar import BLOCK, END, check_extension, check_tar_key, header, padding
-from schemas.documents import FileEntry, Plan, Receipt, Role
+from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check_size, check_tar_key, header, padding
+from schemas.documents import FileEntry, FileRole, Plan
 from schemas.rejects import SCHEMA as REJECTS
 
 KEY = re.compile(r"^[A-Za-z0-9._-]{1,200}\Z")
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
 DETAIL_CHARACTERS = 500
-FOLDER: dict[Role, str] = {
+FOLDER: dict[FileRole, str] = {
     "table": "data",
     "tar": "data",
     "index": "index",
     "digests": "digests",
     "rejects": "rejects",
     "file": "files",
+    "extra": "files",
 }
 INDEX = pa.schema(
     [
@@ -52,65 +56,62 @@ class Reject:
 class ShardOutput:
     """What a stage made of one shard: rows_in == table rows + rejects.
 
-    `blobs` holds {extension: bytes} for each row of the table; they go to a tar whose sample keys are the ids.
-    `files` are extra files by plain name.
+    `schema` is the declared one, which the table must have. `blobs` holds {extension: bytes} for each row; they go to a
+    tar whose sample keys are the ids. `files` are content: what they say changes what a child makes. `extras` are not:
+    logs, samples, speed.
     """
 
     table: pa.Table
     rows_in: int
+    schema: pa.Schema
     rejects: Sequence[Reject] = ()
     blobs: Sequence[Mapping[str, bytes]] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    extras: Mapping[str, bytes] = field(default_factory=dict)
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True)
 class Tar:
-    """A tar in pieces, with the index of its members and the digests of each row's blobs."""
+    """A tar in pieces, with its digest, the index of its members and the digests of each row's blobs."""
 
     chunks: list[Chunk]
+    sha256: str
     index: pa.Table
     digests: list[dict[str, bytes]]
 
 
-def write_shard(
-    files: Files, plan: Plan, shard: int, output: ShardOutput, schema: pa.Schema, started_at: str, seconds: float
-) -> Receipt:
-    """Create the files of a shard; the receipt that is returned is not yet written. Raises StoreError."""
+def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> dict[str, Any]:
+    """Create the files of a shard; what its receipt must say of them. Raises StoreError."""
     where = f"{plan.kind} shard {shard}"
-    table = conform(output.table, schema, where)
+    table = conform(output.table, output.schema, where)
     assert output.rows_in == table.num_rows + len(output.rejects), f"{where}: rows_in is not rows + rejects"
     ids = check_keys(table, where)
     writer = _Writer(files, plan, shard)
     blob_digests = None
     if output.blobs is not None:
-        tar = pack(ids, output.blobs)
+        tar = pack(ids, output.blobs, where)
         blob_digests = tar.digests
-        writer.add("tar", "tar", tar.chunks, tar.index.num_rows)
+        writer.add("tar", "tar", tar.chunks, tar.index.num_rows, tar.sha256)
         writer.add_table("index", tar.index)
     writer.add_table("table", table)
     digests = row_digests(table, blob_digests)
     writer.add_table("digests", _digest_table(ids or [digest.hex() for digest in digests], digests))
     if output.rejects:
         writer.add_table("rejects", reject_table(output.rejects))
-    for name, data in sorted(output.files.items()):
-        if not PLAIN_NAME.match(name):
-            raise UnsafePath(f"{where}: {name!r} is no plain name for a file")
-        writer.add("file", name, [data], 0)
-    reasons: dict[str, int] = {}
-    for reject in output.rejects:
-        reasons[reject.reason] = reasons.get(reject.reason, 0) + 1
-    return Receipt(
-        version=plan.version,
-        shard=shard,
-        schema_sha256=schema_digest(schema),
-        files=writer.entries,
-        rows_in=output.rows_in,
-        rows_out=table.num_rows,
-        rows_rejected=len(output.rejects),
-        reject_reasons=reasons,
-        started_at=started_at,
-        seconds=round(seconds, 3),
-    )
+    writer.add_files("file", output.files)
+    writer.add_files("extra", output.extras)
+    reasons = Counter(reject.reason for reject in output.rejects)
+    return {
+        "fingerprint": fingerprint(digests),
+        "schema_sha256": schema_digest(output.schema),
+        "files": writer.entries,
+        "rows_in": output.rows_in,
+        "rows_out": table.num_rows,
+        "rows_rejected": len(output.rejects),
+        "reject_reasons": dict(sorted(reasons.items())),
+        "rows_reused": output.rows_reused,
+    }
 
 
 class _Writer:
@@ -120,18 +121,21 @@ class _Writer:
         self.files, self.plan, self.shard = files, plan, shard
         self.entries: list[FileEntry] = []
 
-    def add(self, role: Role, name: str, chunks: Sequence[Chunk], rows: int) -> None:
-        digest = hashlib.sha256()
-        for chunk in chunks:
-            digest.update(chunk)
-        sha256 = digest.hexdigest()
+    def add(self, role: FileRole, name: str, chunks: Sequence[Chunk], rows: int, sha256: str | None = None) -> None:
+        sha256 = sha256 or sha256_of(chunks)
         part = f"part-{self.shard:05d}-of-{self.plan.n_shards:05d}.{sha256[:16]}.{name}"
         path = f"{FOLDER[role]}/{part}"
-        self.files.create(f"v/{self.plan.kind}/{self.plan.version}/{path}", chunks)
+        self.files.create(f"{self.plan.folder}/{path}", chunks, sha256)
         size = sum(len(chunk) for chunk in chunks)
         self.entries.append(FileEntry(role=role, name=name, path=path, bytes=size, sha256=sha256, rows=rows))
 
-    def add_table(self, role: Role, table: pa.Table) -> None:
+    def add_files(self, role: FileRole, named: Mapping[str, bytes]) -> None:
+        for name, data in sorted(named.items()):
+            if not PLAIN_NAME.match(name):
+                raise UnsafePath(f"{self.plan.kind} shard {self.shard}: {name!r} is no plain name for a file")
+            self.add(role, name, [data], 0)
+
+    def add_table(self, role: FileRole, table: pa.Table) -> None:
         self.add(role, "parquet", [write_parquet(table)], table.num_rows)
 
 
@@ -156,26 +160,39 @@ def check_keys(table: pa.Table, where: str) -> list[str]:
     return keys
 
 
-def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]]) -> Tar:
-    """The tar of a shard, samples in table order, members by extension; no payload is copied."""
+def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -> Tar:
+    """The tar of a shard, samples in table order, members by extension; no payload is copied.
+
+    Raises UnsafePath for a bad key or extension, ShardMalformed for too many members or one that is too large.
+    """
     assert len(blobs) == len(ids), "one dict of blobs for each row with an id"
+    members = [(key, name, sample[name]) for key, sample in zip(ids, blobs, strict=True) for name in sorted(sample)]
+    check_count(len(members), where)
     chunks: list[Chunk] = []
-    index: dict[str, list] = {name: [] for name in INDEX.names}
-    position, digests = 0, []
-    for key, members in zip(ids, blobs, strict=True):
+    offsets, position = [], 0
+    for key, extension, data in members:
         check_tar_key(key)
-        digests.append({extension: hashlib.sha256(data).digest() for extension, data in members.items()})
-        for extension in sorted(members):
-            check_extension(extension)
-            data = members[extension]
-            size = len(data)
-            chunks += (header(f"{key}.{extension}".encode(), size), data, padding(size))
-            place = (key, extension, position + BLOCK, size, digests[-1][extension])
-            for column, value in zip(index.values(), place, strict=True):
-                column.append(value)
-            position += BLOCK + size + len(chunks[-1])
+        check_extension(extension)
+        check_size(f"{key}.{extension}", len(data), where)
+        chunks += (header(f"{key}.{extension}".encode(), len(data)), data, padding(len(data)))
+        offsets.append(position + BLOCK)
+        position += BLOCK + len(data) + len(chunks[-1])
     chunks.append(END)
-    return Tar(chunks, pa.table(index, schema=INDEX), digests)
+    # The digest of the file does not follow from those of its members. So both are computed, side by side: hashlib
+    # lets go of the interpreter lock while it hashes a payload.
+    with ThreadPoolExecutor(1) as beside:
+        whole = beside.submit(sha256_of, chunks)
+        digests = [hashlib.sha256(data).digest() for _, _, data in members]
+    columns = {
+        "key": [key for key, _, _ in members],
+        "extension": [extension for _, extension, _ in members],
+        "offset": offsets,
+        "size": [len(data) for _, _, data in members],
+        "sha256": digests,
+    }
+    in_order = iter(digests)
+    by_row = [{extension: next(in_order) for extension in sorted(sample)} for sample in blobs]
+    return Tar(chunks, whole.result(), pa.table(columns, schema=INDEX), by_row)
 
 
 def reject_table(rejects: Sequence[Reject]) -> pa.Table:

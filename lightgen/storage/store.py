@@ -13,43 +13,57 @@ import contextlib
 import logging
 import re
 import uuid
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
 from lightgen.errors import RefNotFound, StoreConflict, StoreCorrupt, StoreError, StoreUnsupported
-from lightgen.settings import s3_endpoint
+from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
-from lightgen.storage.refs import append, read_log
+from lightgen.storage.refs import append, read_log, retired
 from lightgen.storage.version import Version
-from schemas.documents import TAG, Manifest, Plan, RefEntry, StoreMark
+from schemas.documents import TAG, FileEntry, Manifest, Plan, Receipt, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
 
 log = logging.getLogger(__name__)
+ALIGNED = "dpo"  # role of the checkpoint that `checkpoint@latest` means, where there is one
 KINDS: tuple[str, ...] = get_args(Kind)
 VERSION_NAME = re.compile(r"^[0-9a-f]{32}\Z")
 PREFIX = re.compile(r"^[0-9a-f]{8,32}\Z")
 
 
 class Store:
-    """One store; opened by `open_store`."""
+    """One store; opened by `open_store` or `open_or_create`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.uri = files.uri
 
     def open(self, ref: ArtifactRef | str) -> Version:
-        """The sealed version that `ref` names. Raises RefNotFound, StoreCorrupt."""
-        kind, version = (ref.kind, ref.version) if isinstance(ref, ArtifactRef) else self.resolve(ref)
-        found = Version(self.files, self.manifest(kind, version))
-        if isinstance(ref, ArtifactRef) and (ref.rows, ref.fingerprint) != (found.rows, found.manifest.fingerprint):
+        """The sealed version that `ref` names, or another of the same content. Raises RefNotFound, StoreCorrupt."""
+        if isinstance(ref, str):
+            return Version(self.files, self.manifest(*self.resolve(ref)))
+        try:
+            found = Version(self.files, self.manifest(ref.kind, ref.version))
+        except RefNotFound:
+            return self.with_content(ref.kind, ref.content)
+        if ref.content != found.manifest.content:
             raise StoreCorrupt(f"{ref} was made with other content than {self.uri} holds under that name")
         return found
 
+    def with_content(self, kind: Kind, content: str) -> Version:
+        """The newest published version of this content. Raises RefNotFound."""
+        for entry in reversed(self.log(kind)):
+            if entry.content == content:
+                with contextlib.suppress(RefNotFound):
+                    return Version(self.files, self.manifest(kind, entry.version))
+        raise RefNotFound(f"{self.uri} holds no {kind} of content {content[:12]}; make it again, or copy its version")
+
     def resolve(self, ref: str) -> tuple[str, str]:
-        """Kind and version of `kind`, `kind@latest`, `kind@3`, `kind@<digest prefix>` or `kind@tag:name`."""
+        """Kind and version of `kind`, `kind@latest`, `kind@<role>`, `kind@3`, `kind@<digits>` or `kind@tag:name`."""
         kind, _, what = ref.partition("@")
         if kind not in KINDS:
             raise RefNotFound(f"{kind!r} is not a kind of artifact; there are {', '.join(KINDS)}")
@@ -83,8 +97,12 @@ class Store:
         append(self.files, version.manifest, "tag", name)
 
     def retire(self, ref: ArtifactRef | str) -> None:
-        """Take a version out of `latest`; its bytes stay."""
+        """Take a version out of `latest`, for good: only `restore` undoes it. Its bytes stay until collected."""
         append(self.files, self.open(ref).manifest, "retire")
+
+    def restore(self, ref: ArtifactRef | str) -> None:
+        """Undo `retire`. Raises RefNotFound where the version was collected meanwhile."""
+        append(self.files, self.open(ref).manifest, "restore")
 
     def scratch(self, plan: Plan) -> Path:
         """A local folder for work in progress of `plan`; survives a kill, removed once the version is sealed."""
@@ -97,13 +115,8 @@ class Store:
     def check_sizes(self, manifest: Manifest) -> None:
         """Raises StoreCorrupt where a file of the version is missing or of another size."""
         base = f"v/{manifest.kind}/{manifest.version}"
-        entries = [entry for receipt in manifest.shards for entry in receipt.files]
-        folders = {entry.path.split("/")[0] for entry in entries}
-        sizes = {f"{folder}/{n}": s for folder in folders for n, s in self.files.sizes(f"{base}/{folder}").items()}
-        for entry in entries:
-            if sizes.get(entry.path) != entry.bytes:
-                got = "missing" if entry.path not in sizes else f"{sizes[entry.path]} bytes"
-                raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
+        for entry, got in wrong_sizes(self.files, base, manifest.shards):
+            raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
 
     @cached_property
     def mark(self) -> StoreMark:
@@ -122,9 +135,13 @@ class Store:
         return manifest
 
     def _matches(self, kind: str, what: str, entries: list[RefEntry]) -> list[str]:
-        retired = _retired(entries)
+        passed_over = retired(entries)
+        published = [e for e in entries if e.op == "publish" and e.version not in passed_over]
         if what == "latest":
-            return [e.version for e in entries if e.op == "publish" and e.version not in retired][-1:]
+            aligned = [e for e in published if kind == "checkpoint" and e.role == ALIGNED]
+            return [e.version for e in aligned or published][-1:]
+        if any(e.role == what for e in entries):
+            return [e.version for e in published if e.role == what][-1:]
         if what.startswith("tag:"):
             return [e.version for e in entries if e.op == "tag" and e.tag == what[4:]][-1:]
         if what.isdecimal() and len(what) < 8:
@@ -134,27 +151,48 @@ class Store:
         return []
 
 
-def open_store(uri: str, *, create: bool = True, cache: Path | None = None) -> Store:
-    """Open the store at a local path or `s3://bucket/prefix`, and make it where it is absent and `create`.
+def open_store(uri: str, *, cache: Path | None = None) -> Store:
+    """The store at a local path or `s3://bucket/prefix`, for whoever reads: nothing is made or changed.
 
-    `cache` holds local copies of remote files. Raises StoreUnsupported where the place cannot create a key only if it
-    is absent, RefNotFound where there is no store and `create` is off, StoreAccess, UnsafePath.
+    `cache` holds local copies of remote files. Raises RefNotFound where there is no store, StoreAccess, StoreCorrupt,
+    UnsafePath.
     """
     files = _files(uri, cache)
-    try:
-        files.read("store.json")
-    except FileNotFoundError:
-        if not create:
-            raise RefNotFound(f"there is no store at {files.uri}") from None
+    if not _has_mark(files):
+        raise RefNotFound(
+            f"there is no store at {files.uri}. Check --store and LIGHTGEN_STORE; only a run that makes something "
+            "creates a store"
+        )
+    return _opened(files)
+
+
+def open_or_create(uri: str, *, cache: Path | None = None) -> Store:
+    """The same for whoever builds: the store is created where it is absent.
+
+    Raises StoreUnsupported where the place cannot create a key only if it is absent, and as `open_store` does.
+    """
+    files = _files(uri, cache)
+    if not _has_mark(files):
         probe(files)
         mark = StoreMark(store_id=uuid.uuid4().hex)
         with contextlib.suppress(StoreConflict):  # another run made it in this moment
             files.create("store.json", [mark.canonical()])
-    store = Store(files)
-    log.debug("opened store %s (%s)", store.uri, store.mark.store_id)
     if isinstance(files, LocalFiles):
         files.sweep()
-    return store
+    return _opened(files)
+
+
+def wrong_sizes(files: Files, base: str, receipts: Iterable[Receipt]) -> Iterator[tuple[FileEntry, str]]:
+    """Files that the receipts name and that are not as long as they say, each with what there is instead.
+
+    Each folder of the version at `base` is listed once.
+    """
+    entries = [entry for receipt in receipts for entry in receipt.files]
+    folders = sorted({entry.path.split("/")[0] for entry in entries})
+    sizes = {f"{folder}/{n}": size for folder in folders for n, size in files.sizes(f"{base}/{folder}").items()}
+    for entry in entries:
+        if sizes.get(entry.path) != entry.bytes:
+            yield entry, f"{sizes[entry.path]} bytes" if entry.path in sizes else "missing"
 
 
 def probe(files: Files) -> None:
@@ -185,26 +223,37 @@ def ref_of(store: Store, manifest: Manifest) -> ArtifactRef:
         kind=manifest.kind,
         uri=store.uri,
         version=manifest.version,
+        content=manifest.content,
         rows=manifest.rows.out,
         fingerprint=manifest.fingerprint,
     )
+
+
+def _has_mark(files: Files) -> bool:
+    try:
+        files.read("store.json")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _opened(files: Files) -> Store:
+    store = Store(files)
+    log.debug("opened store %s (%s)", store.uri, store.mark.store_id)
+    return store
 
 
 def _files(uri: str, cache: Path | None) -> Files:
     if uri.startswith("s3://"):
         from lightgen.storage.s3 import S3Files
 
-        return S3Files(uri, s3_endpoint(), cache or Path.home() / ".cache" / "lightgen")
+        return S3Files(uri, s3_endpoint(), cache or cache_folder())
     if "://" in uri.removeprefix("file://"):
         raise StoreError(f"{uri}: a store is a folder or s3://bucket/prefix")
     return LocalFiles(Path(uri.removeprefix("file://")).expanduser())
 
 
-def _retired(entries: list[RefEntry]) -> set[str]:
-    state = {entry.version: entry.op for entry in entries if entry.op != "tag"}
-    return {version for version, op in state.items() if op == "retire"}
-
-
 def _known(kind: str, entries: list[RefEntry]) -> list[str]:
     published = [f"{kind}@{e.n} ({e.version[:12]})" for e in entries if e.op == "publish"][-5:]
-    return published + sorted({f"{kind}@tag:{e.tag}" for e in entries if e.op == "tag"})
+    roles = sorted({f"{kind}@{e.role}" for e in entries if e.role})
+    return [*published, *roles, *sorted({f"{kind}@tag:{e.tag}" for e in entries if e.op == "tag"})]

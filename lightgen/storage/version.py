@@ -1,19 +1,22 @@
 """Reading a sealed version: every byte is checked against the manifest before it is used."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lightgen.errors import RefNotFound, StoreCorrupt
 from lightgen.storage.files import Files
 from lightgen.storage.parquet import read_parquet
-from schemas.documents import FileEntry, Manifest, Plan, Role
-from schemas.ref import ArtifactRef
+from schemas.documents import FileEntry, FileRole, Manifest, Plan
+from schemas.ref import ArtifactRef, Kind
 from schemas.rejects import SCHEMA as REJECTS
+
+PLAIN = ("file", "extra")
 
 
 class Version:
@@ -29,7 +32,12 @@ class Version:
         """The reference that names it."""
         m = self.manifest
         return ArtifactRef(
-            kind=m.kind, uri=self.files.uri, version=m.version, rows=m.rows.out, fingerprint=m.fingerprint
+            kind=m.kind,
+            uri=self.files.uri,
+            version=m.version,
+            content=m.content,
+            rows=m.rows.out,
+            fingerprint=m.fingerprint,
         )
 
     @property
@@ -39,8 +47,28 @@ class Version:
 
     @property
     def parents(self) -> list[ArtifactRef]:
-        """What it was made from, in the same store."""
-        return [ArtifactRef(uri=self.files.uri, **parent.model_dump()) for parent in self.plan.parents]
+        """What it was made from, in the same store: the versions that stood for the parents' contents."""
+        sources = self.manifest.shards[0].parents
+        return [
+            ArtifactRef(
+                kind=parent.kind,
+                uri=self.files.uri,
+                version=source.version,
+                content=parent.content,
+                rows=parent.rows,
+                fingerprint=source.fingerprint,
+            )
+            for parent, source in zip(self.plan.parents, sources, strict=True)
+        ]
+
+    def parent(self, kind: Kind, which: int = 0) -> ArtifactRef:
+        """The parent of that kind; `which` counts where there are several. Raises StoreCorrupt."""
+        found = [one for one in self.parents if one.kind == kind]
+        if which >= len(found):
+            raise StoreCorrupt(
+                f"{self.ref} has {len(found)} {kind} among its parents; it was written by something else"
+            )
+        return found[which]
 
     @property
     def n_shards(self) -> int:
@@ -75,7 +103,7 @@ class Version:
     @property
     def folder(self) -> str:
         """Key of its folder in the store."""
-        return f"v/{self.manifest.kind}/{self.manifest.version}"
+        return self.plan.folder
 
     def table(self, shard: int | None = None, columns: list[str] | None = None) -> pa.Table:
         """Rows of one shard, or of all in order. Raises StoreCorrupt, KeyError for an unknown column."""
@@ -107,6 +135,18 @@ class Version:
         if sample:
             yield last, sample
 
+    def members_of(self, shard: int, ids: Collection[str]) -> dict[str, dict[str, bytes]]:
+        """The blobs of some rows of a shard by id and extension, each verified. Raises StoreCorrupt."""
+        index = self.index(shard)
+        wanted = index.filter(pc.is_in(index["key"], pa.array(list(ids), pa.string())))  # pyright: ignore[reportAttributeAccessIssue]
+        key, found = f"{self.folder}/{self.entry('tar', shard).path}", dict[str, dict[str, bytes]]()
+        for row in wanted.to_pylist():
+            data = self.files.read_range(key, row["offset"], row["size"])
+            if hashlib.sha256(data).digest() != row["sha256"]:
+                raise StoreCorrupt(f"{key}: {row['key']}.{row['extension']} at {row['offset']} is damaged")
+            found.setdefault(row["key"], {})[row["extension"]] = data
+        return found
+
     def member(self, id: str, extension: str) -> bytes:
         """One blob, read from its place and verified by its own sha256. Raises RefNotFound, StoreCorrupt."""
         try:
@@ -120,28 +160,28 @@ class Version:
         return data
 
     def file(self, name: str) -> Path:
-        """A local path of an extra file such as `model.safetensors`, verified. Raises RefNotFound, StoreCorrupt.
+        """A local path of a plain file such as `model.safetensors`, verified. Raises RefNotFound, StoreCorrupt.
 
         Where several shards have one of that name, it is the first shard's.
         """
-        holders = [r.shard for r in self.manifest.shards for e in r.files if (e.role, e.name) == ("file", name)]
+        holders = [r.shard for r in self.manifest.shards for e in r.files if e.role in PLAIN and e.name == name]
         if not holders:
             raise RefNotFound(f"{self.ref} has no file {name!r}; it has {', '.join(self.file_names) or 'none'}")
-        entry = self.entry("file", holders[0], name)
+        entry = next(e for e in self.manifest.shards[holders[0]].files if e.role in PLAIN and e.name == name)
         self.read(entry)
         return self.files.fetch(f"{self.folder}/{entry.path}", entry.sha256, entry.bytes)
 
     @property
     def file_names(self) -> list[str]:
-        """Plain names of the extra files of all shards."""
-        return sorted({entry.name for r in self.manifest.shards for entry in r.files if entry.role == "file"})
+        """Names of the plain files of all shards."""
+        return sorted({entry.name for r in self.manifest.shards for entry in r.files if entry.role in PLAIN})
 
-    def paths(self, role: Role = "table") -> list[str]:
+    def paths(self, role: FileRole = "table") -> list[str]:
         """Full paths or URLs of its files of one role, in order, for DuckDB, webdataset and other readers."""
         entries = [entry for receipt in self.manifest.shards for entry in receipt.files if entry.role == role]
         return [f"{self.files.uri}/{self.folder}/{entry.path}" for entry in entries]
 
-    def entry(self, role: Role, shard: int, name: str | None = None) -> FileEntry:
+    def entry(self, role: FileRole, shard: int, name: str | None = None) -> FileEntry:
         """The manifest's line about a file. Raises RefNotFound."""
         entries = self.manifest.shards[shard].files
         for entry in entries:
@@ -181,7 +221,7 @@ class Version:
             raise IndexError(f"{self.ref} has shards 0 to {self.n_shards - 1}, not {shard}")
         return list(range(self.n_shards)) if shard is None else [shard]
 
-    def _tables(self, role: Role, shard: int | None, columns: list[str] | None) -> pa.Table:
+    def _tables(self, role: FileRole, shard: int | None, columns: list[str] | None) -> pa.Table:
         tables = [table for s in self._shards(shard) for table in self._tables_of(role, s, columns)]
         if not tables:
             raise RefNotFound(f"{self.ref} has no {role}")
@@ -195,5 +235,5 @@ class Version:
             raise StoreCorrupt(f"{where}: expected {entry.rows} rows, got {table.num_rows}")
         return table
 
-    def _tables_of(self, role: Role, shard: int, columns: list[str] | None) -> list[pa.Table]:
+    def _tables_of(self, role: FileRole, shard: int, columns: list[str] | None) -> list[pa.Table]:
         return [self.table_of(entry, columns) for entry in self.manifest.shards[shard].files if entry.role == role]

@@ -1,4 +1,8 @@
-"""Folders of model weights: a local path or a pinned revision of a hub repository; safetensors only."""
+"""Folders of model weights: a local path or a pinned revision of a hub repository; safetensors only.
+
+A local model is named by one digest over all files that are read of it, never by its path. A hub model is named by id
+and commit.
+"""
 
 import hashlib
 import json
@@ -6,9 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.errors import ConfigError, ModelError
+from lightgen.storage.file_digests import file_digest
 from schemas.canonical import canonical_json
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
@@ -16,34 +22,70 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
-class Weights(BaseModel):
+class Weights(Config):
     """Where the weights of a model are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model: str = Field(min_length=1, description="local folder, or owner/name on the Hugging Face hub")
     revision: str | None = Field(default=None, description="commit of the hub repository, 40 hex digits")
     subfolder: str = ""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Subfolders of the model that are read; "" is the whole of it."""
+        return (self.subfolder,)
 
-def weights_folder(weights: Weights, also: tuple[str, ...] = ()) -> Path:
-    """The folder with config.json and safetensors, fetched from the hub where needed; `also` names sibling folders.
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Subfolders that hold a config.json and weights."""
+        return (self.subfolder,)
+
+    def content(self) -> dict[str, Any]:
+        """Settings, and the weights by digest or by id and commit. Raises ConfigError or ModelError; loads nothing."""
+        where = {"model", "revision", "subfolder", "tokenizer_subfolder"}
+        settings = {name: value for name, value in super().content().items() if name not in where}
+        return {**settings, "weights": weights_identity(self)}
+
+
+def weights_folder(weights: Weights) -> Path:
+    """The folder with config.json and safetensors, fetched from the hub where needed.
 
     Raises ConfigError for an unpinned revision, remote code or pickled weights, ModelError where nothing is there.
     """
-    root = Path(weights.model).expanduser()
-    if not root.is_dir():
-        root = _fetch(weights, also)
-    folder = root / weights.subfolder
-    _check(folder, weights)
+    folder = model_root(weights) / weights.subfolder
+    check_model_folder(folder, weights.model)
     return folder
 
 
-def weights_identity(weights: Weights) -> dict[str, str]:
-    """What names the weights in a recipe: the digest of local files, or the hub's commit."""
-    if Path(weights.model).expanduser().is_dir():
-        return {"sha256": rows_digest(tensor_rows(weights_folder(weights)))}
-    return {"revision": _pinned(weights)}
+def model_root(weights: Weights) -> Path:
+    """The folder of the whole model. Raises ConfigError for an unpinned revision, ModelError."""
+    root = Path(weights.model).expanduser()
+    return root if root.is_dir() else _fetch(weights)
+
+
+def weights_identity(weights: Weights) -> dict[str, Any]:
+    """What names the weights: the digest of a local model's files, or the hub's id and commit."""
+    root = Path(weights.model).expanduser()
+    if root.is_dir():
+        for name in weights.models:
+            check_model_folder(root / name, weights.model)
+        return {"sha256": folder_digest(root, weights.folders)}
+    return {"model": weights.model, "revision": pinned(weights), "folders": list(weights.folders)}
+
+
+def folder_digest(root: Path, subfolders: tuple[str, ...] = ("",)) -> str:
+    """One digest over names and contents of all files of a model that a loader may read; hidden folders are left out.
+
+    Reads every byte once; later calls take the digest of an unchanged file from a cache.
+    """
+    found = {path for name in subfolders for pattern in WANTED for path in (root / name).rglob(pattern)}
+    named = {path.relative_to(root).as_posix(): path for path in found if path.is_file()}
+    visible = {name: path for name, path in named.items() if not any(part.startswith(".") for part in name.split("/"))}
+    return hashlib.sha256(canonical_json([[name, file_digest(visible[name])] for name in sorted(visible)])).hexdigest()
+
+
+def is_local(weights: Weights) -> bool:
+    """Whether the model is a folder of this machine."""
+    return Path(weights.model).expanduser().is_dir()
 
 
 def tensor_rows(folder: Path) -> list[dict[str, str]]:
@@ -75,12 +117,8 @@ def tensor_row(name: str, tensor: Any) -> dict[str, str]:
     return {"name": name, "dtype": str(host.dtype).removeprefix("torch."), "shape": shape, "sha256": digest}
 
 
-def rows_digest(rows: list[dict[str, str]]) -> str:
-    """One digest over all tensors."""
-    return hashlib.sha256(canonical_json(rows)).hexdigest()
-
-
-def _pinned(weights: Weights) -> str:
+def pinned(weights: Weights) -> str:
+    """The commit of a hub model. Raises ConfigError where it is not pinned, or no model of a hub."""
     if not HUB_ID.match(weights.model):
         raise ConfigError(f"model {weights.model!r}: no such folder, and not an owner/name of the Hugging Face hub")
     if not weights.revision or not COMMIT.match(weights.revision):
@@ -91,13 +129,12 @@ def _pinned(weights: Weights) -> str:
     return weights.revision
 
 
-def _fetch(weights: Weights, also: tuple[str, ...]) -> Path:
+def _fetch(weights: Weights) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    revision = _pinned(weights)
-    folders = (weights.subfolder, *also)
-    patterns = [f"{folder}/{name}" if folder else name for folder in folders for name in WANTED]
+    revision = pinned(weights)
+    patterns = [f"{folder}/{name}" if folder else name for folder in weights.folders for name in WANTED]
     try:
         return Path(snapshot_download(weights.model, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -107,8 +144,9 @@ def _fetch(weights: Weights, also: tuple[str, ...]) -> Path:
         ) from None
 
 
-def _check(folder: Path, weights: Weights) -> None:
-    where = f"model {weights.model}" + (f", subfolder {weights.subfolder}" if weights.subfolder else "")
+def check_model_folder(folder: Path, model: str) -> None:
+    """Raises ModelError or ConfigError where a folder of `model` holds nothing that is safe to load."""
+    where = f"model {model}" + (f", folder {folder.name}" if folder != Path(model).expanduser() else "")
     config = folder / "config.json"
     if not config.is_file():
         raise ModelError(f"{where}: no config.json there; is the subfolder right?")

@@ -8,31 +8,36 @@ import numpy as np
 import torch
 
 from lightgen.encoders.vae import Vae
+from lightgen.generators.restore import CheckpointConfig
 from lightgen.generators.sampler import contact_sheet, decode_tokens
-from lightgen.model.restore import CheckpointConfig
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student
 from lightgen.seeds import derive_seed
-from lightgen.storage.build import ShardOutput
+from lightgen.storage.shards import ShardOutput
 from lightgen.training.data import Features
 from lightgen.training.state import Run
 from lightgen.training.weights import tensor_rows, weight_files
+from schemas.tensors import SCHEMA
 
 COLUMNS = 8
 
 
 def checkpoint_output(
-    run: Run, settings: CheckpointConfig, samples: bytes, speed: dict[str, float | int | str]
+    run: Run, settings: CheckpointConfig, drawing: SampleConfig, samples: bytes, speed: dict[str, float | int | str]
 ) -> ShardOutput:
-    """The one shard of a CHECKPOINT version; `speed` says what the run cost."""
+    """The one shard of a CHECKPOINT version; `speed` says what the run cost.
+
+    The rows are the digests of all tensors, so the files of the weights need not be content once more.
+    """
     table = tensor_rows(run)
-    files = {
+    extras = {
         **weight_files(run),
-        "config.json": settings.model_dump_json(indent=1).encode(),
+        "sampling.json": drawing.model_dump_json(indent=1).encode(),
         "samples.png": samples,
         "speed.json": json.dumps(speed, indent=1).encode(),
     }
-    return ShardOutput(table=table, rows_in=table.num_rows, files=files)
+    files = {"config.json": settings.model_dump_json(indent=1).encode()}
+    return ShardOutput(table=table, schema=SCHEMA, rows_in=table.num_rows, files=files, extras=extras)
 
 
 def sample_drawer(

@@ -6,25 +6,26 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
-import lightgen.model
-import lightgen.training
-from lightgen.generators import sampler
-from lightgen.model.restore import CheckpointConfig
+from lightgen.config import Config
+from lightgen.engines.build import build
+from lightgen.engines.lifetime import die_with
+from lightgen.engines.lines import Printed
+from lightgen.generators.restore import CheckpointConfig
+from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
-from lightgen.settings import torchrun_place
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.settings import local_device, torchrun_place
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store, open_store
-from lightgen.training import content
 from lightgen.training.content import checkpoint_output
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig, train
@@ -32,19 +33,20 @@ from lightgen.training.objectives import Objective
 from lightgen.training.ranks import World, joined
 from lightgen.training.speed import summary
 from lightgen.training.state import Run
-from lightgen.training.torchrun import Printed, die_with, refusals_told, run_processes
+from lightgen.training.torchrun import refusals_told, run_processes
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
-from schemas.tensors import SCHEMA
 
+PROCESS = "lightgen.training.job"  # the module that every process of torchrun runs
 Draw = Callable[[int, Student], Path]
 
 
 class TrainingRun(BaseModel):
-    """Everything a process needs to take part: stage, parents, settings, and where checkpoints lie."""
+    """Everything a process needs to take part: who prepares, parents, settings, and where checkpoints lie."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stage: Literal["pretrain", "align"]
+    stage: str
     store: str
     parents: list[ArtifactRef]
     config: dict[str, Any]
@@ -52,21 +54,7 @@ class TrainingRun(BaseModel):
     folder: Path
     run_id: str
     starter: int
-
-
-class Settings(Protocol):
-    """Settings of a stage that trains."""
-
-    @property
-    def launch(self) -> LaunchConfig:
-        """How the run is spread."""
-        ...
-
-    def content(self) -> BaseModel:
-        """Without where and how it runs."""
-        ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+    device: str
 
 
 @dataclass(frozen=True)
@@ -79,37 +67,38 @@ class Prepared:
     settings: CheckpointConfig
     loop: LoopConfig
     launch: LaunchConfig
+    samples: SampleConfig
 
 
-Prepare = Callable[[TrainingRun, Store, int], Prepared]
+# The run, its store and the device of this process.
+Prepare = Callable[[TrainingRun, Store, str], Prepared]
 
 
 def build_checkpoint(
-    stage: Literal["pretrain", "align"],
-    prepare: Prepare,
-    config: Settings,
-    parents: list[ArtifactRef],
-    modules: Sequence[ModuleType | str],
-    store: Store,
-    seed: int,
-    progress: Progress,
+    stage: Stage, config: Config, parents: list[ArtifactRef], context: Context, open: str
 ) -> ArtifactRef:
-    """The sealed checkpoint of a stage that trains; `modules` are its own, beside those of model and training."""
-    ours = [lightgen.model, lightgen.training, content, sampler, "lightgen.training.job", *modules]
-    plan = make_plan("checkpoint", stage, ours, config.content(), seed, parents, n_shards=1)
+    """The sealed checkpoint of a stage that trains."""
+    plan = stage.plan(config, context.seed, parents, 1)
+    needs = Needs(sort="job", gpu=True, unit="tensors")
+    return build(Work.of(plan, config, parents, context, open, needs), context)
+
+
+def training_shard(work: Work, worker: Worker, prepare: Prepare) -> MakeShard:
+    """Makes the one shard of a checkpoint: trains here, or in the processes that the settings' `launch` asks for."""
     run = TrainingRun(
-        stage=stage, store=store.uri, parents=parents, config=config.model_dump(mode="json"), seed=seed,
-        folder=store.scratch(plan), run_id=plan.version, starter=os.getpid(),
+        stage=work.plan.stage, store=work.store, parents=list(work.parents), config=work.config, seed=work.plan.seed,
+        folder=worker.store.scratch(work.plan), run_id=work.plan.version, starter=os.getpid(), device=worker.device,
     )  # fmt: skip
+    launch = LaunchConfig.model_validate(work.config["launch"])
 
     def make_shard(_: int) -> ShardOutput:
-        if config.launch.size == 1:
-            return run_training(prepare(run, store, 0), run, progress)
-        _run_in_processes(run, config.launch, progress)
+        if launch.size == 1:
+            return run_training(prepare(run, worker.store, run.device), run, worker.progress)
+        _run_in_processes(run, launch, worker.progress)
         # What they leave is taken up as after any interruption; prepared only now, for until here the GPU was theirs.
-        return run_training(prepare(run, store, 0), run, SILENT)
+        return run_training(prepare(run, worker.store, run.device), run, SILENT)
 
-    return build(store, plan, make_shard, SCHEMA, progress=progress, unit="tensors")
+    return make_shard
 
 
 def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> ShardOutput:
@@ -119,7 +108,7 @@ def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> Sh
     speed = summary(done, prepared.objective, prepared.launch.size)
     settings = prepared.settings.model_copy(update={"steps": prepared.settings.steps + done.step})
     samples = prepared.draw(done.step, done.average).read_bytes()
-    return checkpoint_output(done, settings, samples, speed)
+    return checkpoint_output(done, settings, prepared.samples, samples, speed)
 
 
 def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress) -> None:
@@ -131,7 +120,7 @@ def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress
     # What a stage did before, such as asking the reference, must not take memory from the processes to come.
     gc.collect()
     torch.cuda.empty_cache()
-    run_processes(__name__, job, launch, run.run_id, progress)
+    run_processes(PROCESS, job, launch, run.run_id, progress)
 
 
 def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:
@@ -152,7 +141,7 @@ def take_part(job: Path) -> None:
     # By its name, as whoever started this process wrote it: training knows no stage.
     prepare: Prepare = importlib.import_module(f"lightgen.stages.{run.stage}").prepare
     with refusals_told():
-        prepared = prepare(run, open_store(run.store), world.local_rank)
+        prepared = prepare(run, open_store(run.store), local_device(run.device, world.local_rank))
         with joined(world, prepared.student.null_text.device.type):
             _train(prepared, run, world, prepared.launch, Printed() if world.leads else SILENT)
 

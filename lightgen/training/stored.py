@@ -117,20 +117,22 @@ class StoredFeatures:
         return Batch(number, number, latent, latent if self.has_std else None, text, keep)
 
 
-def stored_features(version: Version, verify: bool = False) -> StoredFeatures:
-    """The rows of a FEATURES or PAIR_FEATURES version, in its order.
+def stored_features(version: Version, shards: Sequence[int] | None = None, verify: bool = False) -> StoredFeatures:
+    """The rows of a FEATURES or PAIR_FEATURES version, in its order; of some `shards` where given.
 
     Files of a store on S3 are downloaded once, into its cache. `verify` reads every byte of every shard once, on a
     local store too. Raises StoreCorrupt, SchemaMismatch.
     """
-    entries = [entry for receipt in version.manifest.shards for entry in receipt.files if entry.role == "table"]
+    receipts = [r for r in version.manifest.shards if shards is None or r.shard in shards]
+    entries = [entry for receipt in receipts for entry in receipt.files if entry.role == "table"]
     if verify:
         for entry in entries:
             version.read(entry)
     paths = [_fetched(version, entry) for entry in entries if entry.rows]
     features = features_of_files(paths)
-    if len(features) != version.rows:
-        raise StoreCorrupt(f"{version.ref}: expected {version.rows} rows, got {len(features)}")
+    expected = sum(receipt.rows_out for receipt in receipts)
+    if len(features) != expected:
+        raise StoreCorrupt(f"{version.ref}: expected {expected} rows, got {len(features)}")
     return features
 
 

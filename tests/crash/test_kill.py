@@ -7,10 +7,10 @@ import signal
 import time
 
 import pytest
-
 from lightgen.storage.build import build
+
 from lightgen.storage.commit import manifest_of
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.crash.invariants import violations
 from tests.worked_version import SCHEMA, plan_of, with_all
@@ -21,12 +21,16 @@ FORK = multiprocessing.get_context("fork")
 
 def work(root, seed):
     """What a worker process does: one version, whole."""
-    build(open_store(root), plan_of(SHARDS, seed, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+    build(open_or_create(root), plan_of(SHARDS, seed, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
 
 
 def manifest_first(root, seed):
     """The null control: a writer that seals before its shards are there."""
-    store, elsewhere, plan = open_store(root), open_store(f"{root}-elsewhere"), plan_of(SHARDS, seed, kind="images")
+    store, elsewhere, plan = (
+        open_or_create(root),
+        open_or_create(f"{root}-elsewhere"),
+        plan_of(SHARDS, seed, kind="images"),
+    )
     build(elsewhere, plan, with_all, SCHEMA, max_reject_fraction=1)
     source = elsewhere.files.root / "v" / "images" / plan.version
     paths = sorted((path for path in source.rglob("*") if path.is_file()), key=lambda path: path.parent != source)
@@ -76,11 +80,11 @@ def test_kills_break_nothing(tmp_path, workers, kills):
     done, finished, found = kill_loop(root, work, workers, kills, random.Random(dice))
     assert found == []
     assert done >= kills
-    store = open_store(str(root))
+    store = open_or_create(str(root))
     for seed in range(finished + 1):
         plan = plan_of(SHARDS, seed, kind="images")
         ref = build(store, plan, with_all, SCHEMA, max_reject_fraction=1)
-        other = build(open_store(str(tmp_path / "quiet")), plan, with_all, SCHEMA, max_reject_fraction=1)
+        other = build(open_or_create(str(tmp_path / "quiet")), plan, with_all, SCHEMA, max_reject_fraction=1)
         assert (ref.version, ref.fingerprint) == (other.version, other.fingerprint)
     assert verify(store) == []
 
@@ -92,7 +96,7 @@ def test_null_control_manifest_first_is_caught(tmp_path):
 
 
 def test_two_committers_write_the_same_manifest(tmp_path):
-    store, plan = open_store(str(tmp_path)), plan_of(SHARDS, kind="images")
+    store, plan = open_or_create(str(tmp_path)), plan_of(SHARDS, kind="images")
     build(store, plan, with_all, SCHEMA, max_reject_fraction=1)
     manifest = store.open("images").manifest
     receipts = {receipt.shard: receipt for receipt in reversed(manifest.shards)}

@@ -3,11 +3,11 @@
 import random
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import LightgenError
 from lightgen.storage import local
-from lightgen.storage.build import build
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
 from tests.crash.power import Disk, PowerLoss
 from tests.worked_version import SCHEMA, plan_of, rows
@@ -20,8 +20,8 @@ def run(root, disk, monkeypatch, acknowledged):
     """A build on `disk` until the power goes; every create that returned is remembered in `acknowledged`."""
     create = local.LocalFiles.create
 
-    def remembers(self, key, chunks):
-        outcome = create(self, key, chunks)
+    def remembers(self, key, chunks, sha256=None):
+        outcome = create(self, key, chunks, sha256)
         if not key.startswith("_"):
             acknowledged[key] = b"".join(chunks)
         return outcome
@@ -30,7 +30,7 @@ def run(root, disk, monkeypatch, acknowledged):
         patch.setattr(local, "os", disk)
         patch.setattr(local.LocalFiles, "create", remembers)
         try:
-            return build(open_store(str(root)), PLAN, rows, SCHEMA)
+            return build(open_or_create(str(root)), PLAN, rows, SCHEMA)
         except PowerLoss:
             return None
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from flows.serve import server
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from schemas.ref import Kind
 from tests.crash.invariants import violations
 
@@ -73,7 +73,7 @@ def destroy(process):
 
 def fingerprints(store):
     """Kind -> content fingerprints of all that is published; digests of recipes, which hold the seed, stay out."""
-    opened = open_store(str(store))
+    opened = open_or_create(str(store))
     return {kind: sorted(entry.fingerprint for entry in opened.log(kind)) for kind in get_args(Kind)}
 
 

@@ -7,11 +7,11 @@ import resource
 
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import ShardOutput, build
 
 from lightgen.errors import StoreFull, StoreReadOnly, StoreUnsupported, UnsafePath
 from lightgen.storage import local
-from lightgen.storage.build import ShardOutput, build
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
 from tests.worked_version import SCHEMA, plan_of, rows
 
@@ -47,7 +47,7 @@ class BrokenOs:
 )
 @pytest.mark.parametrize("after", [0, 3])
 def test_nothing_is_published_on_a_failing_disk(tmp_path, monkeypatch, function, number, error, after):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     monkeypatch.setattr(local, "os", BrokenOs(function, number, after))
     with pytest.raises(error):
         build(store, plan_of(), rows, SCHEMA)
@@ -64,7 +64,7 @@ def limited(root, answer):
     table = pa.table({"id": [f"r{i}" for i in range(200)], "n": range(200), "x": [0.5] * 200}).cast(SCHEMA)
     blobs = [{"bin": bytes(1000)}] * 200
     try:
-        build(open_store(root), plan_of(1, kind="images"), lambda s: ShardOutput(table, 200, blobs=blobs), SCHEMA)
+        build(open_or_create(root), plan_of(1, kind="images"), lambda s: ShardOutput(table, 200, blobs=blobs), SCHEMA)
         answer.put("published")
     except StoreFull as error:
         answer.put(str(error))
@@ -77,25 +77,25 @@ def test_a_real_limit_on_the_size_of_files(tmp_path):
     process.start()
     assert "no space left for the store" in answer.get(timeout=60)
     process.join()
-    assert open_store(str(tmp_path)).log("images") == []
+    assert open_or_create(str(tmp_path)).log("images") == []
 
 
 def test_symbolic_links_are_refused(tmp_path):
     real = tmp_path / "real"
-    build(open_store(str(real)), plan_of(), rows, SCHEMA)
+    build(open_or_create(str(real)), plan_of(), rows, SCHEMA)
     (tmp_path / "link").symlink_to(real)
     with pytest.raises(UnsafePath, match="symbolic link"):
-        open_store(str(tmp_path / "link"))
+        open_or_create(str(tmp_path / "link"))
     (real / "v" / "captions").rename(tmp_path / "elsewhere")
     (real / "v" / "captions").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafePath, match="symbolic link"):
-        open_store(str(real)).open("captions")
+        open_or_create(str(real)).open("captions")
 
 
 def test_a_store_may_be_moved(tmp_path):
-    ref = build(open_store(str(tmp_path / "before")), plan_of(), rows, SCHEMA)
+    ref = build(open_or_create(str(tmp_path / "before")), plan_of(), rows, SCHEMA)
     (tmp_path / "before").rename(tmp_path / "after")
-    version = open_store(str(tmp_path / "after")).open("captions")
+    version = open_or_create(str(tmp_path / "after")).open("captions")
     assert version.ref.fingerprint == ref.fingerprint
     assert version.table().num_rows == 12
     assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "after").rglob("*.json"))

@@ -3,9 +3,9 @@
 from typing import get_args
 
 import pytest
-
 from lightgen.storage.build import build
-from lightgen.storage.store import open_store
+
+from lightgen.storage.store import open_or_create
 from schemas.ref import Kind
 from schemas.report import Interval, ModelScores, Report
 from tasks.publish import NOUNS, _harmless, figures, page
@@ -18,7 +18,7 @@ EVIL = "a|b](http://x) <img src=x> *b* `c`"
 
 @pytest.fixture
 def store(tmp_path):
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def told(version) -> dict[str, str]:

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from lightgen.pages.curves import SHEET_POINTS, checkpoint_charts, curve_sheet, training_figures
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.checkpoint_version import SPEED, checkpoint, log_of
 
 DPO = {"accuracy": 0.75, "margin": -0.125, "winner_error": 0.03, "loser_error": 0.02}
@@ -16,7 +16,7 @@ DPO = {"accuracy": 0.75, "margin": -0.125, "winner_error": 0.03, "loser_error": 
 
 @pytest.fixture
 def store(tmp_path):
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def svg_of(uri: str) -> str:

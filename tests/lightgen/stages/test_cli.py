@@ -13,7 +13,7 @@ from PIL import Image
 from lightgen import cli
 from lightgen.cli import console
 from lightgen.recipe import RECIPES
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.lightgen.conftest import Chain
 from tests.lightgen.stages.test_align import sealed_pairs
 
@@ -58,6 +58,7 @@ def test_ls_lists_every_version_with_its_digest(run: Run, chain: Chain) -> None:
 
 
 def test_ls_of_an_empty_store_says_so(run: Run, tmp_path: Path) -> None:
+    open_or_create(str(tmp_path / "new"))
     assert run("ls", "--store", tmp_path / "new")[1].strip() == "nothing is published in this store yet"
 
 
@@ -178,7 +179,7 @@ def test_tag_retire_and_gc(run: Run, copy: Path, chain: Chain) -> None:
     assert run("tag", f"captions@{chain.captions.version}", "first", "--store", copy)[0] == 0
     assert chain.captions.version in run("show", "captions@tag:first", "--store", copy)[1]
     for kind in ("report", "pairs", "pair_features", "reference", "checkpoint"):  # other tests made some of them
-        for version in {entry.version for entry in open_store(str(copy)).log(kind)}:
+        for version in {entry.version for entry in open_or_create(str(copy)).log(kind)}:
             assert run("retire", f"{kind}@{version}", "--store", copy)[0] == 0
     assert "retired" in run("ls", "checkpoint", "--store", copy)[1]
     assert run("show", named, "--store", copy)[0] == 0

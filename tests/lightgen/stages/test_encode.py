@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lightgen.storage.build import ShardOutput, build, make_plan
 from PIL import Image
 
 from lightgen.encoders.crop import read_square
@@ -15,9 +16,8 @@ from lightgen.encoders.vae import load_vae
 from lightgen.errors import ConfigError, ModelError, TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages.encode import EncodeConfig, encode, fit_vae
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.feature_codec import _latents, latents_from_table, text_from_table
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from lightgen.training.stored import stored_features
 from schemas import images as images_schema
 from schemas import kept as kept_schema
@@ -83,7 +83,7 @@ def _config(**settings: object) -> EncodeConfig:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def test_rows_are_the_kept_images_shard_by_shard(store: Store) -> None:
@@ -142,7 +142,7 @@ def test_encoders_are_described_beside_the_features(store: Store) -> None:
 
 
 def test_batch_size_and_device_change_neither_name_nor_content(store: Store, tmp_path: Path) -> None:
-    other = open_store(str(tmp_path / "other"))
+    other = open_or_create(str(tmp_path / "other"))
     found = []
     for place, batch in ((store, 1), (other, 5)):
         kept = _kept(place)

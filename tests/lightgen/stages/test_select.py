@@ -12,7 +12,7 @@ from lightgen.decisions.near_duplicates import NearDuplicateConfig
 from lightgen.seeds import content_id
 from lightgen.stages.select import SelectConfig, judge, select
 from lightgen.stages.source import SourceConfig, source
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 from schemas.ref import ArtifactRef
 
 DATA = Path(__file__).parents[3] / "../shared/data"
@@ -29,7 +29,7 @@ TEXTS = [
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def captions(store: Store, folder: Path, texts: list[str], shard_rows: int = 3) -> ArtifactRef:

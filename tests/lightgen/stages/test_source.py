@@ -10,13 +10,13 @@ import pytest
 from lightgen.corpora.files import JsonlCorpus, ParquetCorpus, TableCorpus, TextCorpus
 from lightgen.errors import InputCorrupt, TooManyRejects
 from lightgen.stages.source import SourceConfig, source, tokenizer
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import Store, open_or_create
 
 DATA = Path(__file__).parents[3] / "../shared/data"
 
 
 def store_at(path: Path) -> Store:
-    return open_store(str(path))
+    return open_or_create(str(path))
 
 
 def text_corpus(path: Path, data: bytes, **settings) -> SourceConfig:

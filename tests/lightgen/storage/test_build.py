@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import Reject, ShardOutput, build
 
 from lightgen.errors import DuplicateKey, RefNotFound, SchemaMismatch, TooManyRejects, UnsafePath
-from lightgen.storage.build import Reject, ShardOutput, build
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.worked_version import SCHEMA, plan_of, rows, with_reject
 
 
@@ -16,7 +16,7 @@ def with_blobs(shard):
 
 
 def test_sealed_version_is_read_back(tmp_path):
-    store = open_store(str(tmp_path / "store"))
+    store = open_or_create(str(tmp_path / "store"))
     ref = build(store, plan_of(), with_reject, SCHEMA, max_reject_fraction=0.5)
     version = store.open(ref)
     assert (version.rows, version.n_shards, version.reject_reasons) == (12, 3, {"too_long": 3})
@@ -29,7 +29,7 @@ def test_sealed_version_is_read_back(tmp_path):
 
 
 def test_sealed_version_is_never_computed_again(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     ref = build(store, plan_of(), rows, SCHEMA)
     before = sorted(path for path in tmp_path.rglob("*"))
     assert build(store, plan_of(), lambda shard: pytest.fail("computed again"), SCHEMA) == ref
@@ -37,7 +37,7 @@ def test_sealed_version_is_never_computed_again(tmp_path):
 
 
 def test_finished_shards_are_skipped_after_a_failure(tmp_path):
-    store, calls = open_store(str(tmp_path)), []
+    store, calls = open_or_create(str(tmp_path)), []
 
     def fails_on_the_third(shard):
         calls.append(shard)
@@ -54,7 +54,7 @@ def test_finished_shards_are_skipped_after_a_failure(tmp_path):
 
 
 def test_fingerprint_ignores_sharding_and_order(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     whole = pa.concat_tables([rows(shard).table for shard in range(3)])
     reverse = whole.take(list(range(11, -1, -1)))
     three = build(store, plan_of(), rows, SCHEMA)
@@ -66,7 +66,7 @@ def test_fingerprint_ignores_sharding_and_order(tmp_path):
 
 
 def test_blobs_and_files(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     version = store.open(build(store, plan_of(kind="images"), with_blobs, SCHEMA))
     samples = dict(version.samples(1))
     assert list(samples) == ["row-1-0", "row-1-1", "row-1-2", "row-1-3"]
@@ -78,7 +78,7 @@ def test_blobs_and_files(tmp_path):
 
 
 def test_blobs_are_part_of_the_fingerprint(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
 
     def changed(shard):
         blobs = [dict(blob) for blob in with_blobs(shard).blobs or []]
@@ -90,7 +90,7 @@ def test_blobs_are_part_of_the_fingerprint(tmp_path):
 
 
 def test_too_many_rejects_publishes_nothing(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     with pytest.raises(TooManyRejects, match=r"3 of 15 rows.*\n +3 too_long, such as 'bad-0'"):
         build(store, plan_of(), with_reject, SCHEMA)
     assert store.find_sealed(plan_of()) is None
@@ -98,7 +98,7 @@ def test_too_many_rejects_publishes_nothing(tmp_path):
 
 
 def test_all_rows_rejected(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     reject = Reject("a", "empty", "", {})
     output = ShardOutput(SCHEMA.empty_table(), rows_in=1, rejects=[reject], blobs=[])
     version = store.open(build(store, plan_of(n_shards=1), lambda s: output, SCHEMA, max_reject_fraction=1.0))
@@ -115,13 +115,13 @@ def test_all_rows_rejected(tmp_path):
     ],
 )
 def test_schema_is_enforced(tmp_path, table, message):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     with pytest.raises(SchemaMismatch, match=message):
         build(store, plan_of(n_shards=1), lambda shard: ShardOutput(table, rows_in=1), SCHEMA)
 
 
 def test_one_key_twice_is_refused_within_and_across_shards(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     twice = pa.concat_tables([rows(0).table, rows(0).table])
     with pytest.raises(DuplicateKey, match="'row-0-0' stands in row 0 and in row 4"):
         build(store, plan_of(n_shards=1), lambda shard: ShardOutput(twice, rows_in=8), SCHEMA)
@@ -132,14 +132,14 @@ def test_one_key_twice_is_refused_within_and_across_shards(tmp_path):
 
 @pytest.mark.parametrize("key", ["../../x", "x" * 10_000, "a/b", ".", "...", "", "ｒow", "a\n"])
 def test_bad_keys_are_refused(tmp_path, key):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     table = pa.table({"id": [key], "n": [1], "x": [1.0]}, schema=SCHEMA)
     with pytest.raises(UnsafePath, match="bad key"):
         build(store, plan_of(n_shards=1), lambda shard: ShardOutput(table, rows_in=1), SCHEMA)
 
 
 def test_tags(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     first, second = build(store, plan_of(), rows, SCHEMA), build(store, plan_of(seed=1), rows, SCHEMA)
     store.tag(first, "good")
     store.tag(first, "good")
@@ -152,7 +152,7 @@ def test_tags(tmp_path):
 
 
 def test_scratch_survives_until_the_version_is_sealed(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     (store.scratch(plan_of()) / "step.bin").write_bytes(b"1")
     assert (store.scratch(plan_of()) / "step.bin").exists()
     build(store, plan_of(), rows, SCHEMA)

@@ -2,18 +2,18 @@
 
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import Reject, ShardOutput, build
 
 from lightgen.errors import RefNotFound
-from lightgen.storage.build import Reject, ShardOutput, build
 from lightgen.storage.inspect import diff, list_versions, show, trace
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
 
 CHILD = pa.schema([pa.field("id", pa.string(), nullable=False), ("prompt_id", pa.string()), ("latent", pa.binary(4))])
 
 
 def test_list_and_show(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     first = build(store, plan_of(), rows, SCHEMA)
     second = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
     store.tag(first, "good")
@@ -33,7 +33,7 @@ def test_list_and_show(tmp_path):
 
 
 def test_diff(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     table = pa.concat_tables([rows(0).table, rows(1).table])
     moved = table.slice(1).set_column(1, SCHEMA.field("n"), pa.array([7, *table["n"].to_pylist()[2:]], pa.int32()))
     extra = pa.concat_tables([moved, rows(2, 1).table])
@@ -44,7 +44,7 @@ def test_diff(tmp_path):
 
 
 def test_trace_follows_a_row_up_and_down(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     captions = build(store, plan_of(), rows, SCHEMA)
     prompts = build(store, plan_of(kind="prompts", parents=[captions]), rows, SCHEMA)
 

@@ -1,19 +1,25 @@
 """The store on a real S3 server, the traps of s3fs, and a server that must be refused."""
 
+import asyncio
 import contextlib
+import multiprocessing
 import subprocess
 import threading
 import time
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsupported
+from lightgen.storage import s3
 from lightgen.storage.build import build
+from lightgen.storage.collect import stale_uploads
 from lightgen.storage.inspect import list_versions
 from lightgen.storage.s3 import S3Files
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.conftest import KEY, SECRET, free_port, program, stop, wait_for
+from tests.lightgen.cli.terminal import lightgen
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
 
 
@@ -23,11 +29,13 @@ def files(s3_uri, s3_endpoint, tmp_path):
 
 
 def test_build_read_verify(s3_uri, tmp_path):
-    store = open_store(s3_uri)
+    store = open_or_create(s3_uri)
     ref = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
-    local = build(open_store(str(tmp_path / "local")), plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+    local = build(
+        open_or_create(str(tmp_path / "local")), plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1
+    )
     assert (ref.version, ref.fingerprint) == (local.version, local.fingerprint)
-    other = open_store(s3_uri, cache=tmp_path / "another cache")
+    other = open_or_create(s3_uri, cache=tmp_path / "another cache")
     version = other.open("images")
     assert version.table().num_rows == 12
     assert dict(version.samples(2))["row-2-1"]["png"] == version.member("row-2-1", "png") == b"png 2 1" * 50
@@ -39,14 +47,14 @@ def test_build_read_verify(s3_uri, tmp_path):
 
 
 def test_damage_on_the_server_is_found(s3_uri, files):
-    store = open_store(s3_uri)
+    store = open_or_create(s3_uri)
     version = store.open(build(store, plan_of(), rows, SCHEMA))
     path = version.paths()[1].removeprefix("s3://")
     data = bytearray(files.remote.cat_file(path))
     data[len(data) // 2] ^= 1
     files.remote.pipe_file(path, bytes(data))
     with pytest.raises(StoreCorrupt, match="sha256"):
-        open_store(s3_uri, cache=files.cache / "fresh").open("captions").table(1)
+        open_or_create(s3_uri, cache=files.cache / "fresh").open("captions").table(1)
 
 
 def test_create_only_if_absent(files):
@@ -112,10 +120,10 @@ def test_passing_failures_are_tried_again_until_the_deadline(files, monkeypatch)
 
 def test_no_bucket_and_wrong_key_are_said_clearly(s3_endpoint, monkeypatch, tmp_path):
     with pytest.raises(StoreAccess, match="no bucket 'nowhere'"):
-        open_store("s3://nowhere/prefix", cache=tmp_path)
+        open_or_create("s3://nowhere/prefix", cache=tmp_path)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-private")
     with pytest.raises(StoreAccess, match=r"refused .*Check the credentials") as caught:
-        open_store("s3://test/prefix", cache=tmp_path)
+        open_or_create("s3://test/prefix", cache=tmp_path)
     assert "wrong-and-private" not in str(caught.value)
 
 
@@ -125,6 +133,52 @@ def test_s3fs_publishes_a_truncated_object_after_an_exception(files):
         file.write(b"half")
         raise KeyError
     assert files.read("torn") == b"half"
+
+
+def dies_before_the_last_call(uri, endpoint, cache, ready):
+    """A writer of a large object that hangs when all its parts are sent."""
+    files = S3Files(uri, endpoint, cache)
+    call_s3 = files.remote._call_s3
+
+    async def hangs(method, *arguments, **options):
+        if method == "complete_multipart_upload":
+            ready.set()
+            await asyncio.sleep(600)
+        return await call_s3(method, *arguments, **options)
+
+    files.remote._call_s3 = hangs
+    files.create("v/captions/large", [bytes(100 << 20)])
+
+
+def test_the_upload_of_a_killed_writer_is_found_and_aborted_once_it_is_old(
+    s3_uri, s3_endpoint, tmp_path, monkeypatch, capsys
+):
+    store = open_or_create(s3_uri)
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    writer = spawn.Process(target=dies_before_the_last_call, args=(s3_uri, s3_endpoint, tmp_path, ready))
+    writer.start()
+    assert ready.wait(60)
+    writer.kill()
+    writer.join()
+    assert store.files.sizes("v/captions") == {}
+    (upload,) = store.files.uploads()
+    assert upload.key == "v/captions/large"
+    assert stale_uploads(store) == []
+    for options, done in (([], "to abort"), (["--apply"], "aborted")):
+        run = ("gc", "--grace-days", 0, *options, "--store", s3_uri)
+        assert f"v/captions/large: {done}" in lightgen(*run, monkeypatch=monkeypatch, capsys=capsys)[1]
+    assert store.files.uploads() == []
+    store.files.abort(upload)
+
+
+def test_uploads_are_listed_page_by_page_and_only_below_the_store(files, s3_endpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3, "PAGE", 2)
+    for name in ("a", "b", "c", "d", "e"):
+        _, _, key = files._path(name).partition("/")
+        files.remote.call_s3("create_multipart_upload", Bucket="test", Key=key)
+    assert sorted(upload.key for upload in files.uploads()) == ["a", "b", "c", "d", "e"]
+    assert S3Files(f"{files.uri}0", s3_endpoint, tmp_path).uploads() == []
 
 
 def test_one_winner_of_sixteen(files, s3_uri, s3_endpoint, tmp_path):
@@ -162,7 +216,7 @@ def test_server_that_ignores_the_condition_is_refused(tmp_path, monkeypatch):
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         with pytest.raises(StoreUnsupported, match="ignores 'create only if absent'"):
-            open_store("s3://test/prefix", cache=tmp_path / "cache")
+            open_or_create("s3://test/prefix", cache=tmp_path / "cache")
         assert not (tmp_path / "root" / "test" / "prefix" / "store.json").exists()
     finally:
         stop(process)

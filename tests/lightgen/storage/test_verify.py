@@ -4,10 +4,11 @@ import json
 import shutil
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreCorrupt, StoreError
-from lightgen.storage.build import build
-from lightgen.storage.store import open_store
+from lightgen.storage.local import LocalFiles
+from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
 
@@ -15,7 +16,7 @@ from tests.worked_version import SCHEMA, plan_of, rows, with_all
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A store with two versions."""
-    store = open_store(str(tmp_path_factory.mktemp("whole") / "store"))
+    store = open_or_create(str(tmp_path_factory.mktemp("whole") / "store"))
     for seed in range(2):
         build(store, plan_of(2, seed, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
     assert verify(store) == []
@@ -56,7 +57,7 @@ def test_every_damage_of_every_file_is_found(damaged, how):
             shutil.copy2(backup, path)
             continue  # the end of a log may be cut unseen; what it named is then only unpublished
         if how == "missing" and path.name == "manifest.json":
-            assert any("manifest.json" in problem.file for problem in verify(open_store(str(damaged))))
+            assert any("manifest.json" in problem.file for problem in verify(open_or_create(str(damaged))))
         else:
             named = [problem for problem in _problems(damaged) if path.name in str(problem) or "refs/" in str(problem)]
             assert named, path
@@ -65,7 +66,7 @@ def test_every_damage_of_every_file_is_found(damaged, how):
 
 def _problems(folder):
     try:
-        return verify(open_store(str(folder)))
+        return verify(open_or_create(str(folder)))
     except StoreError as error:
         return [f"{folder}/store.json: {error}"]
 
@@ -87,7 +88,7 @@ def _problems(folder):
     ],
 )
 def test_manifest_that_lies_is_refused(damaged, change, message):
-    store = open_store(str(damaged))
+    store = open_or_create(str(damaged))
     path = damaged / store.open("images").folder / "manifest.json"
     value = json.loads(path.read_bytes())
     if "path" in change:
@@ -102,7 +103,7 @@ def test_manifest_that_lies_is_refused(damaged, change, message):
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"{", b"[" * 200_000, b'{"a":1,"a":2}', b'{"a":NaN}', b"\xff"])
 @pytest.mark.parametrize("name", ["plan.json", "done/00001.json"])
 def test_half_written_documents_are_refused(tmp_path, name, data):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     path = tmp_path / "v" / "captions" / plan_of().version / name
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
@@ -112,7 +113,7 @@ def test_half_written_documents_are_refused(tmp_path, name, data):
 
 
 def test_log_with_a_gap_or_a_changed_entry_is_refused(tmp_path):
-    store = open_store(str(tmp_path))
+    store = open_or_create(str(tmp_path))
     for seed in range(3):
         build(store, plan_of(seed=seed), rows, SCHEMA)
     second = tmp_path / "refs" / "captions" / "00000002.json"
@@ -126,7 +127,7 @@ def test_log_with_a_gap_or_a_changed_entry_is_refused(tmp_path):
 
 
 def test_damaged_shard_is_not_read(damaged):
-    version = open_store(str(damaged)).open("images")
+    version = open_or_create(str(damaged)).open("images")
     for path in version.paths("tar"):
         whole = (damaged / path).read_bytes()
         (damaged / path).write_bytes(whole.replace(b"png", b"PNG", 3))  # the name in the header, then the payload
@@ -137,8 +138,37 @@ def test_damaged_shard_is_not_read(damaged):
 
 
 def test_missing_shard_stops_a_cached_build(damaged):
-    store = open_store(str(damaged))
+    store = open_or_create(str(damaged))
     version = store.open("images@1")
     (damaged / version.paths("rejects")[0]).unlink()
     with pytest.raises(StoreCorrupt, match=r"rejects/part-.* got missing"):
         build(store, plan_of(2, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_each_folder_is_listed_as_often_for_many_shards_as_for_few(tmp_path, monkeypatch, sealed):
+    listed = []
+    monkeypatch.setattr(
+        LocalFiles, "names", lambda self, folder, names=LocalFiles.names: listed.append(folder) or names(self, folder)
+    )
+    counts = []
+    for n_shards in (2, 30):
+        store = open_or_create(str(tmp_path / str(n_shards)))
+        ref = build(store, plan_of(n_shards, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+        if not sealed:
+            (store.files.root / "v" / "images" / ref.version / "manifest.json").unlink()
+            shutil.rmtree(store.files.root / "refs")
+        listed.clear()
+        assert verify(store) == []
+        counts.append(len(listed))
+    assert counts[0] == counts[1]
+
+
+def test_a_missing_file_of_an_unfinished_version_is_named(tmp_path):
+    store = open_or_create(str(tmp_path))
+    ref = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+    victim = store.open(ref).paths("index")[1].removeprefix(f"{tmp_path}/")
+    (tmp_path / "v" / "images" / ref.version / "manifest.json").unlink()
+    shutil.rmtree(tmp_path / "refs")
+    (tmp_path / victim).unlink()
+    assert [(problem.file, problem.what[-7:]) for problem in verify(store)] == [(victim, "missing")]

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lightgen.storage.build import ShardOutput, build, make_plan
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.parquet import write_parquet
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create
 from lightgen.training.stored import features_of_files, stored_features
 from schemas.features import schema
 from tests.lightgen.training.stored_files import SHAPE, TEXT_DIM, features_table, read_features, write_shards
@@ -109,7 +109,7 @@ def sealed(store):
 
 
 def test_a_version_of_a_local_store(tmp_path):
-    version = sealed(open_store(str(tmp_path / "store")))
+    version = sealed(open_or_create(str(tmp_path / "store")))
     memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
     for verify in (False, True):
         assert_same(stored_features(version, verify).batch(rows, rows), memory.batch(rows, rows))
@@ -123,14 +123,14 @@ def test_a_version_of_a_local_store(tmp_path):
 
 
 def test_a_version_on_s3_is_downloaded_once(s3_uri, tmp_path):
-    store = open_store(s3_uri, cache=tmp_path / "cache")
+    store = open_or_create(s3_uri, cache=tmp_path / "cache")
     version = sealed(store)
     memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
     stored = stored_features(version)
     assert_same(stored.batch(rows, rows), memory.batch(rows, rows))
     written = [shard.mean.path.stat().st_mtime_ns for shard in stored.shards]
-    again = stored_features(open_store(s3_uri, cache=tmp_path / "cache").open("features"))
+    again = stored_features(open_or_create(s3_uri, cache=tmp_path / "cache").open("features"))
     assert [shard.mean.path.stat().st_mtime_ns for shard in again.shards] == written
-    elsewhere = stored_features(open_store(s3_uri, cache=tmp_path / "other").open("features"))
+    elsewhere = stored_features(open_or_create(s3_uri, cache=tmp_path / "other").open("features"))
     assert tmp_path / "other" in elsewhere.shards[0].mean.path.parents
     assert_same(elsewhere.batch(rows, rows), memory.batch(rows, rows))

@@ -1,0 +1,63 @@
+"""Settings of stages and members, and which of them are part of a version's name."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+# Marks of a field, given as `json_schema_extra`.
+RUN: Final[dict[str, Any]] = {"run": True}  # how the work is done: speed, memory, acceptance; in no name
+QUIET: Final[dict[str, Any]] = {"quiet": True}  # in the name only where it is not the default: a later addition
+
+
+class Config(BaseModel):
+    """A frozen value whose unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def content(self) -> dict[str, Any]:
+        """What decides a result, as JSON values; members of families by their identity.
+
+        Fields marked RUN are left out. Fields marked QUIET are left out at their default, so that a new option does not
+        rename what was made without it.
+        """
+        named = {name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        return {
+            name: content_of(value) for name, value in named.items() if _counts(type(self).model_fields[name], value)
+        }
+
+
+class Member(Config):
+    """One member of a family: its settings, told apart by `kind`.
+
+    `REVISION` is raised by hand when results change at equal settings; `tests/golden` notices a forgotten raise.
+    """
+
+    REVISION: ClassVar[int] = 1
+
+    def identity(self) -> dict[str, Any]:
+        """What names the member in a plan: kind, revision, content settings, and parts the same way. Loads nothing."""
+        return {**self.content(), "revision": self.REVISION}
+
+
+def content_of(value: Any) -> Any:
+    """The part of `value` that decides a result, as a JSON value."""
+    if isinstance(value, Member):
+        return value.identity()
+    if isinstance(value, Config):
+        return value.content()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): content_of(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [content_of(each) for each in value]
+    return value
+
+
+def _counts(field: FieldInfo, value: Any) -> bool:
+    marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    if marks.get("run"):
+        return False
+    return not (marks.get("quiet") and value == field.get_default(call_default_factory=True))

@@ -1,0 +1,112 @@
+"""From verdicts to figures: scores, paired differences and what they let us say."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightgen.evaluation import statistics
+from schemas.report import TASKS, Difference, Interval, ModelScores, Report
+
+CONFIDENCE = 0.95
+Row = dict[str, Any]
+# By task and prompt: the marks of its samples.
+Marks = dict[str, dict[str, list[bool]]]
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn."""
+
+    resamples: int
+    seed: int
+
+
+def make_report(
+    rows: Mapping[str, Sequence[Row]], checkpoints: Mapping[str, str | None], verdict: str, bootstrap: Bootstrap
+) -> Report:
+    """The figures over the rows of each model; differences are to the first one with a checkpoint."""
+    baseline = next((name for name in rows if checkpoints[name]), None)
+    others = [name for name in rows if checkpoints[name] and name != baseline]
+    base = rows[baseline] if baseline else []
+    differences = [compare(name, rows[name], str(baseline), base, bootstrap) for name in others]
+    first = next(iter(rows.values()))
+    prompts = Counter(row["task"] for row in first if row["index"] == 0)
+    return Report(
+        prompts=dict(prompts),
+        samples_per_prompt=1 + max((row["index"] for row in first), default=0),
+        verdict=verdict,
+        confidence=CONFIDENCE,
+        models=[model_scores(name, checkpoints[name], rows[name], bootstrap) for name in rows],
+        differences=differences,
+        findings=findings(differences, sum(prompts.values())),
+    )
+
+
+def marks_of(rows: Sequence[Row]) -> Marks:
+    """Verdicts of one model, tasks in GenEval's order and prompts in stored order."""
+    marks: Marks = {task: {} for task in TASKS}
+    for row in rows:
+        marks[row["task"]].setdefault(row["prompt_id"], []).append(row["correct"])
+    return {task: prompts for task, prompts in marks.items() if prompts}
+
+
+def model_scores(name: str, checkpoint: str | None, rows: Sequence[Row], bootstrap: Bootstrap) -> ModelScores:
+    """Scores of one model."""
+    marks = marks_of(rows)
+    if not marks:
+        return ModelScores(
+            name=name, checkpoint=checkpoint, images=0, tasks={}, overall=Interval(mean=0, low=0, high=0)
+        )
+    found = statistics.score_intervals(marks, bootstrap.seed, bootstrap.resamples)
+    tasks = {task: _widened(_interval(found[task]), len(marks[task])) for task in marks}
+    overall = _widened(_interval(found["overall"]), sum(map(len, marks.values())))
+    return ModelScores(name=name, checkpoint=checkpoint, images=len(rows), tasks=tasks, overall=overall)
+
+
+def _widened(interval: Interval, prompts: int) -> Interval:
+    """All right or all wrong: the bootstrap has no width there; Clopper and Pearson's exact bound takes its place."""
+    miss = ((1 - CONFIDENCE) / 2) ** (1 / prompts)
+    if interval.mean == 0:
+        return Interval(mean=0.0, low=0.0, high=1 - miss)
+    return Interval(mean=1.0, low=miss, high=1.0) if interval.mean == 1 else interval
+
+
+def compare(name: str, rows: Sequence[Row], baseline: str, base: Sequence[Row], bootstrap: Bootstrap) -> Difference:
+    """Paired differences over the prompts that both models drew."""
+    ours, theirs = _shared(marks_of(rows), marks_of(base)), _shared(marks_of(base), marks_of(rows))
+    found = statistics.paired_differences(ours, theirs, bootstrap.seed, bootstrap.resamples)
+    tasks = {task: _interval(found[task]) for task in ours}
+    return Difference(name=name, baseline=baseline, tasks=tasks, overall=_interval(found["overall"]))
+
+
+def _shared(marks: Marks, other: Marks) -> Marks:
+    """`marks` of the prompts that are in `other` too."""
+    both = {
+        task: {prompt: of_prompt for prompt, of_prompt in prompts.items() if prompt in other.get(task, {})}
+        for task, prompts in marks.items()
+    }
+    return {task: prompts for task, prompts in both.items() if prompts}
+
+
+def _interval(found: statistics.Interval | statistics.Difference) -> Interval:
+    return Interval(mean=found.value, low=found.low, high=found.high)
+
+
+def findings(differences: Sequence[Difference], prompts: int) -> list[str]:
+    """What each further training changed, as far as the intervals let us tell."""
+    sentences = []
+    for one in differences:
+        what = f"overall {one.overall.mean:+.3f}, interval {one.overall.low:+.3f} to {one.overall.high:+.3f}"
+        if not one.sure:
+            verdict = f"no change against {one.baseline} that these {prompts:,} prompts can show"
+        else:
+            verdict = f"{'better' if one.overall.mean > 0 else 'worse'} than {one.baseline}, beyond chance"
+        moved = [f"{task.replace('_', ' ')} {value.mean:+.3f}" for task, value in one.tasks.items() if _sure(value)]
+        alone = f" Tasks whose own interval leaves out zero: {', '.join(moved)}." if moved else ""
+        sentences.append(f"{one.name}: {verdict} ({what}).{alone}")
+    return sentences
+
+
+def _sure(interval: Interval) -> bool:
+    return not interval.low <= 0 <= interval.high

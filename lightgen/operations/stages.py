@@ -1,0 +1,55 @@
+"""How a step of a recipe is made: the one place where settings meet the functions of stages."""
+
+from lightgen.operations.steps import Step
+from lightgen.recipe import Use
+from lightgen.stages.align import AlignConfig, align
+from lightgen.stages.encode import EncodeConfig, encode
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
+from lightgen.stages.evaluate import EvaluateConfig, evaluate
+from lightgen.stages.filter import FilterConfig, filter_images
+from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
+from lightgen.stages.generate import GenerateConfig, generate
+from lightgen.stages.pair import PairConfig, pair
+from lightgen.stages.pretrain import PretrainConfig, pretrain
+from lightgen.stages.reference import ReferenceConfig, reference
+from lightgen.stages.score import ScoreConfig, score
+from lightgen.stages.select import SelectConfig, select
+from lightgen.stages.source import SourceConfig, source
+from lightgen.work import Context
+from schemas.ref import ArtifactRef
+
+
+def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
+    """The version of a step; `refs` are those of its inputs, in their order. Raises LightgenError."""
+    config, labels = step.config, step.labels[1:]
+    match config:
+        case Use():
+            return context.store.open(config.use).ref
+        case SourceConfig():
+            return source(config, context)
+        case SelectConfig():
+            return select(refs[0], config, context)
+        case GenerateConfig():
+            return generate(refs[0], config, context, *refs[1:])
+        case ScoreConfig():
+            return score(refs[0], config, context)
+        case FilterConfig():
+            return filter_images(refs[0], dict(zip(labels, refs[1:], strict=True)), config, context)
+        case FitVaeConfig():
+            return fit_vae(refs[0], refs[1], config, context)
+        case EncodeConfig():
+            return encode(refs[0], refs[1], refs[2], config, context)
+        case PretrainConfig():
+            return pretrain(refs[0], config, context, *refs[1:])
+        case PairConfig():
+            return pair(refs[: len(refs) // 2], refs[len(refs) // 2 :], config, context)
+        case EncodePairsConfig():
+            return encode_pairs(refs[0], refs[1], refs[2:], config, context)
+        case ReferenceConfig():
+            return reference(refs[0], refs[1], config, context)
+        case AlignConfig():
+            return align(refs[0], refs[1], config, context, *refs[2:])
+        case EvaluateConfig():
+            return evaluate(refs[0], dict(zip(labels, refs[1:], strict=True)), config, context)
+        case _:
+            raise AssertionError(f"no stage takes {type(config).__name__}")

@@ -1,0 +1,192 @@
+"""The order of a recipe: every step with what it is made of.
+
+Flows, `lightgen run`, `work`, `plan` and `rehearse` all walk it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lightgen.config import Config
+from lightgen.errors import ConfigError
+from lightgen.recipe import HeldOut, Recipe, Use
+from lightgen.stages.align import AlignConfig
+from lightgen.stages.encode_pairs import EncodePairsConfig
+from lightgen.stages.fit_vae import FitVaeConfig
+from lightgen.stages.score import ScoreConfig
+from schemas.ref import ArtifactRef
+
+
+@dataclass(frozen=True)
+class Step:
+    """One version to be made: the stage, its settings, and the steps it is made of, `labels` being their names there.
+
+    `role` is what the version is for: it is published as kind@role.
+    """
+
+    name: str
+    stage: str
+    config: Config
+    inputs: tuple[str, ...] = ()
+    labels: tuple[str, ...] = field(default=())
+    role: str = ""
+
+
+Call = Callable[[Step, list[ArtifactRef]], ArtifactRef]
+
+
+def walk(steps: Iterable[Step], call: Call) -> dict[str, ArtifactRef]:
+    """Every step in order, each given what the steps before made; returns all by name of the step."""
+    made: dict[str, ArtifactRef] = {}
+    for step in steps:
+        made[step.name] = call(step, [made[name] for name in inputs(step)])
+    return made
+
+
+def inputs(step: Step) -> tuple[str, ...]:
+    """The steps that must be made before; a version that is taken as it is needs none."""
+    return () if isinstance(step.config, Use) else step.inputs
+
+
+def until(steps: Sequence[Step], goals: Sequence[str] = ()) -> list[Step]:
+    """The steps that `goals` need, in order; a goal is the name of a step, or that of a stage. Raises ConfigError.
+
+    Without goals: what the steps need that nothing else is made of.
+    """
+    used = {name for step in steps for name in step.inputs}
+    wanted = [step.name for goal in goals for step in _named(steps, goal)] or [
+        s.name for s in steps if s.name not in used
+    ]
+    by_name, needed = {step.name: step for step in steps}, set[str]()
+    while wanted:
+        name = wanted.pop()
+        if name not in needed:
+            needed.add(name)
+            wanted.extend(inputs(by_name[name]))
+    return [step for step in steps if step.name in needed]
+
+
+def _named(steps: Sequence[Step], goal: str) -> list[Step]:
+    exact = [step for step in steps if step.name == goal]
+    found = exact or [step for step in steps if step.stage == goal]
+    if not found:
+        raise ConfigError(f"the recipe has no step {goal!r}; it has {', '.join(step.name for step in steps)}")
+    return found
+
+
+def steps_of(recipe: Recipe) -> list[Step]:
+    """All steps of a recipe, in an order that can be run."""
+    steps = [*_distill_set(recipe), *_students(recipe)]
+    if recipe.pair is not None:
+        steps += [*_captions(recipe.held_out, "held-out"), *_pairs(recipe), *_alignments(recipe)]
+    if recipe.evaluate is not None:
+        steps += [*_captions(recipe.test, "test"), *_evaluation(recipe)]
+    return steps
+
+
+def _distill_set(recipe: Recipe) -> Iterator[Step]:
+    """Captions to features."""
+    yield Step("source", "source", recipe.source, role="train")
+    if recipe.select is None:
+        return
+    yield Step("select", "select", recipe.select, ("source",), role="train")
+    if recipe.generate is None:
+        return
+    yield Step("generate", "generate", recipe.generate, ("select",), role="train")
+    if recipe.filter is None:
+        return
+    scores = []
+    for name, scorer in recipe.score.items():
+        yield Step(f"score-{name}", "score", ScoreConfig(scorer=scorer), ("generate",), role=f"train-{name}")
+        scores.append(f"score-{name}")
+    yield Step("filter", "filter", recipe.filter, ("generate", *scores), ("images", *recipe.score), "train")
+    if recipe.encode:
+        vae = FitVaeConfig(vae=recipe.encode[-1].vae)
+        yield Step("fit-vae", "fit_vae", vae, ("filter", "generate"), role="train")
+    for encode in recipe.encode:
+        size = f"{encode.size_px}px"
+        yield Step(f"encode-{size}", "encode", encode, ("filter", "generate", "fit-vae"), role=f"train-{size}")
+
+
+def _students(recipe: Recipe) -> Iterator[Step]:
+    """One student a resolution, each starting from the one before; the last is called pretrained."""
+    before: tuple[str, ...] = ()
+    for number, (encode, pretrain) in enumerate(zip(recipe.encode, recipe.pretrain, strict=False), 1):
+        size = f"{encode.size_px}px"
+        role = "pretrained" if number == len(recipe.pretrain) else f"pretrained-{size}"
+        yield Step(f"pretrain-{size}", "pretrain", pretrain, (f"encode-{size}", *before), role=role)
+        before = (f"pretrain-{size}",)
+
+
+def _captions(part: HeldOut | None, use: str) -> Iterator[Step]:
+    assert part is not None, "the recipe has checked it"
+    yield Step(f"source-{use}", "source", part.source, role=use)
+    yield Step(f"select-{use}", "select", part.select, (f"source-{use}",), role=use)
+
+
+def pretrained(recipe: Recipe) -> str:
+    """Name of the step that trains the student."""
+    return f"pretrain-{recipe.encode[-1].size_px}px"
+
+
+def _pairs(recipe: Recipe) -> Iterator[Step]:
+    """The student, and the teacher where it is to win, draw held-out captions; a judge scores; rules pair."""
+    assert recipe.pair is not None, "asked before"
+    drawn: list[str] = []
+    for name, config in recipe.pair.generators(recipe.generate).items():
+        role, checkpoint = f"held-out-{name}", (pretrained(recipe),) if name == "student" else ()
+        yield Step(f"generate-{role}", "generate", config, ("select-held-out", *checkpoint), role=role)
+        yield Step(f"score-{role}", "score", ScoreConfig(scorer=recipe.pair.judge), (f"generate-{role}",), role=role)
+        drawn.append(role)
+    inputs = [f"{what}-{role}" for what in ("generate", "score") for role in drawn]
+    yield Step("pair", "pair", recipe.pair, tuple(inputs), role="held-out")
+    images = tuple(f"generate-{role}" for role in drawn)
+    yield Step(
+        "encode-pairs", "encode_pairs", EncodePairsConfig(), ("pair", pretrained(recipe), *images), role="held-out"
+    )
+
+
+def _alignments(recipe: Recipe) -> Iterator[Step]:
+    """The control first, so that what was published last is the aligned student."""
+    for role, config in (("sft", recipe.control), ("dpo", recipe.align)):
+        if config is not None:
+            yield from _alignment(role, config, pretrained(recipe))
+
+
+def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:
+    inputs = (start, "encode-pairs")
+    if config.reference is not None:
+        yield Step(f"reference-{role}", "reference", config.reference, inputs, role=role)
+        inputs = (*inputs, f"reference-{role}")
+    yield Step(f"align-{role}", "align", config, inputs, role=role)
+
+
+def models(recipe: Recipe) -> dict[str, str]:
+    """Step that trains each student of the report, by its name there; the first is what others are compared with."""
+    if not recipe.pretrain:
+        return {}
+    *earlier, _ = recipe.encode
+    aligned = {role: f"align-{role}" for role, part in (("dpo", recipe.align), ("sft", recipe.control)) if part}
+    stages = {f"{encode.size_px}px": f"pretrain-{encode.size_px}px" for encode in earlier}
+    return {"pretrained": pretrained(recipe), **aligned, **stages}
+
+
+def _evaluation(recipe: Recipe) -> Iterator[Step]:
+    """Every model draws the test captions with the same seeds; a detector scores; the report is a decision."""
+    config = recipe.evaluate
+    assert config is not None, "asked before"
+    trained = models(recipe)
+    names = []
+    for name, drawing in config.generators(list(trained)).items():
+        checkpoint = trained.get(name) or (
+            next(iter(trained.values())) if drawing.generator.draws_with_checkpoint else ""
+        )
+        role = f"test-{name}"
+        yield Step(
+            f"generate-{role}", "generate", drawing, ("select-test", *([checkpoint] if checkpoint else [])), role=role
+        )
+        yield Step(f"score-{role}", "score", ScoreConfig(scorer=config.detector), (f"generate-{role}",), role=role)
+        names.append(name)
+    yield Step(
+        "evaluate", "evaluate", config, ("select-test", *(f"score-test-{name}" for name in names)),
+        ("prompts", *names), "test",
+    )  # fmt: skip

@@ -1,0 +1,67 @@
+"""The contract of every scorer: images and captions in, raw answers out, row for row; never a threshold."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from lightgen.config import Member
+from lightgen.storage.pixels import Pixels
+from lightgen.work import Worker
+from schemas.scores import UNSCORED
+
+
+class Scorer(Protocol):
+    """Looks at images. An answer does not depend on what else is in the batch."""
+
+    def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
+        """The columns of the member's `ANSWERS`, then why there are none; one row an image, in order."""
+        ...
+
+
+class ScorerMember(Member):
+    """Settings of a scorer. `ANSWERS` are its columns, with units and ranges, all nullable."""
+
+    ANSWERS: ClassVar[pa.Schema]
+
+    @abstractmethod
+    def open(self, worker: Worker) -> Scorer:
+        """The scorer on the worker's device, weights loaded."""
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether it is much faster on a GPU."""
+        return False
+
+    @property
+    def journals(self) -> bool:
+        """Whether its answers are paid for or take long: finished batches are then kept until the version is sealed."""
+        return self.wants_gpu
+
+    @property
+    def batch(self) -> int:
+        """Images that it wants to see together."""
+        return 64
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Why an image has no score: a short slug, and a detail for people."""
+
+    reason: str
+    detail: str = ""
+
+
+def answer_table(answers: pa.Schema, rows: Sequence[Mapping[str, Any] | Unscored]) -> pa.Table:
+    """A scorer's table: each row a mapping of its columns, or the reason why there is none."""
+    schema = pa.schema([*answers, *UNSCORED])
+    nothing, scored = dict.fromkeys(answers.names), {"unscored": "", "unscored_detail": ""}
+    filled = [
+        {**nothing, "unscored": row.reason, "unscored_detail": row.detail}
+        if isinstance(row, Unscored)
+        else {**nothing, **row, **scored}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(filled, schema=schema)

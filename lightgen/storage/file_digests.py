@@ -1,0 +1,49 @@
+"""sha256 of large files that rarely change, such as model weights: read once, then remembered by what `stat` says.
+
+A file counts as unchanged while its path, size, inode and times of change are the same. A file that was changed in the
+last seconds is always read again, since two writes within the resolution of the clock look alike.
+"""
+
+import hashlib
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from lightgen.settings import cache_folder
+
+REMEMBERED = 1 << 20  # bytes; reading less is as quick as looking it up
+SETTLED_S = 5.0
+TABLE = "CREATE TABLE IF NOT EXISTS digests (file TEXT PRIMARY KEY, state TEXT NOT NULL, sha256 TEXT NOT NULL)"
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of the file, in hex."""
+    status = path.stat()
+    if status.st_size < REMEMBERED:
+        return _read(path)
+    file = os.path.realpath(path)
+    state = f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
+    with closing(_open()) as known:
+        row = known.execute("SELECT sha256 FROM digests WHERE file = ? AND state = ?", (file, state)).fetchone()
+        if row:
+            return row[0]
+        digest = _read(path)
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_S * 1e9:
+            known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (file, state, digest))
+            known.commit()
+    return digest
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open() -> sqlite3.Connection:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    known = sqlite3.connect(folder / "file-digests.sqlite", timeout=60)
+    known.execute(TABLE)
+    return known

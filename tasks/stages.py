@@ -1,0 +1,39 @@
+"""The tasks: one a stage, each policy and one call."""
+
+from typing import Final
+
+from prefect import Task, task
+
+from lightgen.operations.stages import make
+from lightgen.operations.steps import Step
+from schemas.ref import ArtifactRef
+from tasks.policies import POLICY
+from tasks.run import Place, run_step
+
+# What each stage is to a user of the paper.
+TITLES: Final = {
+    "source": "caption sourcing",
+    "select": "caption diversity and decontamination",
+    "generate": "image generation",
+    "score": "image scoring",
+    "filter": "diversity deduplication",
+    "fit_vae": "VAE",
+    "encode": "feature precomputation (VAE, text)",
+    "pretrain": "training job",
+    "pair": "filtering of preference pairs",
+    "encode_pairs": "feature precomputation of pairs",
+    "reference": "reference of DPO",
+    "align": "training job (alignment)",
+    "evaluate": "evaluation",
+}
+
+
+def _task(stage: str) -> Task[[Step, list[ArtifactRef], Place], ArtifactRef]:
+    @task(name=f"{stage}: {TITLES[stage]}", task_run_name="{step.name}", **POLICY)
+    def run(step: Step, refs: list[ArtifactRef], place: Place) -> ArtifactRef:
+        return run_step(step, refs, place, make)
+
+    return run
+
+
+TASKS: Final = {stage: _task(stage) for stage in TITLES}
