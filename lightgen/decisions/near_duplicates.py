@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.decisions.buckets import share_a_band
 from lightgen.decisions.independent_set import Texts, first_kept, first_same
 from lightgen.decisions.minhash import band_keys, plan_bands
@@ -23,10 +24,8 @@ from lightgen.decisions.shingles import BLOCK, Shingles, content, encode, joined
 FILLERS = ("a", "an", "the", "some", "is", "are", "was", "were", "be", "being")
 
 
-class NearDuplicateConfig(BaseModel):
+class NearDuplicateConfig(Config):
     """When two captions count as one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(default=0.7, gt=0, le=1, description="Jaccard similarity of the word n-grams")
     words: int = Field(default=2, ge=1, le=8, description="words an n-gram; 3 is too strict for short captions")

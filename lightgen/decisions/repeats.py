@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.decisions.columns import column, joined
 from lightgen.decisions.hamming import BITS, repeated
 from lightgen.decisions.rules import SLUG
@@ -21,10 +22,8 @@ def _reason(given: dict[str, Any]) -> str:
     return "duplicate_near" if given["bits"] else "duplicate_exact"
 
 
-class Repeats(BaseModel):
+class Repeats(Config):
     """When two images count as one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: str = Field(min_length=1, description="of hashes: text, such as image_sha256, or 64-bit perceptual hashes")
     bits: int = Field(default=0, ge=0, le=BITS, description="in which two perceptual hashes of a repeat may differ")
