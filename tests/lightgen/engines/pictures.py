@@ -1,5 +1,6 @@
 """PROMPTS of the scene world and the stage `generate` on them: real work for tests of engines."""
 
+import os
 import sys
 
 import pyarrow as pa
@@ -54,6 +55,12 @@ def pictures(context: Context, found: ArtifactRef) -> ArtifactRef:
     return generate(found, config, context)
 
 
-if __name__ == "__main__":  # one that joins: store
-    given = Context(open_or_create(sys.argv[1]))
-    print(pictures(given, prompts(given)).fingerprint)
+if __name__ == "__main__":  # some that join: store, how many; what they import is imported once
+    children = []
+    for _ in range(int(sys.argv[2])):
+        if not (child := os.fork()):
+            given = Context(open_or_create(sys.argv[1]))
+            print(pictures(given, prompts(given)).fingerprint, flush=True)
+            os._exit(0)
+        children.append(child)
+    sys.exit(max(os.waitpid(child, 0)[1] for child in children))

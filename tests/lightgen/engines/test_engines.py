@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from lightgen.engines.engine import open_engine
 from lightgen.engines.gpu_slot import visible_gpus
 from lightgen.errors import InputCorrupt, TooManyRejects
 from lightgen.storage.receipts import done_shards
@@ -56,7 +55,7 @@ def test_four_processes_make_what_one_makes(tmp_path, expected):
 
 def test_four_workers_that_joined_make_what_one_makes(tmp_path, expected):
     open_or_create(str(tmp_path))
-    assert told([joined("pictures", str(tmp_path)) for _ in range(4)]) == [expected] * 4
+    assert told([joined("pictures", str(tmp_path), "4")])[0].split() == [expected] * 4
     assert leftovers(tmp_path) == []
 
 
@@ -123,25 +122,17 @@ def raising(error: type[BaseException]):
     return mark
 
 
-def test_whoever_cannot_commit_lets_the_next_try(tmp_path):
+def test_whoever_cannot_commit_lets_the_next_try(tmp_path, monkeypatch):
     """Too many rejects: each worker says so, and none waits for the other."""
     context = Context(open_or_create(str(tmp_path)))
-    work = work_of(NotesConfig(), context)
+    monkeypatch.setattr("lightgen.engines.build.commit", too_many)
     for _ in range(2):
-        with pytest.raises(TooManyRejects), open_engine(RunConfig()) as engine:
-            refuse_at_commit(work, context, engine)
-    assert done_shards(context.store, work.plan) == {0, 1, 2, 3}
-
-
-def refuse_at_commit(work, context, engine):
-    from dataclasses import replace
-
-    from lightgen.engines import build
-
-    given = replace(context, engine=engine)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "commit", too_many)
-        build.build(work, given)
+        with pytest.raises(TooManyRejects):
+            notes(NotesConfig(), context)
+    assert done_shards(context.store, work_of(NotesConfig(), context).plan) == {0, 1, 2, 3}
+    monkeypatch.undo()
+    notes(NotesConfig(), context)
+    assert leftovers(tmp_path) == []
 
 
 def too_many(*_):
