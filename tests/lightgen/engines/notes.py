@@ -1,7 +1,6 @@
 """A stage that makes nothing much, for tests of engines; workers import it by its name."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from lightgen.engines.build import build
 from lightgen.errors import InputCorrupt
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
-from lightgen.storage.store import open_or_create
-from lightgen.work import Context, MakeShard, Needs, RunConfig, Sort, Work, Worker
+from lightgen.work import Context, MakeShard, Needs, Sort, Work, Worker
 from schemas.ref import ArtifactRef
 
 ROWS = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int32(), nullable=False)])
@@ -82,6 +80,6 @@ def processes_of(folder: Path, what: str = "opened") -> set[int]:
     return {int(path.read_text().split()[0]) for path in folder.glob(f"{what}-*")}
 
 
-if __name__ == "__main__":  # one that joins: store, settings, how to run
-    given = Context(open_or_create(sys.argv[1]), run=RunConfig.model_validate_json(sys.argv[3]))
-    print(notes(NotesConfig.model_validate_json(sys.argv[2]), given).fingerprint)
+def join(context: Context, settings: str) -> ArtifactRef:
+    """What a process that joins calls."""
+    return notes(NotesConfig.model_validate_json(settings), context)

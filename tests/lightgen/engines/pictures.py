@@ -1,8 +1,5 @@
 """PROMPTS of the scene world and the stage `generate` on them: real work for tests of engines."""
 
-import os
-import sys
-
 import pyarrow as pa
 
 from lightgen.config import Config
@@ -12,7 +9,6 @@ from lightgen.scenes import grammar
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
-from lightgen.storage.store import open_or_create
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.prompts import SCHEMA
 from schemas.ref import ArtifactRef
@@ -55,12 +51,6 @@ def pictures(context: Context, found: ArtifactRef) -> ArtifactRef:
     return generate(found, config, context)
 
 
-if __name__ == "__main__":  # some that join: store, how many; what they import is imported once
-    children = []
-    for _ in range(int(sys.argv[2])):
-        if not (child := os.fork()):
-            given = Context(open_or_create(sys.argv[1]))
-            print(pictures(given, prompts(given)).fingerprint, flush=True)
-            os._exit(0)
-        children.append(child)
-    sys.exit(max(os.waitpid(child, 0)[1] for child in children))
+def join(context: Context, settings: str) -> ArtifactRef:
+    """What a process that joins calls."""
+    return pictures(context, prompts(context))

@@ -27,18 +27,19 @@ def expected(tmp_path_factory) -> str:
     return pictures(context, prompts(context)).fingerprint
 
 
-def joined(module: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A process that calls the same stage for the same plan."""
+def joined(module: str, store: Path, run: str = SERIAL, settings: str = "", count: int = 1) -> "subprocess.Popen[str]":
+    """A process, or one with children, that calls the same stage for the same plan."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"tests.lightgen.engines.{module}", *arguments],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "tests.lightgen.engines.joiner", module, str(store), run, settings, str(count)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
 def told(processes: "list[subprocess.Popen[str]]") -> list[str]:
-    found = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert all(process.returncode == 0 for process in processes)
-    return found
+    found = [process.communicate(timeout=120) for process in processes]
+    assert all(process.returncode == 0 for process in processes), found
+    return [stdout.strip() for stdout, _ in found]
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -55,7 +56,7 @@ def test_four_processes_make_what_one_makes(tmp_path, expected):
 
 def test_four_workers_that_joined_make_what_one_makes(tmp_path, expected):
     open_or_create(str(tmp_path))
-    assert told([joined("pictures", str(tmp_path), "4")])[0].split() == [expected] * 4
+    assert told([joined("pictures", tmp_path, count=4)])[0].split() == [expected] * 4
     assert leftovers(tmp_path) == []
 
 
@@ -64,7 +65,7 @@ def test_workers_that_joined_share_the_shards(tmp_path):
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=24, seconds=0.1, marks=str(marks))
-    found = told([joined("notes", str(store), config.model_dump_json(), SERIAL) for _ in range(3)])
+    found = told([joined("notes", store, settings=config.model_dump_json()) for _ in range(3)])
     assert len(set(found)) == 1
     assert marked(marks, "begun") == [f"{shard:05d}" for shard in range(24)]
     assert len(processes_of(marks)) == 3
@@ -76,7 +77,7 @@ def test_all_of_a_decision_or_a_job_is_made_by_one_worker_and_by_another_when_th
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=3, seconds=0.6, marks=str(marks), sort=sort)
-    workers = [joined("notes", str(store), config.model_dump_json(), SERIAL) for _ in range(3)]
+    workers = [joined("notes", store, settings=config.model_dump_json()) for _ in range(3)]
     while not marked(marks, "begun"):
         time.sleep(0.02)
     (first,) = processes_of(marks)
@@ -94,7 +95,7 @@ def test_models_are_loaded_only_by_workers_that_have_a_claim(tmp_path):
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=1, seconds=1.0, marks=str(marks))
-    told([joined("notes", str(store), config.model_dump_json(), SERIAL) for _ in range(2)])
+    told([joined("notes", store, settings=config.model_dump_json()) for _ in range(2)])
     assert len(marked(marks, "opened")) == 1
 
 

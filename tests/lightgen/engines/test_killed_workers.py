@@ -9,7 +9,7 @@ from lightgen.storage.store import open_or_create
 from lightgen.work import Context
 from tests.crash.invariants import violations
 from tests.lightgen.engines.notes import NotesConfig, marked, notes
-from tests.lightgen.engines.test_engines import SERIAL, joined, leftovers, told
+from tests.lightgen.engines.test_engines import joined, leftovers, told
 
 SHARDS, WORKERS = 20, 3
 
@@ -42,4 +42,4 @@ def test_kills_cost_the_shards_in_work_and_nothing_else(tmp_path, rounds):
 
 
 def start(root, config):
-    return joined("notes", str(root), config.model_dump_json(), SERIAL)
+    return joined("notes", root, settings=config.model_dump_json())
