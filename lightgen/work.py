@@ -13,12 +13,13 @@ from lightgen.config import Config, Member
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device
 from lightgen.storage.plans import Stage
+from lightgen.storage.reuse import LentShard
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from schemas.documents import Plan
 from schemas.ref import ArtifactRef
 
-MakeShard = Callable[[int], ShardOutput]
+MakeShard = Callable[[int], ShardOutput | LentShard]
 Sort = Literal["map", "decision", "job"]
 
 
@@ -72,7 +73,8 @@ class Context:
     """Where a stage works, and how; the last argument of every stage.
 
     `role` is what the run makes the version for. `engine` is one that the stages of a run share (see
-    `lightgen.engines.engine.open_engine`); without it each stage opens its own.
+    `lightgen.engines.engine.open_engine`); without it each stage opens its own. With `find_only` nothing is made or
+    published: a stage finds its sealed version or raises NotMade.
     """
 
     store: Store
@@ -81,6 +83,7 @@ class Context:
     progress: Progress = SILENT
     role: str = ""
     engine: Engine | None = None
+    find_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,18 @@ class Work:
     revisions: dict[str, int]
     needs: Needs = Needs()
     max_reject_fraction: float = 1.0
+    family: str = ""
+    """Digest of all that decides a row beside what the row reads: versions of one family lend each other rows."""
 
     @staticmethod
     def of(
-        plan: Plan, config: Config, parents: Sequence[ArtifactRef], context: Context, open: str, needs: Needs
+        plan: Plan,
+        config: Config,
+        parents: Sequence[ArtifactRef],
+        context: Context,
+        open: str,
+        needs: Needs,
+        family: str = "",
     ) -> "Work":
         """The work of a stage; a config that limits rejects does so by its `max_reject_fraction`."""
         kind = type(config)
@@ -122,6 +133,7 @@ class Work:
             revisions=revisions(),
             needs=needs,
             max_reject_fraction=getattr(config, "max_reject_fraction", 1.0),
+            family=family,
         )
 
     def dump(self) -> str:

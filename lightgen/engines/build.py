@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from lightgen.engines.claims import Claims, sweep
 from lightgen.engines.engine import open_engine
 from lightgen.engines.heartbeats import Heart, Heartbeats
+from lightgen.errors import NotMade
 from lightgen.storage.commit import commit
-from lightgen.storage.receipts import finished, read_receipts, write_plan
+from lightgen.storage.journal import forget
+from lightgen.storage.receipts import done_shards, finished, read_receipts, write_plan
+from lightgen.storage.reuse import offer
 from lightgen.work import Context, Engine, Work, Worker
 from schemas.ref import ArtifactRef
 
@@ -21,19 +24,39 @@ COMMIT = "commit"
 def build(work: Work, context: Context) -> ArtifactRef:
     """The sealed version of `work`; only what is missing is computed, by the engine of the context.
 
-    Raises TooManyRejects (nothing is published, finished shards stay), SchemaMismatch, DuplicateKey, StoreError, and
-    what the engine raises.
+    Raises NotMade for a context that only finds, TooManyRejects (nothing is published, finished shards stay),
+    SchemaMismatch, DuplicateKey, StoreError, and what the engine raises.
     """
     store, plan = context.store, work.plan
-    if done := finished(store, plan, context.role):
+    if context.find_only:
+        return _found(work, context)
+    if done := _finished(work, context):
         return done
     write_plan(store, plan)
     with _engine(context) as engine:
         engine.run(work, context)
     _seal(work, context)
-    done = finished(store, plan, context.role)
+    done = _finished(work, context)
     assert done is not None, "commit has sealed it"
     return done
+
+
+def _finished(work: Work, context: Context) -> ArtifactRef | None:
+    done = finished(context.store, work.plan, context.role)
+    if done is None:
+        return None
+    forget(context.store.files, work.plan)
+    if work.family:
+        offer(context.store, work.plan, work.family)
+    return done
+
+
+def _found(work: Work, context: Context) -> ArtifactRef:
+    """The sealed version, or NotMade."""
+    if found := context.store.find_sealed(work.plan):
+        return found
+    done = len(done_shards(context.store, work.plan))
+    raise NotMade(work.plan.stage, f"{done} of {work.plan.n_shards} shards are there")
 
 
 @contextmanager

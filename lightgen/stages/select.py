@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -15,7 +14,7 @@ from lightgen.corpora.config import CorpusConfig
 from lightgen.decisions.contamination import ContaminationConfig, contaminated, normalised
 from lightgen.decisions.embed import hashed_ngrams
 from lightgen.decisions.kcenter import k_center
-from lightgen.decisions.minhash import NearDuplicateConfig, near_duplicates
+from lightgen.decisions.near_duplicates import NearDuplicateConfig, near_duplicates
 from lightgen.decisions.vendi import vendi_score
 from lightgen.engines.build import build
 from lightgen.seeds import content_id
@@ -82,7 +81,7 @@ def judge(captions: list[str], tokens: list[int], ids: list[str], config: Select
         drop(i, "contaminated", why)
     if config.near_duplicates is not None:
         alive = [i for i in range(n) if not reasons[i]]
-        for i, keeper in _near(alive, captions, tokens, ids, config.near_duplicates):
+        for i, keeper in _near(alive, captions, ids, config.near_duplicates):
             drop(i, "duplicate_near", f"near-duplicate of {ids[keeper]}: {captions[keeper]}")
     alive = sorted((i for i in range(n) if not reasons[i]), key=lambda i: ids[i])
     vectors = hashed_ngrams([captions[i] for i in alive], config.embedding_dim)
@@ -152,18 +151,10 @@ def _equal(captions: list[str], ids: list[str]) -> list[tuple[int, int]]:
     return [(i, keeper[plain]) for i, plain in enumerate(words) if keeper[plain] != i]
 
 
-def _near(
-    alive: list[int], captions: list[str], tokens: list[int], ids: list[str], config: NearDuplicateConfig
-) -> list[tuple[int, int]]:
-    """(duplicate, keeper): each cluster keeps its longest caption, of equals the one with the smallest id."""
-    clusters = near_duplicates([captions[i] for i in alive], config)
-    order = np.argsort(clusters, kind="stable")
-    found: list[tuple[int, int]] = []
-    for _, members in itertools.groupby(order, key=lambda at: clusters[at]):
-        group = [alive[at] for at in members]
-        keeper = min(group, key=lambda i: (-tokens[i], ids[i]))
-        found += [(i, keeper) for i in group if i != keeper]
-    return found
+def _near(alive: list[int], captions: list[str], ids: list[str], config: NearDuplicateConfig) -> list[tuple[int, int]]:
+    """(duplicate, the kept caption that it is near to)."""
+    refused = near_duplicates([ids[i] for i in alive], [captions[i] for i in alive], config).refused
+    return [(i, alive[keeper]) for i, keeper in zip(alive, refused.tolist(), strict=True) if keeper >= 0]
 
 
 def _evaluation_prompts(config: SelectConfig) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lightgen.errors import (
@@ -18,7 +18,7 @@ from lightgen.errors import (
     StoreUnsupported,
     UnsafePath,
 )
-from lightgen.storage.files import Chunk, Outcome, checked_key
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, sha256_of, vanished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -37,26 +37,26 @@ class LocalFiles:
         if self.root.is_symlink():
             raise UnsafePath(f"{self.root} is a symbolic link; name the folder it points to as the store")
 
-    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None, durable: bool = True) -> Outcome:
         """See `Files.create`."""
         final = self._path(key)
         with speaking_of_space(self.root):
             for _ in range(TRIES):
                 try:
-                    return self._create(final, chunks, durable)
+                    return self._create(final, chunks, sha256, durable)
                 except FileNotFoundError:
                     # Another process removed the folder when it became empty: after a probe, or in a collection.
                     self._durable.clear()
         raise StoreError(f"{final}: its folder vanishes as often as it is made; something else deletes in this store")
 
-    def _create(self, final: Path, chunks: Sequence[Chunk], durable: bool) -> Outcome:
+    def _create(self, final: Path, chunks: Sequence[Chunk], sha256: str | None, durable: bool) -> Outcome:
         self._make_folder(final.parent)
         temporary = self._write_temporary(chunks, durable)
         try:
             self._link(temporary, final)
             outcome: Outcome = "created"
         except FileExistsError:
-            if not same_bytes(final, chunks):
+            if not _holds(final, sha256 or sha256_of(chunks)):
                 raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
             outcome = "same"
         finally:
@@ -64,6 +64,15 @@ class LocalFiles:
         if durable:  # also after "same": whoever created it may not have reached this line yet
             fsync_folder(final.parent)
         return outcome
+
+    def link(self, source: str, key: str) -> None:
+        """See `Files.link`."""
+        final = self._path(key)
+        with speaking_of_space(self.root):
+            self._make_folder(final.parent)
+            with contextlib.suppress(FileExistsError):
+                self._link(self._path(source), final)
+            fsync_folder(final.parent)
 
     def read(self, key: str) -> bytes:
         """See `Files.read`."""
@@ -74,7 +83,10 @@ class LocalFiles:
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
         """See `Files.read_many`."""
-        return [self.read(key) for key in keys]
+        try:
+            return [self.read(key) for key in keys]
+        except FileNotFoundError as error:
+            raise vanished(str(error.filename)) from None
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
         """See `Files.read_range`."""
@@ -95,14 +107,15 @@ class LocalFiles:
 
     def listing(self, folder: str) -> dict[str, tuple[int, float]]:
         """See `Files.listing`."""
+        return dict(_files_of(self._path(folder), self.names(folder)))
+
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.walk`."""
+        root = self._path(folder)
         found: dict[str, tuple[int, float]] = {}
-        for name in self.names(folder):
-            try:
-                status = os.lstat(self._path(folder) / name)
-            except FileNotFoundError:
-                continue  # deleted since it was named
-            if stat.S_ISREG(status.st_mode):
-                found[name] = (status.st_size, status.st_mtime)
+        for path, _, names in os.walk(root):
+            below = Path(path).relative_to(root)
+            found |= {str(below / name): about for name, about in _files_of(Path(path), names)}
         return found
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
@@ -118,6 +131,14 @@ class LocalFiles:
             if path.is_dir():
                 fsync_folder(path)
             path = path.parent
+
+    def uploads(self) -> list[Upload]:
+        """See `Files.uploads`."""
+        return []
+
+    def abort(self, upload: Upload) -> None:
+        """See `Files.abort`."""
+        raise AssertionError("a local disk has no uploads")
 
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
@@ -200,6 +221,15 @@ class LocalFiles:
             ) from error
 
 
+def _files_of(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, tuple[int, float]]]:
+    """Name, size and time of change of the plain files among `names`; one that was deleted meanwhile is left out."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(folder / name)
+            if stat.S_ISREG(status.st_mode):
+                yield name, (status.st_size, status.st_mtime)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the entries of `folder` survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -209,14 +239,9 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def same_bytes(path: Path, chunks: Sequence[Chunk]) -> bool:
-    """Whether the file holds exactly `chunks`."""
+def _holds(path: Path, sha256: str) -> bool:
     with path.open("rb") as file:
-        theirs = hashlib.file_digest(file, "sha256").digest()
-    ours = hashlib.sha256()
-    for chunk in chunks:
-        ours.update(chunk)
-    return ours.digest() == theirs
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lightgen.errors import StoreConflict, StoreCorrupt
-from lightgen.storage.documents import parse_document
+from lightgen.storage.documents import check_receipt, parse_document, write_document
 from lightgen.storage.refs import publish
+from lightgen.storage.reuse import LentShard, link_shard
 from lightgen.storage.shards import ShardOutput, write_shard
 from lightgen.storage.store import Store, ref_of
 from schemas.documents import Plan, Provenance, Receipt, Source
@@ -37,7 +38,7 @@ def write_plan(store: Store, plan: Plan) -> None:
     """Begin a version, or go on with it. Raises StoreCorrupt where something else stands in its place."""
     key = f"{plan.folder}/plan.json"
     try:
-        store.files.create(key, [plan.canonical()])
+        write_document(store.files, key, plan)
     except StoreConflict:
         raise StoreCorrupt(f"{key}: is not what its recipe gives; something else wrote it") from None
 
@@ -95,12 +96,13 @@ class Stopwatch:
 
 
 def commit_shard(
-    store: Store, plan: Plan, shard: int, output: ShardOutput, origin: Origin, watch: Stopwatch
+    store: Store, plan: Plan, shard: int, output: ShardOutput | LentShard, origin: Origin, watch: Stopwatch
 ) -> Receipt:
     """Write a shard's files, then its receipt; where another worker was first, its receipt is returned."""
     provenance = origin.provenance
     store.files.create(f"{plan.folder}/provenance/{provenance.digest}.json", [provenance.canonical()])
-    written = write_shard(store.files, plan, shard, output)
+    lent = isinstance(output, LentShard)
+    written = link_shard(store.files, plan, shard, output) if lent else write_shard(store.files, plan, shard, output)
     receipt = Receipt(
         **written,
         version=plan.version,
@@ -110,8 +112,9 @@ def commit_shard(
         started_at=watch.started_at,
         seconds=round(time.monotonic() - watch.began, 3),
     )
+    check_receipt(receipt, plan)
     try:
-        store.files.create(receipt_key(plan, shard), [receipt.canonical()])
+        write_document(store.files, receipt_key(plan, shard), receipt)
     except StoreConflict:
         first = find_receipt(store, plan, shard)
         assert first is not None, "a conflict means that it is there"

@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +13,9 @@ import pyarrow as pa
 
 from lightgen.errors import DuplicateKey, UnsafePath
 from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
-from lightgen.storage.files import Chunk, Files
+from lightgen.storage.files import Chunk, Files, sha256_of
 from lightgen.storage.parquet import conform, schema_digest, write_parquet
-from lightgen.storage.tar import BLOCK, END, check_extension, check_tar_key, header, padding
+from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check_size, check_tar_key, header, padding
 from schemas.documents import FileEntry, FileRole, Plan
 from schemas.rejects import SCHEMA as REJECTS
 
@@ -67,13 +68,15 @@ class ShardOutput:
     blobs: Sequence[Mapping[str, bytes]] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     extras: Mapping[str, bytes] = field(default_factory=dict)
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True)
 class Tar:
-    """A tar in pieces, with the index of its members and the digests of each row's blobs."""
+    """A tar in pieces, with its digest, the index of its members and the digests of each row's blobs."""
 
     chunks: list[Chunk]
+    sha256: str
     index: pa.Table
     digests: list[dict[str, bytes]]
 
@@ -87,9 +90,9 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
     writer = _Writer(files, plan, shard)
     blob_digests = None
     if output.blobs is not None:
-        tar = pack(ids, output.blobs)
+        tar = pack(ids, output.blobs, where)
         blob_digests = tar.digests
-        writer.add("tar", "tar", tar.chunks, tar.index.num_rows)
+        writer.add("tar", "tar", tar.chunks, tar.index.num_rows, tar.sha256)
         writer.add_table("index", tar.index)
     writer.add_table("table", table)
     digests = row_digests(table, blob_digests)
@@ -107,6 +110,7 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
         "rows_out": table.num_rows,
         "rows_rejected": len(output.rejects),
         "reject_reasons": dict(sorted(reasons.items())),
+        "rows_reused": output.rows_reused,
     }
 
 
@@ -117,14 +121,11 @@ class _Writer:
         self.files, self.plan, self.shard = files, plan, shard
         self.entries: list[FileEntry] = []
 
-    def add(self, role: FileRole, name: str, chunks: Sequence[Chunk], rows: int) -> None:
-        digest = hashlib.sha256()
-        for chunk in chunks:
-            digest.update(chunk)
-        sha256 = digest.hexdigest()
+    def add(self, role: FileRole, name: str, chunks: Sequence[Chunk], rows: int, sha256: str | None = None) -> None:
+        sha256 = sha256 or sha256_of(chunks)
         part = f"part-{self.shard:05d}-of-{self.plan.n_shards:05d}.{sha256[:16]}.{name}"
         path = f"{FOLDER[role]}/{part}"
-        self.files.create(f"{self.plan.folder}/{path}", chunks)
+        self.files.create(f"{self.plan.folder}/{path}", chunks, sha256)
         size = sum(len(chunk) for chunk in chunks)
         self.entries.append(FileEntry(role=role, name=name, path=path, bytes=size, sha256=sha256, rows=rows))
 
@@ -159,26 +160,39 @@ def check_keys(table: pa.Table, where: str) -> list[str]:
     return keys
 
 
-def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]]) -> Tar:
-    """The tar of a shard, samples in table order, members by extension; no payload is copied."""
+def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -> Tar:
+    """The tar of a shard, samples in table order, members by extension; no payload is copied.
+
+    Raises UnsafePath for a bad key or extension, ShardMalformed for too many members or one that is too large.
+    """
     assert len(blobs) == len(ids), "one dict of blobs for each row with an id"
+    members = [(key, name, sample[name]) for key, sample in zip(ids, blobs, strict=True) for name in sorted(sample)]
+    check_count(len(members), where)
     chunks: list[Chunk] = []
-    index: dict[str, list] = {name: [] for name in INDEX.names}
-    position, digests = 0, []
-    for key, members in zip(ids, blobs, strict=True):
+    offsets, position = [], 0
+    for key, extension, data in members:
         check_tar_key(key)
-        digests.append({extension: hashlib.sha256(data).digest() for extension, data in members.items()})
-        for extension in sorted(members):
-            check_extension(extension)
-            data = members[extension]
-            size = len(data)
-            chunks += (header(f"{key}.{extension}".encode(), size), data, padding(size))
-            place = (key, extension, position + BLOCK, size, digests[-1][extension])
-            for column, value in zip(index.values(), place, strict=True):
-                column.append(value)
-            position += BLOCK + size + len(chunks[-1])
+        check_extension(extension)
+        check_size(f"{key}.{extension}", len(data), where)
+        chunks += (header(f"{key}.{extension}".encode(), len(data)), data, padding(len(data)))
+        offsets.append(position + BLOCK)
+        position += BLOCK + len(data) + len(chunks[-1])
     chunks.append(END)
-    return Tar(chunks, pa.table(index, schema=INDEX), digests)
+    # The digest of the file does not follow from those of its members. So both are computed, side by side: hashlib
+    # lets go of the interpreter lock while it hashes a payload.
+    with ThreadPoolExecutor(1) as beside:
+        whole = beside.submit(sha256_of, chunks)
+        digests = [hashlib.sha256(data).digest() for _, _, data in members]
+    columns = {
+        "key": [key for key, _, _ in members],
+        "extension": [extension for _, extension, _ in members],
+        "offset": offsets,
+        "size": [len(data) for _, _, data in members],
+        "sha256": digests,
+    }
+    in_order = iter(digests)
+    by_row = [{extension: next(in_order) for extension in sorted(sample)} for sample in blobs]
+    return Tar(chunks, whole.result(), pa.table(columns, schema=INDEX), by_row)
 
 
 def reject_table(rejects: Sequence[Reject]) -> pa.Table:

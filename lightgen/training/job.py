@@ -37,6 +37,7 @@ from lightgen.training.torchrun import refusals_told, run_processes
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
+PROCESS = "lightgen.training.job"  # the module that every process of torchrun runs
 Draw = Callable[[int, Student], Path]
 
 
@@ -119,7 +120,7 @@ def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress
     # What a stage did before, such as asking the reference, must not take memory from the processes to come.
     gc.collect()
     torch.cuda.empty_cache()
-    run_processes(__name__, job, launch, run.run_id, progress)
+    run_processes(PROCESS, job, launch, run.run_id, progress)
 
 
 def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:
