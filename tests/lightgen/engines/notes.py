@@ -29,6 +29,8 @@ class NotesConfig(Config):
     fails: tuple[int, ...] = ()
     breaks: tuple[int, ...] = ()
     sort: Sort = "map"
+    machines: int = 1
+    gpu: bool = False
 
 
 def notes(config: NotesConfig, context: Context) -> ArtifactRef:
@@ -38,7 +40,7 @@ def notes(config: NotesConfig, context: Context) -> ArtifactRef:
 def work_of(config: NotesConfig, context: Context) -> Work:
     """Only name, shards and rows are in the plan: how long it takes and whether it fails are not."""
     plan = STAGE.plan({"name": config.name, "rows": config.rows}, context.seed, [], config.shards)
-    needs = Needs(sort=config.sort, total=config.shards * config.rows)
+    needs = Needs(config.sort, gpu=config.gpu, total=config.shards * config.rows, machines=config.machines)
     return Work.of(plan, config, [], context, f"{__name__}:open", needs)
 
 

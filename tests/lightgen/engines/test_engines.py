@@ -1,5 +1,6 @@
 """Whatever runs a stage, and with however many workers, the rows are the same, and no shard is made twice."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightgen.engines.gpu_slot import visible_gpus
+from lightgen.engines.provenance import provenance
 from lightgen.errors import InputCorrupt, TooManyRejects
 from lightgen.storage.receipts import done_shards
 from lightgen.storage.store import open_or_create
@@ -140,5 +141,38 @@ def too_many(*_):
     raise TooManyRejects("all of them")
 
 
-def test_this_machine_shows_no_gpu_or_each_under_a_name_of_its_own():
-    assert len(set(visible_gpus())) == len(visible_gpus())
+def test_a_job_that_meets_at_a_rendezvous_is_begun_by_as_many_machines_and_no_more(tmp_path):
+    store, marks = tmp_path / "store", tmp_path / "marks"
+    marks.mkdir()
+    open_or_create(str(store))
+    config = NotesConfig(shards=1, seconds=2.0, marks=str(marks), sort="job", machines=2)
+    found = told([joined("notes", store, settings=config.model_dump_json(), count=3)])[0].split()
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert len(processes_of(marks, "begun")) == 2
+
+
+@pytest.mark.parametrize(("sort", "held"), [("map", ["GPU-a"]), ("job", ["GPU-a", "GPU-b"])])
+def test_a_gpu_is_held_against_other_runs_while_a_stage_works_on_it(tmp_path, monkeypatch, sort, held):
+    monkeypatch.setenv("LIGHTGEN_GPU_LOCKS", str(tmp_path / "gpus"))
+    monkeypatch.setattr("lightgen.engines.devices.pick_device", lambda _: "cuda")
+    monkeypatch.setattr("lightgen.engines.devices.visible_gpus", lambda: ["GPU-a", "GPU-b"])
+    monkeypatch.setattr("lightgen.engines.loop.provenance", lambda _: provenance("cpu"))
+    seen: list[list[str]] = []
+    monkeypatch.setattr("tests.lightgen.engines.notes.mark", lambda *_: seen.append(taken(tmp_path / "gpus")))
+    notes(NotesConfig(sort=sort, gpu=True), Context(open_or_create(str(tmp_path / "store"))))
+    assert seen
+    assert all(found == held for found in seen)
+    assert taken(tmp_path / "gpus") == []
+
+
+def taken(folder: Path) -> list[str]:
+    """The GPUs that somebody holds."""
+    found = []
+    for name in ("GPU-a", "GPU-b"):
+        with (folder / f"{name}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(name)
+    return found
