@@ -81,7 +81,8 @@ def build_checkpoint(
 ) -> ArtifactRef:
     """The sealed checkpoint of a stage that trains."""
     plan = stage.plan(config, context.seed, parents, 1)
-    needs = Needs(sort="job", gpu=True, unit="tensors")
+    machines = LaunchConfig.model_validate(config.model_dump()["launch"]).nodes
+    needs = Needs(sort="job", gpu=True, unit="tensors", machines=machines)
     return build(Work.of(plan, config, parents, context, open, needs), context)
 
 
