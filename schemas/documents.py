@@ -158,7 +158,9 @@ class Manifest(Document):
     format: Literal[2] = 2
     kind: Kind
     version: str = Field(pattern=VERSION)
-    content: str = Field(pattern=DIGEST, description="digest of the shards' fingerprints in order and the content files")
+    content: str = Field(
+        pattern=DIGEST, description="digest of the shards' fingerprints in order and the content files"
+    )
     fingerprint: str = Field(pattern=DIGEST, description="digest of the sorted row digests")
     plan: Plan
     shards: list[Receipt]
