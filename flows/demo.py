@@ -4,13 +4,13 @@ import argparse
 import sys
 import time
 
-import yaml
 from prefect import flow
 from prefect.settings import get_current_settings
 
 from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
 from flows.serve import server
 from flows.summary import summary
+from lightgen.cli.running import overrides_of
 from lightgen.errors import LightgenError
 from lightgen.progress import duration
 from lightgen.settings import default_store
@@ -58,15 +58,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="override")
     options = parser.parse_args()
-    options.overrides = dict(_setting(text) for text in options.settings)
+    options.overrides = overrides_of(options.settings)
     return options
-
-
-def _setting(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise SystemExit(f"--set {text}: write KEY=VALUE, for example --set generate.size_px=64")
-    return key, yaml.safe_load(value)
 
 
 if __name__ == "__main__":

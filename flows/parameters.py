@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from lightgen.engines.engine import open_engine
 from lightgen.operations.steps import Step, steps_of, until, walk
 from lightgen.recipe import Recipe, load_recipe
 from lightgen.settings import default_store
@@ -36,19 +37,15 @@ class Job:
         """Read the recipe; raises ConfigError naming file, key and allowed values."""
         return cls(load_recipe(recipe, overrides), store or default_store())
 
-    @property
-    def place(self) -> Place:
-        """Where its steps work."""
-        return Place(self.store, self.recipe.seed, self.recipe.run)
-
     def make(self, *goals: str) -> dict[str, ArtifactRef]:
         """Every step that `goals` need, in order; what is sealed already is found. Without goals: all."""
-        place = self.place
+        with open_engine(self.recipe.run) as engine:
+            place = Place(self.store, self.recipe.seed, self.recipe.run, engine)
 
-        def call(step: Step, refs: list[ArtifactRef]) -> ArtifactRef:
-            return TASKS[step.stage](step, refs, place)
+            def call(step: Step, refs: list[ArtifactRef]) -> ArtifactRef:
+                return TASKS[step.stage](step, refs, place)
 
-        return walk(self.steps(goals), call)
+            return walk(self.steps(goals), call)
 
     def steps(self, goals: Sequence[str] = ()) -> list[Step]:
         """What `goals` need, in order. Raises ConfigError where the recipe has none of them."""

@@ -24,9 +24,7 @@ class Config(BaseModel):
         """
         named = {name: getattr(self, name) for name, field in type(self).model_fields.items()}
         return {
-            name: content_of(value)
-            for name, value in named.items()
-            if _counts(type(self).model_fields[name], value)
+            name: content_of(value) for name, value in named.items() if _counts(type(self).model_fields[name], value)
         }
 
 

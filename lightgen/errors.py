@@ -22,14 +22,39 @@
     ├── ResumeMismatch       a run is resumed with other settings
     ├── TrainingDiverged     the loss stopped being a number
     ├── TrainingFailed       processes of a training run ended early
+    ├── WorkersLost          all workers of a stage ended early
+    ├── WorkerMismatch       a worker has another store, other code or other models than the run it is to join
+    ├── NotMade              a version is asked for that is not made yet
     └── TryLater             a service or machine could not do it now; nothing is wrong with the input
 
 Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
 """
 
+import re
+
+# Control characters but tab and newline, marks that turn the direction of text, and surrogates, which are not UTF-8.
+UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+LONGEST = 4000  # characters
+
+
+def escaped(text: object, longest: int = LONGEST) -> str:
+    """`text` as a message may hold it: whatever a terminal or JSON trips over is spelled as in Python source.
+
+    Of more than `longest` characters the middle is left out.
+    """
+    spelled = UNSPEAKABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    if len(spelled) <= longest:
+        return spelled
+    note = f" [... {len(spelled):,} characters in all ...] "
+    half = (longest - len(note)) // 2
+    return f"{spelled[:half]}{note}{spelled[-half:]}"
+
 
 class LightgenError(Exception):
-    """Something the user can mend; the message says what, where and what to do."""
+    """Something the user can mend; the message says what, where and what to do, in characters that can be shown."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escaped(message))
 
 
 class ConfigError(LightgenError):
@@ -116,5 +141,21 @@ class TrainingFailed(LightgenError):
     """Processes of a training run ended before it did."""
 
 
+class WorkersLost(LightgenError):
+    """All workers of a stage ended before it did."""
+
+
+class WorkerMismatch(LightgenError):
+    """A worker has another store, other code or other models than the run it is to join."""
+
+
 class TryLater(LightgenError):
     """A service, a machine or its memory could not do it now; the same call may succeed later."""
+
+
+class NotMade(LightgenError):
+    """A version that was only looked for is not made yet."""
+
+    def __init__(self, stage: str, detail: str) -> None:
+        super().__init__(f"stage {stage} is not made yet ({detail}): make it with `lightgen run`")
+        self.stage = stage

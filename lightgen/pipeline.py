@@ -13,20 +13,19 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lightgen.encoders.restore import TEXT_CONFIG, read_encoders
-from lightgen.encoders.text import load_text
-from lightgen.encoders.vae import open_vae
+from lightgen.encoders.text import TEXT_CONFIG, text_of_identity
+from lightgen.encoders.vae import VAE_CONFIG, open_vae, read_identity, vae_of_identity
 from lightgen.errors import ConfigError, ModelError
+from lightgen.generators.restore import Weights, checkpoint_config
 from lightgen.generators.sampler import Sampler
 from lightgen.model.config import StudentConfig
-from lightgen.generators.restore import Weights, checkpoint_config
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.seeds import derive_seed
 from lightgen.storage.store import open_store
 
 INDEX, STUDENT, WEIGHTS = "model_index.json", "student/config.json", "student/model.safetensors"
-VAE, VAE_WEIGHTS, TEXT, SAMPLING = "vae/vae.json", "vae/vae.safetensors", "text/config.json", "sampling.json"
+VAE, VAE_WEIGHTS, TEXT, SAMPLING = "vae/config.json", "vae/vae.safetensors", "text/config.json", "sampling.json"
 OutputType = Literal["pil", "np", "pt"]
 
 
@@ -51,18 +50,18 @@ class LightGenPipeline:
         if version.ref.kind != "checkpoint":
             raise ConfigError(f"{ref} is of kind {version.ref.kind}; give a checkpoint")
         settings = checkpoint_config(version)
-        encoders = read_encoders(opened.open(settings.features))
-        vae = opened.open(encoders.vae)
-        sampling = SampleConfig.model_validate(version.plan.config["samples"])
-        names = {entry.name for receipt in vae.manifest.shards for entry in receipt.files}
+        vae = opened.with_content("vae", settings.encoders.vae)
+        text = text_of_identity(settings.encoders.text, opened)
+        sampling = SampleConfig.model_validate_json(version.file("sampling.json").read_bytes())
+        described = vae_of_identity(read_identity(vae), opened)
         index = {"_class_name": cls.__name__, "format": 1, "size_px": settings.size_px, "made_of": str(version.ref)}
         parts = {
             INDEX: _json(index),
-            TEXT: _json(encoders.text_config.model_dump(mode="json")),
+            TEXT: _json(text.model_dump(mode="json")),
             SAMPLING: _json(sampling.model_dump(mode="json")),
-            VAE: vae.file("vae.json").read_bytes(),
+            VAE: _json(described.model_dump(mode="json")),
         }
-        if "vae.safetensors" in names:
+        if "vae.safetensors" in vae.file_names:
             parts[VAE_WEIGHTS] = vae.file("vae.safetensors").read_bytes()
         return cls(Sampler.from_checkpoint(version, opened, weights=weights), sampling, parts)
 
@@ -79,8 +78,9 @@ class LightGenPipeline:
             index = json.loads(parts[INDEX])
             student = Student(StudentConfig.model_validate_json((root / STUDENT).read_bytes()))
             student.load_state_dict(load_file(root / WEIGHTS))
-            text = load_text(TEXT_CONFIG.validate_json(parts[TEXT]), device)
-            vae = open_vae(root / VAE, root / VAE_WEIGHTS if VAE_WEIGHTS in parts else None, device, str(root / VAE))
+            text = TEXT_CONFIG.validate_json(parts[TEXT]).open(device)
+            fitted = root / VAE_WEIGHTS if VAE_WEIGHTS in parts else None
+            vae = open_vae(VAE_CONFIG.validate_json(parts[VAE]), fitted, device)
             config = SampleConfig.model_validate_json(parts[SAMPLING])
             size_px = int(index["size_px"])
         except (OSError, ValidationError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -69,7 +69,7 @@ class Terminal:
 
     def picture(self, path: Path) -> None:
         end = "\n" if self.tty else ""
-        sys.stderr.write(f"{end}{self.title:<12} pictures at {self.done:,} {self.unit}: {path}\n")
+        sys.stderr.write(f"{end}{self.title:<26} pictures at {self.done:,} {self.unit}: {path}\n")
 
     def finish(self) -> None:
         self._draw(self.clock() - self.began, "", last=True)
@@ -79,7 +79,7 @@ class Terminal:
         share = self.done / self.total if self.total else 1.0
         bar = ("█" * round(20 * min(share, 1))).ljust(20, "░")
         left = f"ETA {duration((self.total - self.done) / rate)}" if rate and not last else f"in {duration(elapsed_s)}"
-        line = f"{self.title:<12} {bar} {self.done:>7,}/{self.total:,} {self.unit}  {rate:,.1f}/s  {left}  {note}"
+        line = f"{self.title:<26} {bar} {self.done:>7,}/{self.total:,} {self.unit}  {rate:,.1f}/s  {left}  {note}"
         end = "\n" if last or not self.tty else "\r"
         sys.stderr.write(f"\x1b[2K{line}{end}" if self.tty else line.rstrip() + "\n")
         sys.stderr.flush()

@@ -1,6 +1,7 @@
 """The one module that reads the environment and picks the device."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ def default_store() -> str:
 
 
 def cache_folder() -> Path:
-    """Where copies and digests of files wait: `LIGHTGEN_CACHE`, then `XDG_CACHE_HOME`/lightgen, then ~/.cache/lightgen."""
+    """Where copies of files wait: `LIGHTGEN_CACHE`, then `XDG_CACHE_HOME`/lightgen, then ~/.cache/lightgen."""
     given = os.environ.get("LIGHTGEN_CACHE")
     if given:
         return Path(given)
@@ -23,6 +24,14 @@ def cache_folder() -> Path:
 def s3_endpoint() -> str | None:
     """Address of an S3 server other than AWS: `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def gpu_lock_folder() -> Path:
+    """Where the runs of a machine keep its GPUs apart: `LIGHTGEN_GPU_LOCKS`, then a folder among the temporary files.
+
+    Containers that share GPUs must share this folder too.
+    """
+    return Path(os.environ.get("LIGHTGEN_GPU_LOCKS") or Path(tempfile.gettempdir()) / "lightgen-gpu")
 
 
 def pick_device(device: Device = "auto") -> str:
@@ -37,6 +46,25 @@ def pick_device(device: Device = "auto") -> str:
 def local_device(device: str, local_rank: int) -> str:
     """`device` of one process among several on this machine: each has a GPU of its own."""
     return f"cuda:{local_rank}" if device == "cuda" else device
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_environment(gpu: str, threads: int) -> dict[str, str]:
+    """What the process of a worker inherits: this environment, one GPU or none ("") in view, its share of the cores.
+
+    Numbers of threads that the user set stay.
+    """
+    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    return {**limits, **os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+
+
+def no_usage_statistics() -> None:
+    """Ray sends nothing about its use, unless the user allows it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def torchrun_place() -> tuple[int, int, int] | None:

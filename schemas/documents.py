@@ -132,6 +132,7 @@ class Receipt(Document):
     rows_out: int = Field(ge=0)
     rows_rejected: int = Field(ge=0)
     reject_reasons: dict[str, int]
+    rows_reused: int = Field(default=0, ge=0, description="rows that were taken from other versions, not made anew")
     started_at: str
     seconds: float = Field(ge=0, description="wall time of the shard")
 
@@ -158,9 +159,7 @@ class Manifest(Document):
     format: Literal[2] = 2
     kind: Kind
     version: str = Field(pattern=VERSION)
-    content: str = Field(
-        pattern=DIGEST, description="digest of the shards' fingerprints in order and the content files"
-    )
+    content: str = Field(pattern=DIGEST, description="digest of the shards' fingerprints and the content files")
     fingerprint: str = Field(pattern=DIGEST, description="digest of the sorted row digests")
     plan: Plan
     shards: list[Receipt]
@@ -198,7 +197,7 @@ class RefEntry(Document):
 
     format: Literal[2] = 2
     n: int = Field(ge=1)
-    op: Literal["publish", "tag", "retire", "restore"]
+    op: Literal["publish", "tag", "retire", "restore", "collect"]
     kind: Kind
     version: str = Field(pattern=VERSION)
     content: str = Field(pattern=DIGEST)

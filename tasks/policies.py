@@ -1,24 +1,17 @@
-"""How every stage runs under Prefect: retries, no result cache, the GPU slot, and advice when it fails."""
+"""How every stage runs under Prefect: retries, no result cache, and advice when it fails."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from prefect import Task
 from prefect.artifacts import MarkdownArtifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
 from prefect.logging.loggers import task_run_logger
 
 from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError, TrainingFailed
-from lightgen.settings import pick_device
+from tasks.reporting import forgiven
 
-log = logging.getLogger(__name__)
-
-GPU_SLOT: Final = "gpu-slot"
-AGAIN = "Then give the same command again: finished shards are kept and are not computed twice."
+AGAIN = "Then give the same command again: it goes on where this one stopped."
 
 
 def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -36,39 +29,33 @@ def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> boo
 def advise(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
     """Say what to do about a failed stage: in the log, and on a page of the run."""
     error = state.result(raise_on_failure=False)
-    advice = _advice(error)
+    advice = advice_on(error)
     task_run_logger(task_run, task).error("stage %s failed: %s\nWhat to do: %s", task.name, error, advice)
-    MarkdownArtifact(
-        key="what-to-do",
-        description=f"{task_run.name} failed: {advice}",
-        markdown=f"## {task_run.name} failed\n\n> {type(error).__name__}: {error}\n\n**What to do:** {advice}",
-        task_run_id=task_run.id,
-        flow_run_id=task_run.flow_run_id,
-    ).create()
+    with forgiven("the page what-to-do"):
+        MarkdownArtifact(
+            key="what-to-do",
+            description=f"{task_run.name} failed: {advice}",
+            markdown=f"## {task_run.name} failed\n\n> {type(error).__name__}: {error}\n\n**What to do:** {advice}",
+            task_run_id=task_run.id,
+            flow_run_id=task_run.flow_run_id,
+        ).create()
 
 
-def _advice(error: object) -> str:
+def advice_on(error: object) -> str:
+    """What the user can do about a failure; that the same command goes on is said only where nothing must change."""
     if isinstance(error, ConfigError):
-        return f"mend the recipe or the override it names. {AGAIN}"
+        return "mend the recipe or the override that it names, then start a new run"
+    if isinstance(error, TrainingFailed):
+        return f"look for the cause in the lines above. {AGAIN}"
     if isinstance(error, StoreError):
         return f"mend the store as said above (`lightgen verify --all` shows what is damaged). {AGAIN}"
     if isinstance(error, LightgenError):
-        return f"mend what the message names. {AGAIN}"
+        return "mend what the message names, then start a new run: stages that it does not touch are found finished"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"use a smaller batch (overrides, for example) or a larger machine. {AGAIN}"
+        return "use a smaller batch (overrides, for example), or give the same command on a larger machine"
     if isinstance(error, ConnectionError | TimeoutError):
         return f"the network or a server did not answer, even on the third try; check it. {AGAIN}"
     return "this is a fault of the program, not of your data: the traceback above says where. Nothing sealed is lost"
-
-
-@contextmanager
-def gpu_slot() -> Iterator[None]:
-    """Wait for the GPU where there is one: two stages must not share it."""
-    if pick_device() == "cpu":
-        yield
-        return
-    with concurrency(GPU_SLOT, occupy=1):
-        yield
 
 
 # Prefect's own cache and stored results stay off: what is done is read from the store, so a retry, a re-run, the

@@ -1,21 +1,16 @@
 """Progress of a stage as a Prefect artifact, and in the terminal as well."""
 
-import logging
 import textwrap
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
 
 from lightgen.pages.gallery import sheet_uri
 from lightgen.progress import Progress, Terminal, duration
-
-log = logging.getLogger(__name__)
+from tasks.reporting import forgiven
 
 CARD, NO_BREAK = 36, "\u00a0"  # characters on a line
 
@@ -25,7 +20,8 @@ class RunProgress:
 
     `label` stands in place of the title that a stage gives: it also tells resolutions and uses apart.
 
-    Losing touch with Prefect's server is no reason to stop hours of work: it is logged, and the stage goes on.
+    Losing touch with Prefect's server is no reason to stop or slow down hours of work: it is logged, the stage goes on,
+    and no more than a twentieth of its time is spent on telling.
     """
 
     def __init__(
@@ -39,6 +35,7 @@ class RunProgress:
         self.artifact: UUID | None = None
         self.unit, self.note, self.total, self.done = "", "", 0, 0
         self.began = self.sent = 0.0
+        self.pause_s = every_s
         self.found = 0
 
     def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
@@ -52,14 +49,14 @@ class RunProgress:
         """`count` more units are done."""
         self.terminal.advance(count, note)
         self.done, self.note, now = self.done + count, note or self.note, self.clock()
-        if now - self.sent >= self.every_s:
+        if now - self.sent >= self.pause_s:
             self._send(100.0 * min(self.done / max(self.total, 1), 1.0), self._described(now))
 
     def picture(self, path: Path) -> None:
         """Show a picture made on the way; a newer one takes its place."""
         self.terminal.picture(path)
         shown = f"![pictures]({sheet_uri(path.read_bytes())})\n\nat {self.done:,} of {self.total:,} {self.unit}"
-        with self._forgiven():
+        with forgiven(f"samples of {self.label}"):
             create_markdown_artifact(shown, key=f"{self.label}-samples", description=f"samples at {self.done:,}")
 
     def finish(self) -> None:
@@ -78,16 +75,11 @@ class RunProgress:
         return "".join(f"\n\n**{line.replace(NO_BREAK, ' ')}**" for line in textwrap.wrap(whole, CARD))
 
     def _send(self, percent: float, description: str) -> None:
-        self.sent = self.clock()
-        with self._forgiven():
+        began = self.clock()
+        with forgiven(f"progress of {self.label}"):
             if self.artifact is None:
                 self.artifact = create_progress_artifact(percent, key=f"{self.label}-progress", description=description)  # type: ignore[assignment]
             else:
                 update_progress_artifact(self.artifact, percent, description=description)
-
-    @contextmanager
-    def _forgiven(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx.HTTPError, PrefectException) as error:
-            log.warning("progress of %s does not reach the Prefect server (the stage goes on): %s", self.label, error)
+        self.sent = self.clock()
+        self.pause_s = max(self.every_s, 20 * (self.sent - began))

@@ -14,6 +14,7 @@ from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef, Kind
 from schemas.report import Report
+from tasks.reporting import forgiven
 
 PICTURES, ACROSS = 18, 6
 
@@ -21,7 +22,11 @@ PICTURES, ACROSS = 18, 6
 NOUNS: dict[Kind, str] = {
     "captions": "captions",
     "prompts": "prompts",
+    "links": "links",
     "images": "images",
+    "scores": "scored images",
+    "sketches": "signed captions",
+    "texts": "encoded captions",
     "kept": "images kept",
     "vae": "tensors of the image encoder",
     "features": "encoded images",
@@ -36,9 +41,10 @@ NOUNS: dict[Kind, str] = {
 def publish(label: str, ref: ArtifactRef, store: Store, worked: bool) -> None:
     """Write both artifacts of a stage; `worked` is False where the version was sealed before this run."""
     version = store.open(ref)
-    create_table_artifact(figures(version, worked), key=f"{label}-figures", description=f"**{label}** → `{ref}`")
-    described = f"what {label} made: {_made(version)}"
-    create_markdown_artifact(page(label, version, worked), key=f"{label}-page", description=described)
+    lines, text = figures(version, worked), page(label, version, worked)
+    with forgiven(f"figures and page of {label}"):
+        create_table_artifact(lines, key=f"{label}-figures", description=f"**{label}** → `{ref}`")
+        create_markdown_artifact(text, key=f"{label}-page", description=f"what {label} made: {_made(version)}")
 
 
 def figures(version: Version, worked: bool) -> list[dict[str, str]]:
@@ -107,7 +113,7 @@ def _report_figures(version: Version) -> dict[str, str]:
         "test prompts": f"{sum(report.prompts.values()):,}",
         "images a prompt": f"{report.samples_per_prompt:,}",
         "judged images": f"{version.rows:,}",
-        "detector": report.detector,
+        "verdict": report.verdict,
     }
 
 

@@ -6,30 +6,38 @@ import json
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from pydantic import BaseModel
 
-from lightgen.model.config import StudentConfig
+from lightgen.config import Config
+from lightgen.encoders.restore import Encoders
+from lightgen.encoders.words import WordsConfig
 from lightgen.generators.restore import CheckpointConfig
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.model.config import StudentConfig
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas import report as report_schema
-from schemas.ref import ArtifactRef
 from schemas.report import Report
 from schemas.tensors import SCHEMA
+from tests.worked_version import build
 
-FEATURES = ArtifactRef(kind="features", uri="store", version="0" * 32, rows=1, fingerprint="0" * 64)
+ENCODERS = Encoders(
+    size_px=32, latent_shape=(16, 4, 4), text_dim=64, vae="0" * 64, text=WordsConfig(dim=64).identity()
+)  # fmt: skip
 SPEED = {
     "images_per_s": 1234.5, "tflops": 321.0, "mfu": 0.411, "gpu_hours": 2.5, "seconds": 1125.0, "processes": 8,
     "device": "cuda",
 }  # fmt: skip
 
 
-class _NoSettings(BaseModel):
-    pass
+class _Given(Config):
+    """What the version holds: other contents are other versions."""
+
+    given: str
 
 
 def png(side_px: int = 8) -> bytes:
+    """A black square."""
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((side_px, side_px, 3), np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -45,32 +53,24 @@ def log_of(steps: int, every: int = 1, **figures: float) -> list[dict]:
 
 def checkpoint(store: Store, log: list[dict], speed: dict | None = None, before: int = 0) -> Version:
     """A CHECKPOINT of one tensor after the steps of `log` and `before` earlier ones."""
-    settings = CheckpointConfig(
-        student=StudentConfig(), features=FEATURES, size_px=32, steps=log[-1]["step"] + before
-    )  # fmt: skip
-    files = {
-        "config.json": settings.model_dump_json().encode(),
+    settings = CheckpointConfig(student=StudentConfig(), encoders=ENCODERS, steps=log[-1]["step"] + before)
+    extras = {
         "log.jsonl": "".join(json.dumps(row) + "\n" for row in log).encode(),
         "samples.png": png(),
         **({"speed.json": json.dumps(speed).encode()} if speed else {}),
     }
     table = pa.table({"name": ["w"], "dtype": ["float32"], "shape": ["1"], "sha256": ["0"]}, schema=SCHEMA)
-    plan = make_plan(
-        "checkpoint",
-        "pretrain",
-        [],
-        _NoSettings(),
-        0,
-        [],
-        1,
-        extra={"log": json.dumps(log), "speed": speed, "before": before},
-    )
-    return store.open(build(store, plan, lambda _: ShardOutput(table, 1, files=files), SCHEMA))
+    files = {"config.json": settings.model_dump_json().encode()}
+    made = ShardOutput(table, rows_in=1, schema=SCHEMA, files=files, extras=extras)
+    given = _Given(given=json.dumps([log, speed, before]))
+    plan = Stage("pretrain", "checkpoint", revision=1).plan(given, 0, [], 1)
+    return store.open(build(store, plan, lambda _: made))
 
 
 def report(store: Store, content: Report) -> Version:
     """A REPORT of no rows that says `content`."""
-    files = {"report.json": content.model_dump_json().encode(), "grid.png": png(), "report.html": b"<p>"}
+    said = content.model_dump_json()
     schema = report_schema.SCHEMA
-    plan = make_plan("report", "evaluate", [], _NoSettings(), 0, [], 1, extra={"report": content.version})
-    return store.open(build(store, plan, lambda _: ShardOutput(schema.empty_table(), 0, files=files), schema))
+    made = ShardOutput(schema.empty_table(), rows_in=0, schema=schema, files={"report.json": said.encode()})
+    plan = Stage("evaluate", "report", revision=1).plan(_Given(given=said), 0, [], 1)
+    return store.open(build(store, plan, lambda _: made))

@@ -11,18 +11,12 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from prefect.plugins import register_hook
 
-OURS = (
-    "build-distill-set",
-    "train-student",
-    "build-dpo-set",
-    "align-student",
-    "evaluate-student",
-    "retrain",
-    "demo",
-)
+DEPLOYMENTS = Path(__file__).parents[2] / "prefect.yaml"
 # Options of the two commands that stand alone; any other option without "=" takes the argument after it.
 FLAGS = {
     "--watch",
@@ -45,9 +39,10 @@ def expand(argv: Sequence[str]) -> list[str]:
     at = _name_position(argv)
     if at is None or "/" in argv[at]:
         return list(argv)
-    if argv[at] in OURS:
+    names = _names()
+    if argv[at] in names:
         return [*argv[:at], f"{argv[at]}/{argv[at]}", *argv[at + 1 :]]
-    if near := _near(argv[at]):
+    if near := _near(argv[at], names):
         raise SystemExit(f"no deployment is called {argv[at]!r} alone; did you mean {' or '.join(near)}?")
     return list(argv)
 
@@ -74,9 +69,16 @@ def _positionals(argv: Sequence[str]) -> list[int]:
     return found
 
 
-def _near(name: str) -> list[str]:
-    starts = [ours for ours in OURS if ours.startswith(name)]
-    return starts or difflib.get_close_matches(name.replace("_", "-"), OURS, n=2, cutoff=0.75)
+def _names() -> list[str]:
+    """Names of our deployments, each a flow of the same name; none where only the packages are installed."""
+    if not DEPLOYMENTS.is_file():
+        return []
+    return [one["name"] for one in yaml.safe_load(DEPLOYMENTS.read_text(encoding="utf-8"))["deployments"]]
+
+
+def _near(name: str, names: Sequence[str]) -> list[str]:
+    starts = [ours for ours in names if ours.startswith(name)]
+    return starts or difflib.get_close_matches(name.replace("_", "-"), names, n=2, cutoff=0.75)
 
 
 def _is_prefect(argv: Sequence[str], original: Sequence[str]) -> bool:

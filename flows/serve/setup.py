@@ -1,5 +1,6 @@
-"""What a Prefect server needs before our deployments run: pool, GPU slot, an end to silent runs. Safe to repeat."""
+"""What a Prefect server needs before our deployments run: pool and an end to silent runs. Safe to repeat."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from prefect.automations import Automation
@@ -10,21 +11,20 @@ from prefect.events.actions import ActionTypes, ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
 
-from tasks.policies import GPU_SLOT
-
 POOL = "lightgen"
 ZOMBIES = "crash-zombies"
 SILENCE = timedelta(seconds=90)  # three heartbeats of prefect.toml
-SIGNS_OF_LIFE = {f"prefect.flow-run.{event}" for event in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")}
+ANY_RUN = "prefect.flow-run.*"
+SIGNS_OF_LIFE = ("prefect.flow-run.*",)  # heartbeats, and every change of state: a paused run sends nothing more
 
 
 def prepare() -> None:
     """Create what is missing on the server of the current settings."""
     with get_client(sync_client=True) as client:
         _pool(client)
-        client.upsert_global_concurrency_limit_by_name(GPU_SLOT, 1)
-        if not client.read_automations_by_name(ZOMBIES):
-            _zombies().create()
+        for earlier in client.read_automations_by_name(ZOMBIES):
+            client.delete_automation(earlier.id)
+    zombies().create()
 
 
 def _pool(client: SyncPrefectClient) -> None:
@@ -34,22 +34,30 @@ def _pool(client: SyncPrefectClient) -> None:
         return
 
 
-def _zombies() -> Automation:
-    """A run whose process died unseen would say Running for ever: mark it after some missed heartbeats."""
+def zombies(
+    name: str = ZOMBIES,
+    silence: timedelta = SILENCE,
+    runs: Sequence[str] = (ANY_RUN,),
+    signs_of_life: Sequence[str] = SIGNS_OF_LIFE,
+) -> Automation:
+    """The rule that marks a run as crashed when nothing follows its last heartbeat for the time of `silence`.
+
+    A run whose process died unseen would else say Running for ever. `runs` are ids of resources.
+    """
     crash: ActionTypes = ChangeFlowRunState(
         name=None, state=StateType.CRASHED, message="no heartbeat: its process is gone", force=False
     )
     return Automation(
-        name=ZOMBIES,
-        description="A run that has sent no heartbeat for 90 s is marked as crashed",
+        name=name,
+        description=f"A run that falls silent for {silence.seconds} s is marked as crashed",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
-            expect=SIGNS_OF_LIFE,
-            match={"prefect.resource.id": ["prefect.flow-run.*"]},  # type: ignore[arg-type]
+            expect=set(signs_of_life),
+            match={"prefect.resource.id": list(runs)},  # type: ignore[arg-type]
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENCE,
+            within=silence,
         ),
         actions=[crash],
     )

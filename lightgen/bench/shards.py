@@ -27,7 +27,7 @@ def tar_rates(rows: int) -> dict[str, float]:
 
 def _ours(path: Path, keys: list[str], data: bytes) -> None:
     with path.open("wb") as file:
-        file.writelines(pack(keys, [{"bin": data, "json": b'{"n": 1}'}] * len(keys)).chunks)
+        file.writelines(pack(keys, [{"bin": data, "json": b'{"n": 1}'}] * len(keys), "bench").chunks)
 
 
 def _theirs(pattern: Path, keys: list[str], data: bytes) -> None:

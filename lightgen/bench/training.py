@@ -25,7 +25,7 @@ from lightgen.training.data import Batch, FeatureSet
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import Loader
 from lightgen.training.loop import LoopConfig, exact, make_job, mixed_precision, train_step
-from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place, as_tokens
+from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place, as_tokens, unread_parameters
 from lightgen.training.preference import LiveReference, Measure, Preference, cache_reference
 from lightgen.training.ranks import World
 from lightgen.training.speed import matmul_ceiling, timed
@@ -169,6 +169,9 @@ class _Published(MaskedDiffusion):
         with self._precision():
             text = student.text(batch.text, batch.keep)
             return self._head_everywhere(student, tokens, text, grid, order[:, hidden:], order[:, :hidden]), {}
+
+    def untrained(self, student: Student) -> list[torch.nn.Parameter]:
+        return unread_parameters(student, drops_captions=False)
 
     def _precision(self) -> AbstractContextManager:
         return torch.autocast("cuda", torch.float16) if self.half else torch.autocast("cpu", enabled=False)

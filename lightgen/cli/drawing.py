@@ -55,7 +55,7 @@ def _sampler(checkpoint: str, store: str) -> "tuple[Sampler, SampleConfig]":
     version = opened.open(checkpoint)
     if version.ref.kind != "checkpoint":
         raise ConfigError(f"{checkpoint} is of kind {version.ref.kind}; give a checkpoint")
-    config = SampleConfig.model_validate(version.plan.config["samples"])
+    config = SampleConfig.model_validate_json(version.file("sampling.json").read_bytes())
     return Sampler.from_checkpoint(version, opened), config
 
 

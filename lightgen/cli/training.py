@@ -1,5 +1,6 @@
 """Commands that train."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,12 +10,12 @@ from rich.table import Table
 from lightgen.cli.console import RefArgument, StoreOption, out
 from lightgen.errors import ConfigError
 from lightgen.progress import Terminal
-from lightgen.storage.store import Store, open_store
+from lightgen.storage.store import open_store
+from lightgen.work import Context
 
 if TYPE_CHECKING:
     from lightgen.operations.sweep import Exam, Tried
     from lightgen.recipe import Recipe
-    from schemas.ref import ArtifactRef
 
 app = typer.Typer()
 WIDTH = 150
@@ -37,10 +38,9 @@ def sweep(
     if settings.align is None:
         raise ConfigError(f"recipe {recipe} has no align; give one that has")
     start, judged = opened.open(checkpoint).ref, opened.open(pairs).ref
-    exam = _exam(settings, opened) if judge else None
-    found = run(
-        start, judged, settings.align, _numbers(rates), opened, seed=settings.seed, exam=exam, progress=Terminal()
-    )
+    context = Context(opened, settings.seed, settings.run, Terminal())
+    exam = _exam(settings, context) if judge else None
+    found = run(start, judged, settings.align, _numbers(rates), context, exam)
     _table(found)
 
 
@@ -51,16 +51,17 @@ def _numbers(text: str) -> list[float]:
         raise ConfigError(f"--rates {text}: write numbers with commas between, for example 1e-7,1e-6") from None
 
 
-def _exam(recipe: "Recipe", store: Store) -> "Exam":
+def _exam(recipe: "Recipe", context: Context) -> "Exam":
     """The recipe's test captions, made where they are missing."""
+    from lightgen.operations.stages import make
+    from lightgen.operations.steps import steps_of, until, walk
     from lightgen.operations.sweep import Exam
-    from lightgen.stages.select import select
-    from lightgen.stages.source import source
 
     if recipe.test is None or recipe.evaluate is None:
         raise ConfigError(f"recipe {recipe.name} has no test captions, or no evaluate; leave out --judge")
-    captions: ArtifactRef = source(recipe.test.source, store, seed=recipe.seed)
-    return Exam(select(captions, recipe.test.select, store, seed=recipe.seed), recipe.evaluate)
+    needed = until(steps_of(recipe), ["select-test"])
+    made = walk(needed, lambda step, refs: make(step, refs, replace(context, role=step.role)))
+    return Exam(made["select-test"], recipe.evaluate)
 
 
 def _table(found: "list[Tried]") -> None:

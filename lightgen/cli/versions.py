@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightgen.cli.console import RefArgument, StoreOption, out
-from lightgen.errors import ConfigError
+from lightgen.errors import ConfigError, StoreCorrupt
 from lightgen.progress import duration
 from lightgen.storage import inspect
-from lightgen.storage.store import open_store
+from lightgen.storage.store import KINDS, Store, open_store
 from lightgen.storage.verify import verify as verify_store
 
 app = typer.Typer()
@@ -22,19 +22,30 @@ app = typer.Typer()
 def list_versions(
     store: StoreOption, kind: Annotated[str | None, typer.Argument(help="captions, images, checkpoint, ...")] = None
 ) -> None:
-    """List the versions of a store, oldest first."""
+    """List the versions of a store, oldest first. Exit 1 where something is lost or damaged; the rest is listed."""
+    opened, broken = open_store(store), []
     table = Table("version", "ref", "fingerprint", "rows", "bytes", "age", "tags", box=None, header_style="bold")
-    for line in inspect.list_versions(open_store(store), kind):
-        table.add_row(
-            line.version[:12],
-            f"{line.kind}@{line.n}",
-            line.fingerprint[:12],
-            f"{line.rows:,}",
-            f"{line.bytes:,}",
-            duration(line.age.total_seconds()),
-            escape(", ".join([*line.tags, *(["retired"] if line.retired else [])])),
-        )
+    for each in [kind] if kind else KINDS:
+        try:
+            listed = inspect.list_versions(opened, each)
+        except StoreCorrupt as error:
+            broken.append(f"the log of {each} is damaged: {error}")
+            continue
+        broken += [f"{line.kind}@{line.version[:12]} is {line.trouble}" for line in listed if line.trouble]
+        for line in listed:
+            table.add_row(*_cells(line))
     out.print(table if table.row_count else "nothing is published in this store yet")
+    for trouble in broken:
+        out.print(f"[red]{escape(trouble)}[/]; `lightgen verify --all` names every damaged file")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _cells(line: inspect.Listed) -> tuple[str, ...]:
+    marks = [*line.tags, *(["retired"] if line.retired else []), *([line.trouble] if line.trouble else [])]
+    counts = ["?" if count is None else f"{count:,}" for count in (line.rows, line.bytes)]
+    age = duration(line.age.total_seconds())
+    return (line.version[:12], f"{line.kind}@{line.n}", line.fingerprint[:12], *counts, age, escape(", ".join(marks)))
 
 
 @app.command()
@@ -60,7 +71,7 @@ def show(ref: RefArgument, store: StoreOption) -> None:
         out.print(f"  column    {escape(column):<16} {escape(kind):<12} {escape(note)}")
     for file in shown.files:
         out.print(f"  file      {escape(file)}")
-    for name, value in (("config", shown.config), ("models", shown.models)):
+    for name, value in (("config", shown.config), ("inputs", shown.inputs)):
         out.print(f"[bold]{name}[/]")
         out.print_json(json.dumps(value))
 
@@ -92,10 +103,19 @@ def tag(
 
 
 @app.command()
-def retire(ref: RefArgument, store: StoreOption) -> None:
-    """Take a version out of `latest`; `gc` may collect it unless something younger or tagged was made from it."""
-    open_store(store).retire(ref)
-    out.print(f"retired {escape(ref)}")
+def retire(
+    ref: RefArgument, store: StoreOption, undo: Annotated[bool, typer.Option("--undo", help="bring it back")] = False
+) -> None:
+    """Take a version out of `latest`; `gc` may collect it unless something younger or tagged was made from it.
+
+    It stays retired when its recipe is run again; only --undo brings it back.
+    """
+    opened = open_store(store)
+    if undo:
+        opened.restore(ref)
+    else:
+        opened.retire(ref)
+    out.print(f"{'restored' if undo else 'retired'} {escape(ref)}")
 
 
 @app.command("gc")
@@ -104,16 +124,31 @@ def collect_garbage(
     grace_days: Annotated[float, typer.Option(min=0, help="nothing younger goes; longer than the longest run")] = 14.0,
     apply: Annotated[bool, typer.Option("--apply", help="delete; without it only print")] = False,
 ) -> None:
-    """List (or delete) what nothing needs: retired versions, unfinished ones, files that no receipt names."""
+    """List (or delete) what nothing needs: retired and unfinished versions and uploads, files that no receipt names."""
     from lightgen.storage.collect import collect, find_garbage
 
     opened = open_store(store)
+    _uploads(opened, grace_days, apply)
     garbage = find_garbage(opened, grace_days)
     for one in garbage:
         out.print(f"{one.bytes:>14,}  {escape(one.why):<20}  {escape(one.key)}")
-    tombstone = collect(opened, garbage) if apply else None
-    done = f"deleted; listed in {tombstone}" if tombstone else "to delete" if garbage else "nothing to delete"
+    done = "to delete" if garbage else "nothing to delete"
+    if apply and garbage:
+        result = collect(opened, garbage, grace_days)
+        for kind, version in result.spared:
+            out.print(f"spared {kind}@{version[:12]}: somebody works on it, named it or builds upon it by now")
+        garbage, done = result.deleted, f"deleted; listed in {', '.join(result.tombstones) or 'no tombstone'}"
     out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
+
+
+def _uploads(store: Store, grace_days: float, apply: bool) -> None:
+    from lightgen.storage.collect import stale_uploads
+
+    for upload in stale_uploads(store, grace_days):
+        if apply:
+            store.files.abort(upload)
+        done = "aborted" if apply else "to abort"
+        out.print(f"{'':>14}  {'upload cut short':<20}  {escape(upload.key)}: {done}")
 
 
 @app.command()

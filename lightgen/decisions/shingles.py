@@ -6,6 +6,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from jaxtyping import Int64, UInt64
 
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
@@ -22,16 +23,45 @@ class Shingles:
         return self.hashes[self.offsets[text] : self.offsets[text + 1]]
 
 
-def shingle(texts: Sequence[str], words: int) -> Shingles:
-    """Lower-cased n-grams of `words` words; a shorter text is one shingle, an empty one none."""
+@dataclass(frozen=True)
+class Encoded:
+    """Lower-cased texts as UTF-8; text i is data[starts[i]:starts[i + 1]]."""
+
+    data: np.ndarray
+    starts: np.ndarray
+
+
+def encode(texts: Sequence[str]) -> Encoded:
+    """The bytes that words are found in."""
     encoded = [text.lower().encode() for text in texts]
     starts = np.zeros(len(encoded) + 1, np.int64)
     np.cumsum([len(text) for text in encoded], out=starts[1:])
-    data = np.frombuffer(b"".join(encoded), np.uint8) if encoded else np.zeros(0, np.uint8)
-    hashes, counts = _shingle(data, starts, words)
-    offsets = np.zeros(len(encoded) + 1, np.int64)
+    return Encoded(np.frombuffer(b"".join(encoded), np.uint8) if encoded else np.zeros(0, np.uint8), starts)
+
+
+def shingle(texts: Sequence[str], words: int) -> Shingles:
+    """Lower-cased n-grams of `words` words; a shorter text is one shingle, an empty one none."""
+    return shingle_encoded(encode(texts), words)
+
+
+def shingle_encoded(texts: Encoded, words: int) -> Shingles:
+    """See `shingle`."""
+    hashes, counts = _shingle(texts.data, texts.starts, words)
+    offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    return Shingles(_packed(hashes, starts, counts, offsets), offsets)
+    return Shingles(_packed(hashes, texts.starts, counts, offsets), offsets)
+
+
+def content(texts: Encoded, fillers: Sequence[str]) -> tuple[UInt64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """A hash of every text's words in order but for the fillers, and how many words it has with them."""
+    return _content(texts.data, texts.starts, np.array([_fnv(word) for word in fillers], np.uint64))
+
+
+def _fnv(word: str) -> int:
+    value = int(FNV_OFFSET)
+    for byte in word.encode():
+        value = (value ^ byte) * int(FNV_PRIME) % 2**64
+    return value
 
 
 @numba.njit(cache=True)
@@ -80,9 +110,16 @@ def _mixed(recent: np.ndarray, found: int, words: int) -> np.uint32:
     """Hash of the last `words` words, in order."""
     value = FNV_OFFSET
     for k in range(words):
-        value = (value ^ recent[(found - words + k) % len(recent)]) * FNV_PRIME
-        value ^= value >> np.uint64(29)
+        value = _stirred(value ^ recent[(found - words + k) % len(recent)])
     return np.uint32(value >> np.uint64(32))
+
+
+@numba.njit(cache=True)
+def _stirred(value: Any) -> Any:
+    """MurmurHash3's finaliser: FNV alone leaves words that end alike, such as numbers, with alike hashes."""
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    value = (value ^ (value >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return value ^ (value >> np.uint64(33))
 
 
 @numba.njit(cache=True)
@@ -94,16 +131,23 @@ def _packed(hashes: np.ndarray, starts: np.ndarray, counts: np.ndarray, offsets:
 
 
 @numba.njit(cache=True)
-def common_count(a: np.ndarray, b: np.ndarray) -> int:
-    """Elements that two sorted sets share."""
-    i = j = found = 0
-    while i < len(a) and j < len(b):
-        if a[i] == b[j]:
-            found += 1
-            i += 1
-            j += 1
-        elif a[i] < b[j]:
-            i += 1
-        else:
-            j += 1
-    return found
+def _content(data: np.ndarray, starts: np.ndarray, fillers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    n = len(starts) - 1
+    out, counts = np.full(n, FNV_OFFSET, np.uint64), np.zeros(n, np.int64)
+    for i in range(n):
+        at = starts[i]
+        while at < starts[i + 1]:
+            if not _is_word(data[at]):
+                at += 1
+                continue
+            value = FNV_OFFSET
+            while at < starts[i + 1] and _is_word(data[at]):
+                value = (value ^ np.uint64(data[at])) * FNV_PRIME
+                at += 1
+            counts[i] += 1
+            filler = False
+            for k in range(len(fillers)):
+                filler |= fillers[k] == value
+            if not filler:
+                out[i] = _stirred(out[i] ^ value)
+    return out, counts

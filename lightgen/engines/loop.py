@@ -1,70 +1,90 @@
-"""What every worker does, whatever started it: take a shard that nobody has made, make it, commit it, go on."""
+"""What every worker does, whatever started it: claim a unit, make its shards, commit them, claim the next."""
 
 import logging
-import random
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
 
+from lightgen.engines.acceptance import Acceptance
+from lightgen.engines.board import ShardProgress
+from lightgen.engines.claims import Claims, Pace
+from lightgen.engines.heartbeats import Heart, Heartbeats
 from lightgen.engines.provenance import provenance
-from lightgen.progress import Progress
-from lightgen.storage.receipts import Origin, Stopwatch, commit_shard, find_receipt, read_receipts
+from lightgen.storage.receipts import Origin, Stopwatch, commit_shard, done_shards, find_receipt
 from lightgen.work import MakeShard, Work, Worker, open_work
 
 log = logging.getLogger(__name__)
 
 
-def work_loop(work: Work, worker: Worker) -> None:
-    """Make shards of `work` until all have receipts."""
-    plan = work.plan
-    done = read_receipts(worker.store, plan)
-    missing = [shard for shard in range(plan.n_shards) if shard not in done]
-    if not missing:
+def work_loop(
+    work: Work,
+    worker: Worker,
+    progress: ShardProgress,
+    pace: Pace | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Make shards of `work` until all have receipts, or until `stop` says so between two units.
+
+    Whatever ends it early frees the claim that it holds: the others go on.
+    """
+    store, plan, units = worker.store, work.plan, units_of(work)
+
+    def finished() -> set[str]:
+        done = done_shards(store, plan)
+        return {unit for unit, shards in units.items() if done.issuperset(shards)}
+
+    if finished() == units.keys():
         return
-    if done:
-        log.info("%s: %d of %d shards are there already", plan.stage, len(done), plan.n_shards)
-    # Two workers then meet rarely on one shard; no result depends on the order.
-    random.shuffle(missing)
-    counted = Counted(worker.progress)
-    make = open_work(work, Worker(worker.store, worker.device, counted))
-    origin = Origin(work.parents, provenance(worker.device))
-    for shard in missing:
-        _make_one(work, worker, shard, make, origin, counted)
+    maker = _Maker(work, worker, progress)
+    with Heart(Heartbeats(store.files, plan.folder), worker.id) as heart:
+        claims = Claims(heart.beats, worker.id, units, finished, pace)
+        while (claim := claims.take(stop)) is not None:
+            if not maker.make_unit(units[claim.unit]):
+                claims.give_back(claim)
 
 
-def _make_one(work: Work, worker: Worker, shard: int, make: MakeShard, origin: Origin, counted: "Counted") -> None:
-    plan = work.plan
-    receipt = find_receipt(worker.store, plan, shard)
-    if receipt is None:
-        watch = Stopwatch.start()
-        receipt = commit_shard(worker.store, plan, shard, make(shard), origin, watch)
-    if work.needs.sort != "job":
-        counted.settle(receipt.rows_in)
+def units_of(work: Work) -> dict[str, Sequence[int]]:
+    """What one worker takes at a time, with its shards: one shard of a map, all of a decision or a job.
+
+    A job that runs on several machines at once is as many units, all with the same shards.
+    """
+    plan, needs = work.plan, work.needs
+    if needs.sort == "map":
+        return {f"{shard:05d}": [shard] for shard in range(plan.n_shards)}
+    return {f"all-{machine}": range(plan.n_shards) for machine in range(needs.machines)}
 
 
-class Counted:
-    """Progress that a stage reports while it makes a shard, made up to the shard's rows when it is done."""
+class _Maker:
+    """Makes and commits shards; what that needs, such as a model, is loaded for the first of them."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.told = progress, 0
+    def __init__(self, work: Work, worker: Worker, progress: ShardProgress) -> None:
+        self.work, self.progress, self.store = work, progress, worker.store
+        self.worker = replace(worker, progress=progress)
+        self.acceptance = Acceptance(work.plan.stage, work.max_reject_fraction)
 
-    def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
-        """See `Progress.start`."""
-        self.progress.start(title, total, unit, done)
+    def make_unit(self, shards: Sequence[int]) -> bool:
+        """Whether any of `shards` was still to be made."""
+        made = [self._make_one(shard) for shard in shards]
+        return any(made)
 
-    def advance(self, count: int, note: str = "") -> None:
-        """`count` rows more of the shard in work."""
-        self.told += count
-        self.progress.advance(count, note)
+    def _make_one(self, shard: int) -> bool:
+        plan = self.work.plan
+        receipt = find_receipt(self.store, plan, shard)
+        made = receipt is None
+        if receipt is None:
+            make_shard = self._make_shard
+            self.progress.begin(shard)
+            watch = Stopwatch.start()
+            receipt = commit_shard(self.store, plan, shard, make_shard(shard), self._origin, watch)
+            if self.work.needs.sort == "map":
+                self.acceptance.add(receipt)
+        self.progress.settle(shard, receipt.rows_in)
+        return made
 
-    def picture(self, path: Path) -> None:
-        """See `Progress.picture`."""
-        self.progress.picture(path)
+    @cached_property
+    def _make_shard(self) -> MakeShard:
+        return open_work(self.work, self.worker)
 
-    def finish(self) -> None:
-        """See `Progress.finish`."""
-        self.progress.finish()
-
-    def settle(self, rows_in: int) -> None:
-        """The shard took in `rows_in` rows in all."""
-        if rows_in != self.told:
-            self.progress.advance(rows_in - self.told)
-        self.told = 0
+    @cached_property
+    def _origin(self) -> Origin:
+        return Origin(self.work.parents, provenance(self.worker.device))

@@ -1,19 +1,32 @@
 """The serial engine: one worker, in this process."""
 
+from collections.abc import Callable
+
+from lightgen.engines.board import Board, Own, Seat, started_board
+from lightgen.engines.claims import Pace
 from lightgen.engines.loop import work_loop
 from lightgen.settings import pick_device
-from lightgen.storage.receipts import read_receipts
 from lightgen.work import Context, Work, Worker
 
 
-def run(work: Work, context: Context) -> None:
-    """Make every missing shard here. A job shows progress of its own: steps, not rows."""
-    device = pick_device(context.run.device) if work.needs.gpu else "cpu"
-    worker = Worker(context.store, device, context.progress)
-    if work.needs.sort == "job":
-        work_loop(work, worker)
-        return
-    done = sum(receipt.rows_in for receipt in read_receipts(context.store, work.plan).values())
-    context.progress.start(work.plan.stage, work.needs.total, work.needs.unit, done)
-    work_loop(work, worker)
-    context.progress.finish()
+class Serial:
+    """See `lightgen.work.Engine`."""
+
+    def run(self, work: Work, context: Context) -> None:
+        """See `Engine.run`."""
+        if work.needs.sort == "job":
+            work_loop(work, _worker(work, context), Own(context.progress))
+            return
+        board = started_board(work, context)
+        work_here(work, context, board)
+        board.finish()
+
+
+def work_here(work: Work, context: Context, board: Board, stop: Callable[[], bool] = lambda: False) -> None:
+    """Take part in this process, and show on `board` what is done here and elsewhere."""
+    worker = _worker(work, context)
+    work_loop(work, worker, Seat(board, worker.id), Pace(sleep=board.sleep), stop)
+
+
+def _worker(work: Work, context: Context) -> Worker:
+    return Worker(context.store, pick_device(context.run.device) if work.needs.gpu else "cpu")

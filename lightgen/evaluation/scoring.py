@@ -28,7 +28,8 @@ def make_report(
     """The figures over the rows of each model; differences are to the first one with a checkpoint."""
     baseline = next((name for name in rows if checkpoints[name]), None)
     others = [name for name in rows if checkpoints[name] and name != baseline]
-    differences = [compare(name, rows[name], baseline, rows[baseline], bootstrap) for name in others] if baseline else []
+    base = rows[baseline] if baseline else []
+    differences = [compare(name, rows[name], str(baseline), base, bootstrap) for name in others]
     first = next(iter(rows.values()))
     prompts = Counter(row["task"] for row in first if row["index"] == 0)
     return Report(
@@ -54,7 +55,9 @@ def model_scores(name: str, checkpoint: str | None, rows: Sequence[Row], bootstr
     """Scores of one model."""
     marks = marks_of(rows)
     if not marks:
-        return ModelScores(name=name, checkpoint=checkpoint, images=0, tasks={}, overall=Interval(mean=0, low=0, high=0))
+        return ModelScores(
+            name=name, checkpoint=checkpoint, images=0, tasks={}, overall=Interval(mean=0, low=0, high=0)
+        )
     found = statistics.score_intervals(marks, bootstrap.seed, bootstrap.resamples)
     tasks = {task: _widened(_interval(found[task]), len(marks[task])) for task in marks}
     overall = _widened(_interval(found["overall"]), sum(map(len, marks.values())))

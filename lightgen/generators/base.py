@@ -53,6 +53,11 @@ class GeneratorMember(Member):
         return False
 
     @property
+    def journals(self) -> bool:
+        """Whether its images are paid for or take long: finished batches are then kept until the version is sealed."""
+        return False
+
+    @property
     def multiple_px(self) -> int:
         """Sides of its images are multiples of this."""
         return 1

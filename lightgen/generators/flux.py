@@ -60,6 +60,11 @@ class FluxConfig(Weights, GeneratorMember):
         return True
 
     @property
+    def journals(self) -> bool:
+        """See `GeneratorMember.journals`."""
+        return True
+
+    @property
     def multiple_px(self) -> int:
         """See `GeneratorMember.multiple_px`."""
         return TOKEN_PX

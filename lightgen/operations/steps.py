@@ -1,4 +1,7 @@
-"""The order of a recipe: every step with what it is made of. Flows, `lightgen run`, `work`, `plan` and `rehearse` walk it."""
+"""The order of a recipe: every step with what it is made of.
+
+Flows, `lightgen run`, `work`, `plan` and `rehearse` all walk it.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +53,9 @@ def until(steps: Sequence[Step], goals: Sequence[str] = ()) -> list[Step]:
     Without goals: what the steps need that nothing else is made of.
     """
     used = {name for step in steps for name in step.inputs}
-    wanted = [step.name for goal in goals for step in _named(steps, goal)] or [s.name for s in steps if s.name not in used]
+    wanted = [step.name for goal in goals for step in _named(steps, goal)] or [
+        s.name for s in steps if s.name not in used
+    ]
     by_name, needed = {step.name: step for step in steps}, set[str]()
     while wanted:
         name = wanted.pop()
@@ -135,7 +140,9 @@ def _pairs(recipe: Recipe) -> Iterator[Step]:
     inputs = [f"{what}-{role}" for what in ("generate", "score") for role in drawn]
     yield Step("pair", "pair", recipe.pair, tuple(inputs), role="held-out")
     images = tuple(f"generate-{role}" for role in drawn)
-    yield Step("encode-pairs", "encode_pairs", EncodePairsConfig(), ("pair", pretrained(recipe), *images), role="held-out")
+    yield Step(
+        "encode-pairs", "encode_pairs", EncodePairsConfig(), ("pair", pretrained(recipe), *images), role="held-out"
+    )
 
 
 def _alignments(recipe: Recipe) -> Iterator[Step]:
@@ -170,9 +177,13 @@ def _evaluation(recipe: Recipe) -> Iterator[Step]:
     trained = models(recipe)
     names = []
     for name, drawing in config.generators(list(trained)).items():
-        checkpoint = trained.get(name) or (next(iter(trained.values())) if drawing.generator.draws_with_checkpoint else "")
+        checkpoint = trained.get(name) or (
+            next(iter(trained.values())) if drawing.generator.draws_with_checkpoint else ""
+        )
         role = f"test-{name}"
-        yield Step(f"generate-{role}", "generate", drawing, ("select-test", *([checkpoint] if checkpoint else [])), role=role)
+        yield Step(
+            f"generate-{role}", "generate", drawing, ("select-test", *([checkpoint] if checkpoint else [])), role=role
+        )
         yield Step(f"score-{role}", "score", ScoreConfig(scorer=config.detector), (f"generate-{role}",), role=role)
         names.append(name)
     yield Step(

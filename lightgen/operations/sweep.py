@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lightgen.errors import ConfigError
-from lightgen.progress import SILENT, Progress
 from lightgen.stages.align import AlignConfig, align
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.evaluate import EvaluateConfig, evaluate
+from lightgen.stages.generate import generate
+from lightgen.stages.reference import reference
+from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.store import Store
+from lightgen.work import Context
 from schemas.ref import ArtifactRef
 from schemas.report import Interval, Report
 
@@ -43,11 +47,8 @@ def sweep(
     pairs: ArtifactRef,
     config: AlignConfig,
     rates: Sequence[float],
-    store: Store,
-    *,
-    seed: int,
+    context: Context,
     exam: Exam | None = None,
-    progress: Progress = SILENT,
 ) -> list[Tried]:
     """One alignment a rate, lowest first; with `exam` they are judged, after the start itself (rate 0), paired with it.
 
@@ -55,15 +56,16 @@ def sweep(
     """
     if not rates or min(rates) <= 0:
         raise ConfigError(f"sweep: rates must be positive numbers, not {list(rates)}")
+    images = [ref for ref in context.store.open(pairs).parents if ref.kind == "images"]
+    encoded = encode_pairs(pairs, checkpoint, images, EncodePairsConfig(), context)
+    asked = reference(checkpoint, encoded, config.reference, context) if config.reference else None
     tried = []
     for rate in sorted(set(rates)):
         optimizer = config.loop.optimizer.model_copy(update={"lr": rate})
         loop = config.loop.model_copy(update={"optimizer": optimizer})
-        aligned = align(
-            checkpoint, pairs, config.model_copy(update={"loop": loop}), store, seed=seed, progress=progress
-        )
-        tried.append(Tried(rate, aligned, _last(store, aligned)))
-    return tried if exam is None else _judged(checkpoint, tried, exam, store, seed, progress)
+        aligned = align(checkpoint, encoded, config.model_copy(update={"loop": loop}), context, asked)
+        tried.append(Tried(rate, aligned, _last(context.store, aligned)))
+    return tried if exam is None else _judged(checkpoint, tried, exam, context)
 
 
 def _last(store: Store, checkpoint: ArtifactRef) -> dict[str, float]:
@@ -73,15 +75,17 @@ def _last(store: Store, checkpoint: ArtifactRef) -> dict[str, float]:
     return {name: logged[-1][name] for name in HEALTH if logged and name in logged[-1]}
 
 
-def _judged(
-    start: ArtifactRef, tried: list[Tried], exam: Exam, store: Store, seed: int, progress: Progress
-) -> list[Tried]:
+def _judged(start: ArtifactRef, tried: list[Tried], exam: Exam, context: Context) -> list[Tried]:
     """With the overall score of each; the first of the result is the start itself, at rate 0."""
     all_of_them = [Tried(0.0, start, {}), *tried]
-    models: dict[str, ArtifactRef | None] = {f"{one.lr:g}": one.checkpoint for one in all_of_them}
-    config = exam.config.model_copy(update={"untrained": False})
-    ref = evaluate(exam.prompts, models, config, store, seed=seed, progress=progress)
-    report = Report.model_validate_json(store.open(ref).file("report.json").read_text())
+    scorer = ScoreConfig(scorer=exam.config.detector)
+    drawing = exam.config.model_copy(update={"untrained": False, "teacher": None}).generators(["student"])["student"]
+    scores = {
+        f"{one.lr:g}": score(generate(exam.prompts, drawing, context, one.checkpoint), scorer, context)
+        for one in all_of_them
+    }
+    ref = evaluate(exam.prompts, scores, exam.config, context)
+    report = Report.model_validate_json(context.store.open(ref).file("report.json").read_text())
     overall = {model.name: model.overall for model in report.models}
     gains = {difference.name: difference.overall for difference in report.differences}
     return [replace(one, overall=overall[f"{one.lr:g}"], gain=gains.get(f"{one.lr:g}")) for one in all_of_them]

@@ -59,7 +59,9 @@ def _displays(version: Version, store: Store, each: int) -> list[Display]:
     found = {(row["model"], row["prompt_id"]): row for row in rows}
     drawn_by = dict(zip(names, images, strict=True))
     return [
-        Display(first["task"], first["caption"], {n: _drawn(drawn_by[n], found.get((n, first["prompt_id"]))) for n in names})
+        Display(
+            first["task"], first["caption"], {n: _drawn(drawn_by[n], found.get((n, first["prompt_id"]))) for n in names}
+        )
         for first in _first_of_each_task([row for row in rows if row["model"] == names[0]], each)
     ]
 

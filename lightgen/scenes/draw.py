@@ -32,7 +32,7 @@ _ARRANGEMENT: dict[Relation, tuple[int, int]] = {
 
 
 def draw(scene: Scene, height_px: int, seed: int, width_px: int | None = None) -> np.ndarray:
-    """The scene as uint8 [height_px, width_px, 3], by default a square; what the caption leaves open is drawn from `seed`.
+    """The scene as uint8 [height_px, width_px, 3], by default a square; `seed` decides what the caption leaves open.
 
     On a picture that is no square, things keep their shares of both edges and are as large as its shorter edge allows.
     """

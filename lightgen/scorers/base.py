@@ -36,6 +36,11 @@ class ScorerMember(Member):
         return False
 
     @property
+    def journals(self) -> bool:
+        """Whether its answers are paid for or take long: finished batches are then kept until the version is sealed."""
+        return self.wants_gpu
+
+    @property
     def batch(self) -> int:
         """Images that it wants to see together."""
         return 64

@@ -1,4 +1,4 @@
-"""Scorer `mask2former`, GenEval's own detector through transformers: Mask2Former finds the 80 COCO things, CLIP names their colours.
+"""Scorer `mask2former`, GenEval's own detector: Mask2Former finds the 80 COCO things, CLIP names their colours.
 
 GenEval ran mmdet's Mask2Former (Swin-S, instance) and OpenCLIP's ViT-L-14 "openai"; the defaults are the same weights
 in transformers' format, so scores are comparable and not bit-equal. See model_facts 5.1.

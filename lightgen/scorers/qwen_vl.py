@@ -1,4 +1,4 @@
-"""Scorer `qwen_vl`, a vision-language model as judge: Qwen2.5-VL scores an image against its caption in JSON (model_facts 3.4).
+"""Scorer `qwen_vl`, a vision-language model as judge: Qwen2.5-VL marks an image in JSON (model_facts 3.4).
 
 The caption is data: it reaches the model as a JSON string without any `<`, so it cannot open a turn of the chat, and
 the answer counts only if it is exactly the object asked for.
@@ -45,7 +45,10 @@ class QwenVlConfig(Weights, ScorerMember):
 
     ANSWERS: ClassVar[pa.Schema] = pa.schema(
         [
-            *(pa.field(name, pa.int32(), metadata={"asks": question, "range": f"0 to {BEST}"}) for name, question in QUESTIONS.items()),
+            *(
+                pa.field(name, pa.int32(), metadata={"asks": question, "range": f"0 to {BEST}"})
+                for name, question in QUESTIONS.items()
+            ),
             pa.field("answer", pa.string(), metadata={"is": "the model's own words"}),
         ]
     )

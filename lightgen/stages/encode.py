@@ -3,10 +3,17 @@
 A map. Memory: the decoded images and features of one shard.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 import json
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from lightgen.config import RUN, Config
@@ -20,7 +27,10 @@ from lightgen.engines.build import build
 from lightgen.errors import ConfigError
 from lightgen.storage.locations import remember
 from lightgen.storage.plans import Stage
+from lightgen.storage.reuse import Lender, LentShard, family_of, image_keys, lenders, taken
 from lightgen.storage.shards import ShardOutput
+from lightgen.storage.store import Store
+from lightgen.storage.version import Version
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
@@ -38,9 +48,8 @@ class EncodeConfig(Config):
         default="off",
         description="safe: mirrored latents too, where a caption knows no sides; training reads half",
     )
-    batch: int = Field(
-        default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN
-    )
+    batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
+    workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
     max_reject_fraction: float = Field(
         default=0.05, ge=0, le=1, description="more rejects than this end the stage", json_schema_extra=RUN
     )
@@ -59,19 +68,22 @@ def encode(
     parents = [kept, images, vae]
     plan = STAGE.plan(config, context.seed, parents, source.n_shards)
     needs = Needs(gpu=config.vae.wants_gpu or config.text.wants_gpu, unit="images", total=source.rows)
-    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs), context)
+    family = family_of(STAGE.revision, plan.config, vae.content)
+    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs, family), context)
 
 
 def open(work: Work, worker: Worker) -> MakeShard:
     """Loads both encoders; see `lightgen.work`."""
     config = EncodeConfig.model_validate(work.config)
     kept, images, vae = map(worker.store.open, work.parents)
+    known = [Lender(one, partial(_lender_keys, worker.store)) for one in lenders(worker.store, work.plan, work.family)]
     encoder = Encoder(
         config.size_px,
         config.batch,
         load_vae(vae, worker.store, worker.device),
         config.text.open(worker.device),
         config.flips == "safe",
+        workers=config.workers,
     )
     encoders = Encoders(
         size_px=config.size_px,
@@ -81,9 +93,60 @@ def open(work: Work, worker: Worker) -> MakeShard:
         text=config.text.identity(),
     )
 
-    def make_shard(shard: int) -> ShardOutput:
-        rows = kept.table(shard)
-        made = encoder.shard(rows, files_of(images, shard, set(rows["id"].to_pylist())), worker.progress)
-        return replace(made, files={FILE: encoders.file()}) if shard == 0 else made
+    def make_shard(shard: int) -> ShardOutput | LentShard:
+        rows = looked_at(kept, images, shard)
+        keys = image_keys(rows)
+        for lender in known:
+            # Ids too: a row is about its image, not about any image of these bytes.
+            if lender.shard_keys(shard) == keys and _ids(lender.version, shard) == rows["id"].to_pylist():
+                worker.progress.advance(rows.num_rows)
+                return LentShard(lender.version, shard)
+        copied = copied_rows(known, shard, rows, encoder.schema)
+        worker.progress.advance(copied.num_rows)
+        fresh = rows.filter(pc.invert(pc.is_in(rows["id"], copied["id"].combine_chunks())))
+        files = files_of(images, shard, set(fresh["id"].to_pylist()))
+        made = encoder.shard(fresh, files, worker.progress)
+        table = in_order_of(pa.concat_tables([copied, made.table]), rows)
+        content = {FILE: encoders.file()} if shard == 0 else {}
+        return replace(made, table=table, rows_in=rows.num_rows, rows_reused=copied.num_rows, files=content)
 
     return make_shard
+
+
+def looked_at(kept: Version, images: Version, shard: int) -> pa.Table:
+    """Kept rows of a shard with the digest of their image, in the order of KEPT."""
+    rows = kept.table(shard, columns=["id", "prompt_id", "caption"])
+    digests = images.table(shard, columns=["id", "image_sha256"])
+    place = pc.index_in(rows["id"], digests["id"].combine_chunks())
+    return rows.append_column("image_sha256", digests["image_sha256"].take(place))
+
+
+def _lender_keys(store: Store, version: Version, shard: int) -> list[str]:
+    """Keys of the rows of a FEATURES version; its images say of which bytes they are."""
+    return image_keys(looked_at(version, store.open(version.parent("images")), shard))
+
+
+def _ids(version: Version, shard: int) -> list[str]:
+    return version.table(shard, columns=["id"])["id"].to_pylist()
+
+
+def copied_rows(known: list[Lender], shard: int, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Features that other versions hold of these images, under the ids of `rows`; repeats of one image are left out."""
+    keys = image_keys(rows)
+    often = Counter(keys)
+    mine = {key: place for place, key in enumerate(keys) if often[key] == 1}
+    parts = [schema.empty_table()]
+    for lender, where, found in taken(known, shard, list(mine)):
+        table, theirs = lender.version.table(where), {k: place for place, k in enumerate(lender.shard_keys(where))}
+        at = pa.array([theirs[key] for key in found], pa.int64())
+        names = rows.take(pa.array([mine[key] for key in found], pa.int64()))
+        columns = {**{name: table[name].take(at) for name in schema.names}}
+        columns |= {name: names[name] for name in ("id", "prompt_id", "caption")}
+        parts.append(pa.table([columns[name] for name in schema.names], schema=schema))
+    return pa.concat_tables(parts)
+
+
+def in_order_of(table: pa.Table, rows: pa.Table) -> pa.Table:
+    """Rows of `table` in the order that their ids have in `rows`."""
+    place = pc.index_in(table["id"], rows["id"].combine_chunks())
+    return table.take(pc.sort_indices(place))

@@ -27,9 +27,7 @@ SIDES = ("winner", "loser")
 class EncodePairsConfig(Config):
     """How the pairs are encoded; what encodes them is what the checkpoint was trained with."""
 
-    batch: int = Field(
-        default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN
-    )
+    batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
 
 
 class _Work(Config):

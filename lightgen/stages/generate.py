@@ -1,27 +1,28 @@
 """PROMPTS -> IMAGES: a generator draws every prompt, each image from a seed of its own.
 
-A map: a shard of prompts gives a shard of images. Memory: the encoded files of one shard.
+A map: a shard of prompts gives a shard of images. Memory: the encoded files of one shard. What other versions hold of
+the same generator is taken over, and batches of a slow or paid generator are journalled: see `lightgen.storage.reuse`
+and `lightgen.storage.journal`.
 """
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lightgen.config import RUN, Config
 from lightgen.engines.build import build
-from lightgen.errors import ConfigError, TryLater
-from lightgen.generators.base import Drawn, Failure, Generator, Retry
+from lightgen.errors import ConfigError
+from lightgen.generators.base import Failure
 from lightgen.generators.config import GeneratorConfig
-from lightgen.progress import SILENT, Progress
+from lightgen.generators.drawing import Drawing, ImageFile, Sample, draw, take_over
 from lightgen.seeds import content_id, derive_seed
-from lightgen.storage.pixels import ImageFormat, encode_image
+from lightgen.storage.journal import Journal
+from lightgen.storage.pixels import ImageFormat
 from lightgen.storage.plans import Stage
+from lightgen.storage.reuse import Lender, LentShard, family_of, lenders, row_and_reject_ids
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.canonical import canonical_json
@@ -29,8 +30,6 @@ from schemas.images import SCHEMA
 from schemas.ref import ArtifactRef
 
 STAGE = Stage("generate", "images", revision=1)
-# An image whose pixels all lie this near to its first is blank: safety filters and overflows leave such.
-FLAT_LEVELS = 2
 
 
 class GenerateConfig(Config):
@@ -49,9 +48,7 @@ class GenerateConfig(Config):
     format: ImageFormat = Field(default="jpg", description="png is exact; jpg and webp lose by `quality`")
     quality: int = Field(default=92, ge=1, le=100)
     batch: int = Field(default=8, ge=1, description="images drawn at once", json_schema_extra=RUN)
-    workers: int = Field(
-        default=2, ge=1, description="threads that encode files meanwhile", json_schema_extra=RUN
-    )
+    workers: int = Field(default=2, ge=1, description="threads that encode files meanwhile", json_schema_extra=RUN)
     max_reject_fraction: float = Field(default=0.05, ge=0, le=1, json_schema_extra=RUN)
 
     @model_validator(mode="after")
@@ -82,13 +79,11 @@ class GenerateConfig(Config):
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image to be drawn."""
+class _Naming:
+    """What the id of an image hangs on, beside its prompt and index."""
 
-    id: str
-    prompt_id: str
-    caption: str
-    index: int
+    generator: str
+    sides: tuple[int, int] | None
     seed: int
 
 
@@ -106,21 +101,39 @@ def generate(
     plan = STAGE.plan(config, context.seed, parents, source.n_shards)
     total = sum(config.samples(one["values"]) * one["counts"] for one in counts)
     needs = Needs(gpu=config.generator.wants_gpu, unit="images", total=total)
-    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs), context)
+    family = family_of(STAGE.revision, _generator_name(plan.config, parents), config.format, config.quality)
+    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs, family), context)
 
 
 def open(work: Work, worker: Worker) -> MakeShard:
-    """Loads the generator; see `lightgen.work`."""
+    """Finds who lends images, and loads the generator when one must be drawn; see `lightgen.work`."""
     config = GenerateConfig.model_validate(work.config)
     source = worker.store.open(work.parents[0])
-    generator = config.generator.open(work, worker)
-    name = content_id(work.plan.config["generator"], *(parent.content for parent in work.parents[1:]))
+    naming = _Naming(_generator_name(work.plan.config, work.parents), config.sides, work.plan.seed)
+    known = [Lender(one, row_and_reject_ids) for one in lenders(worker.store, work.plan, work.family)]
+    drawing = Drawing(
+        lambda: config.generator.open(work, worker), config.sides, config.format, config.quality, config.batch,
+        config.workers, config.generator.journals,
+    )  # fmt: skip
 
-    def make_shard(shard: int) -> ShardOutput:
-        rows = source.table(shard, columns=["id", "caption", "source"]).to_pylist()
-        return draw(samples_of(rows, name, config, work.plan.seed), generator, name, config, worker.progress)
+    def make_shard(shard: int) -> ShardOutput | LentShard:
+        samples = samples_of(source.table(shard, columns=["id", "caption", "source"]).to_pylist(), naming, config)
+        lent = take_over(known, shard, [sample.id for sample in samples])
+        if isinstance(lent, LentShard):
+            worker.progress.advance(len(samples))
+            return lent
+        worker.progress.advance(len(lent))
+        fresh = [sample for sample in samples if sample.id not in lent]
+        journal = Journal(worker.store.files, work.plan, shard)
+        files = {**lent, **draw(fresh, drawing, journal, worker.progress)}
+        return _shard(samples, files, naming.generator, config, len(lent))
 
     return make_shard
+
+
+def _generator_name(settings: Any, parents: Iterable[ArtifactRef]) -> str:
+    """A digest of the generator and of the checkpoint it draws with."""
+    return content_id(settings["generator"], *(one.content for one in parents if one.kind == "checkpoint"))
 
 
 def _checkpoints(config: GenerateConfig, context: Context, given: ArtifactRef | None) -> list[ArtifactRef]:
@@ -139,7 +152,7 @@ def check_sources(config: GenerateConfig, sources: set[str]) -> None:
         )
 
 
-def samples_of(prompts: Iterable[dict[str, Any]], generator: str, config: GenerateConfig, seed: int) -> list[Sample]:
+def samples_of(prompts: Iterable[dict[str, Any]], naming: _Naming, config: GenerateConfig) -> list[Sample]:
     """The samples of each prompt, in order; neither id nor seed depends on what stands beside it.
 
     Seeds do not depend on the generator, so that generators can be compared on the same noise.
@@ -147,75 +160,18 @@ def samples_of(prompts: Iterable[dict[str, Any]], generator: str, config: Genera
     samples = []
     for prompt in prompts:
         for index in range(config.samples(prompt["source"])):
-            own_seed = derive_seed(seed, "generate", prompt["id"], index)
-            id = content_id(generator, prompt["id"], index, own_seed, config.sides)
-            samples.append(Sample(id, prompt["id"], prompt["caption"], index, own_seed))
+            seed = derive_seed(naming.seed, "generate", prompt["id"], index)
+            id = content_id(naming.generator, prompt["id"], index, seed, naming.sides)
+            samples.append(Sample(id, prompt["id"], prompt["caption"], index, seed))
     return samples
 
 
-def draw(
-    samples: Sequence[Sample], generator: Generator, name: str, config: GenerateConfig, progress: Progress = SILENT
-) -> ShardOutput:
-    """The shard with all samples: batch after batch, while threads encode the batches before.
-
-    Raises TryLater where an image could not be drawn now.
-    """
-    height, width = config.sides or (0, 0)
-    encoding: list[Future[list[Encoded | Failure]]] = []
-    with ThreadPoolExecutor(config.workers) as pool:
-        for start in range(0, len(samples), config.batch):
-            batch = samples[start : start + config.batch]
-            images = generator.generate([one.caption for one in batch], [one.seed for one in batch], height, width)
-            assert len(images) == len(batch), f"the generator gave {len(images)} images for {len(batch)} captions"
-            encoding.append(pool.submit(_encode_batch, _none_to_retry(images), config))
-            progress.advance(len(batch))
-    files = [file for batch in encoding for file in batch.result()]
-    return _shard(samples, files, name, config)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The file of an image."""
-
-    data: bytes
-    sha256: str
-    height: int
-    width: int
-
-
-def _none_to_retry(images: Sequence[Drawn]) -> list[np.ndarray | Failure]:
-    later = [image for image in images if isinstance(image, Retry)]
-    if later:
-        raise TryLater(f"{len(later)} of {len(images)} images: {later[0].reason}: {later[0].detail}")
-    return [image for image in images if not isinstance(image, Retry)]
-
-
-def _encode_batch(images: Sequence[np.ndarray | Failure], config: GenerateConfig) -> list[Encoded | Failure]:
-    checked = [image if isinstance(image, Failure) else _checked(image, config) for image in images]
-    return [image if isinstance(image, Failure) else _encoded(image, config) for image in checked]
-
-
-def _encoded(image: np.ndarray, config: GenerateConfig) -> Encoded:
-    data = encode_image(image, config.format, config.quality)
-    return Encoded(data, hashlib.sha256(data).hexdigest(), image.shape[0], image.shape[1])
-
-
-def _checked(image: np.ndarray, config: GenerateConfig) -> np.ndarray | Failure:
-    assert image.shape[:2] == (config.sides or image.shape[:2]), f"the generator gave {image.shape}"
-    assert image.ndim == 3, f"the generator gave {image.shape}"
-    assert image.dtype == np.uint8, f"the generator gave {image.dtype}"
-    corner = image[0, 0]
-    # Bytes wrap around, so one comparison sees differences of both signs.
-    if (image - corner + np.uint8(FLAT_LEVELS) > 2 * FLAT_LEVELS).any():
-        return image
-    return Failure("blank_image", f"one colour all over, {corner.tolist()}")
-
-
 def _shard(
-    samples: Sequence[Sample], files: Sequence[Encoded | Failure], name: str, config: GenerateConfig
+    samples: list[Sample], files: dict[str, ImageFile | Failure], name: str, config: GenerateConfig, reused: int
 ) -> ShardOutput:
     rows, blobs, rejects = [], [], []
-    for sample, file in zip(samples, files, strict=True):
+    for sample in samples:
+        file = files[sample.id]
         if isinstance(file, Failure):
             rejects.append(Reject(sample.id, file.reason, file.detail, vars(sample)))
             continue
@@ -224,4 +180,6 @@ def _shard(
         rows.append(row)
         blobs.append({config.format: file.data, "json": canonical_json({**row, "generator_digest": name})})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    return ShardOutput(table=table, schema=SCHEMA, rejects=rejects, rows_in=len(samples), blobs=blobs)
+    return ShardOutput(
+        table=table, schema=SCHEMA, rejects=rejects, rows_in=len(samples), blobs=blobs, rows_reused=reused
+    )

@@ -36,9 +36,7 @@ class ReferenceConfig(Config):
     batch_size: int = Field(default=64, ge=1, description="pairs at a time", json_schema_extra=RUN)
 
 
-def reference(
-    checkpoint: ArtifactRef, encoded: ArtifactRef, config: ReferenceConfig, context: Context
-) -> ArtifactRef:
+def reference(checkpoint: ArtifactRef, encoded: ArtifactRef, config: ReferenceConfig, context: Context) -> ArtifactRef:
     """Errors of the checkpoint on both images of every pair, for every draw; the seed is that of the training."""
     source = context.store.open(encoded)
     parents = [checkpoint, encoded]

@@ -4,27 +4,33 @@ A map. Memory: the pixels of one batch and the answers of one shard.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from lightgen.ahead import one_ahead
 from lightgen.config import RUN, Config
 from lightgen.engines.build import build
+from lightgen.progress import Progress
 from lightgen.scorers.base import Scorer, Unscored, answer_table
 from lightgen.scorers.config import ScorerConfig
+from lightgen.storage.journal import Journal
 from lightgen.storage.pixels import BadImage, Pixels, decode_image
 from lightgen.storage.plans import Stage
+from lightgen.storage.reuse import Lender, LentShard, family_of, image_keys, lenders, taken
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.version import Version
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.scores import ROW, schema
 
-Item = TypeVar("Item")
+Answers = dict[str, dict[str, Any]]  # by key of the image
+COLUMNS = [field.name for field in ROW]
 STAGE = Stage("score", "scores", revision=1)
 
 
@@ -40,26 +46,84 @@ def score(images: ArtifactRef, config: ScoreConfig, context: Context) -> Artifac
     source = context.store.open(images)
     plan = STAGE.plan(config, context.seed, [images], source.n_shards)
     needs = Needs(gpu=config.scorer.wants_gpu, unit="images", total=source.rows)
-    return build(Work.of(plan, config, [images], context, f"{__name__}:open", needs), context)
+    family = family_of(STAGE.revision, plan.config)
+    return build(Work.of(plan, config, [images], context, f"{__name__}:open", needs, family), context)
 
 
 def open(work: Work, worker: Worker) -> MakeShard:
-    """Loads the scorer; see `lightgen.work`."""
+    """Finds who lends scores, and loads the scorer when an image must be looked at; see `lightgen.work`."""
     config = ScoreConfig.model_validate(work.config)
-    source, scorer = worker.store.open(work.parents[0]), config.scorer.open(worker)
-    columns = [field.name for field in ROW]
+    source = worker.store.open(work.parents[0])
+    known = [Lender(one, _keys) for one in lenders(worker.store, work.plan, work.family)]
     whole = schema(config.scorer.ANSWERS)
+    scorer = cache(lambda: config.scorer.open(worker))
 
-    def make_shard(shard: int) -> ShardOutput:
-        rows = source.table(shard, columns=columns)
-        parts = []
-        for batch, pixels in _batches(source, shard, rows, config):
-            parts.append(score_batch(batch, pixels, scorer, config.scorer.ANSWERS))
-            worker.progress.advance(batch.num_rows)
-        table = pa.concat_tables(parts) if parts else whole.empty_table()
-        return ShardOutput(table=table.combine_chunks(), schema=whole, rows_in=rows.num_rows)
+    def make_shard(shard: int) -> ShardOutput | LentShard:
+        rows = source.table(shard, columns=COLUMNS)
+        lent = _lent(known, shard, rows, whole)
+        if isinstance(lent, LentShard):
+            worker.progress.advance(rows.num_rows)
+            return lent
+        worker.progress.advance(len(lent))
+        fresh = np.array([key not in lent for key in image_keys(rows)], bool)
+        journal = Journal(worker.store.files, work.plan, shard) if config.scorer.journals else None
+        answers = _answers(source, shard, rows.filter(pa.array(fresh)), scorer, config, journal, worker.progress)
+        table = _joined(rows, {**lent, **answers}, whole)
+        return ShardOutput(table=table, schema=whole, rows_in=rows.num_rows, rows_reused=int((~fresh).sum()))
 
     return make_shard
+
+
+def _keys(version: Version, shard: int) -> list[str]:
+    return image_keys(version.table(shard, columns=["image_sha256", "caption"]))
+
+
+def _lent(known: list[Lender], shard: int, rows: pa.Table, whole: pa.Schema) -> LentShard | Answers:
+    """What other versions hold of these images: a whole shard, or answers by key."""
+    for lender in known:
+        version = lender.version
+        if shard < version.n_shards and version.table(shard, columns=COLUMNS).equals(rows):
+            return LentShard(version, shard)
+    found: Answers = {}
+    for lender, where, keys in taken(known, shard, image_keys(rows)):
+        table = lender.version.table(where)
+        found |= _by_key(table, set(keys), whole)
+    return found
+
+
+def _by_key(table: pa.Table, wanted: set[str], whole: pa.Schema) -> Answers:
+    """Answers of the rows of a table of scores, by key of their image."""
+    names = [name for name in whole.names if name not in COLUMNS]
+    answers = table.select(names).to_pylist()
+    return {key: row for key, row in zip(image_keys(table), answers, strict=True) if key in wanted}
+
+
+def _joined(rows: pa.Table, answers: Answers, whole: pa.Schema) -> pa.Table:
+    """Rows of images with the answers about them."""
+    found = [answers[key] for key in image_keys(rows)]
+    names = [name for name in whole.names if name not in COLUMNS]
+    columns = [pa.array([row[name] for row in found], whole.field(name).type) for name in names]
+    return pa.Table.from_arrays([*(rows[name] for name in COLUMNS), *columns], schema=whole)
+
+
+def _answers(
+    source: Version, shard: int, rows: pa.Table, scorer: Callable[[], Scorer], config: ScoreConfig,
+    journal: Journal | None, progress: Progress,
+) -> Answers:  # fmt: skip
+    """What the scorer says of images, by key; batches of a slow scorer are kept until the version is sealed."""
+    whole, wanted = schema(config.scorer.ANSWERS), set(image_keys(rows))
+    found: Answers = {}
+    for table in journal.read() if journal else []:
+        found |= _by_key(table, wanted, whole)
+    progress.advance(len(found))
+    left = rows.filter(pa.array([key not in found for key in image_keys(rows)], pa.bool_()))
+    for batch, pixels in _batches(source, shard, left, config):
+        scored = score_batch(batch, pixels, scorer(), config.scorer.ANSWERS)
+        if journal:
+            journal.add(scored)
+        found |= _by_key(scored, wanted, whole)
+        progress.advance(batch.num_rows)
+    return found
 
 
 def score_batch(rows: pa.Table, pixels: list[Pixels | BadImage], scorer: Scorer, answers: pa.Schema) -> pa.Table:
@@ -68,7 +132,7 @@ def score_batch(rows: pa.Table, pixels: list[Pixels | BadImage], scorer: Scorer,
     good = [place for place, image in enumerate(pixels) if not isinstance(image, BadImage)]
     wrong = [place for place, image in enumerate(pixels) if isinstance(image, BadImage)]
     asked = [image for image in pixels if not isinstance(image, BadImage)]
-    answered = scorer.score(asked, [captions[place] for place in good])
+    answered = scorer.score(asked, [captions[place] for place in good]) if asked else answer_table(answers, [])
     refused = [Unscored(one.reason, one.detail) for one in pixels if isinstance(one, BadImage)]
     both = pa.concat_tables([answered, answer_table(answers, refused)])
     found = both.take(np.argsort([*good, *wrong]))
@@ -79,23 +143,14 @@ def _batches(
     source: Version, shard: int, rows: pa.Table, config: ScoreConfig
 ) -> Iterator[tuple[pa.Table, list[Pixels | BadImage]]]:
     """Rows with their pixels, a batch of the scorer's at a time; the next batch is decoded meanwhile."""
-    files = (
-        next(data for extension, data in members.items() if extension != "json") for _, members in source.samples(shard)
-    )
+    wanted = rows["id"].to_pylist()
+    members = source.members_of(shard, wanted)
+    files = (next(data for name, data in members[id].items() if name != "json") for id in wanted)
     size = config.scorer.batch
     with ThreadPoolExecutor(config.workers) as pool:
         starts = range(0, rows.num_rows, size)
         decoding = (
             (rows.slice(start, size), pool.map(decode_image, list(itertools.islice(files, size)))) for start in starts
         )
-        for batch, pixels in _one_ahead(decoding):
+        for batch, pixels in one_ahead(decoding):
             yield batch, list(pixels)
-
-
-def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each asked for while the one before is used."""
-    current = next(items, None)
-    while current is not None:
-        following = next(items, None)
-        yield current
-        current = following

@@ -6,29 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.corpora.config import CorpusConfig
-from lightgen.decisions import contamination, embed, kcenter, minhash, shingles, vendi
 from lightgen.decisions.contamination import ContaminationConfig, contaminated, normalised
 from lightgen.decisions.embed import hashed_ngrams
 from lightgen.decisions.kcenter import k_center
-from lightgen.decisions.minhash import NearDuplicateConfig, near_duplicates
+from lightgen.decisions.near_duplicates import NearDuplicateConfig, near_duplicates
 from lightgen.decisions.vendi import vendi_score
-from lightgen.progress import SILENT, Progress
+from lightgen.engines.build import build
 from lightgen.seeds import content_id
-from lightgen.storage.build import Reject, ShardOutput, build, make_plan
-from lightgen.storage.store import Store
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.prompts import SCHEMA
 from schemas.ref import ArtifactRef
 
+STAGE = Stage("select", "prompts", revision=1)
 
-class SelectConfig(BaseModel):
+
+class SelectConfig(Config):
     """What is thrown away before a teacher is paid, and how many prompts remain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     near_duplicates: NearDuplicateConfig | None = Field(default=NearDuplicateConfig(), description="null: exact only")
     evaluation: list[CorpusConfig] = Field(default_factory=list, description="prompts that must not be trained on")
@@ -50,18 +50,20 @@ class Verdicts:
     summary: dict[str, float | int] = field(default_factory=dict)
 
 
-def select(
-    captions: ArtifactRef, config: SelectConfig, store: Store, *, seed: int, progress: Progress = SILENT
-) -> ArtifactRef:
+def select(captions: ArtifactRef, config: SelectConfig, context: Context) -> ArtifactRef:
     """Prompts; shard i holds the survivors of caption shard i, `summary.json` the counts and Vendi scores."""
-    prompts = _evaluation_prompts(config)
-    modules = [contamination, embed, kcenter, minhash, shingles, vendi, "lightgen.stages.select"]
-    given = store.open(captions)
+    given = context.store.open(captions)
+    inputs = {"evaluation_prompts": content_id("prompts", *_evaluation_prompts(config))}
     settings = config.model_copy(update={"evaluation": []})
-    extra = {"evaluation_prompts": content_id("prompts", *prompts)}
-    plan = make_plan("prompts", "select", modules, settings, seed, [captions], given.n_shards, extra=extra)
-    decision = _Decision(given.n_shards, lambda shard: given.table(shard), config, prompts)
-    return build(store, plan, decision.shard, SCHEMA, max_reject_fraction=1.0, progress=progress, unit="captions")
+    plan = STAGE.plan(settings.model_dump(mode="json"), context.seed, [captions], given.n_shards, inputs)
+    needs = Needs(sort="decision", unit="captions", total=given.rows)
+    return build(Work.of(plan, config, [captions], context, f"{__name__}:open", needs), context)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    """See `lightgen.work`."""
+    config, given = SelectConfig.model_validate(work.config), worker.store.open(work.parents[0])
+    return _Decision(given.n_shards, given.table, config, _evaluation_prompts(config)).shard
 
 
 def judge(captions: list[str], tokens: list[int], ids: list[str], config: SelectConfig, prompts: list[str]) -> Verdicts:
@@ -79,7 +81,7 @@ def judge(captions: list[str], tokens: list[int], ids: list[str], config: Select
         drop(i, "contaminated", why)
     if config.near_duplicates is not None:
         alive = [i for i in range(n) if not reasons[i]]
-        for i, keeper in _near(alive, captions, tokens, ids, config.near_duplicates):
+        for i, keeper in _near(alive, captions, ids, config.near_duplicates):
             drop(i, "duplicate_near", f"near-duplicate of {ids[keeper]}: {captions[keeper]}")
     alive = sorted((i for i in range(n) if not reasons[i]), key=lambda i: ids[i])
     vectors = hashed_ngrams([captions[i] for i in alive], config.embedding_dim)
@@ -137,7 +139,7 @@ class _Decision:
             SCHEMA.field("novelty"), pa.array([verdicts.novelty[first + i] for i in kept], pa.float32())
         )
         files = {"summary.json": json.dumps(verdicts.summary, indent=1).encode()} if shard == 0 else {}
-        return ShardOutput(table=out.cast(SCHEMA), rejects=rejects, rows_in=len(rows), files=files)
+        return ShardOutput(table=out.cast(SCHEMA), schema=SCHEMA, rejects=rejects, rows_in=len(rows), extras=files)
 
 
 def _equal(captions: list[str], ids: list[str]) -> list[tuple[int, int]]:
@@ -149,18 +151,10 @@ def _equal(captions: list[str], ids: list[str]) -> list[tuple[int, int]]:
     return [(i, keeper[plain]) for i, plain in enumerate(words) if keeper[plain] != i]
 
 
-def _near(
-    alive: list[int], captions: list[str], tokens: list[int], ids: list[str], config: NearDuplicateConfig
-) -> list[tuple[int, int]]:
-    """(duplicate, keeper): each cluster keeps its longest caption, of equals the one with the smallest id."""
-    clusters = near_duplicates([captions[i] for i in alive], config)
-    order = np.argsort(clusters, kind="stable")
-    found: list[tuple[int, int]] = []
-    for _, members in itertools.groupby(order, key=lambda at: clusters[at]):
-        group = [alive[at] for at in members]
-        keeper = min(group, key=lambda i: (-tokens[i], ids[i]))
-        found += [(i, keeper) for i in group if i != keeper]
-    return found
+def _near(alive: list[int], captions: list[str], ids: list[str], config: NearDuplicateConfig) -> list[tuple[int, int]]:
+    """(duplicate, the kept caption that it is near to)."""
+    refused = near_duplicates([ids[i] for i in alive], [captions[i] for i in alive], config).refused
+    return [(i, alive[keeper]) for i, keeper in zip(alive, refused.tolist(), strict=True) if keeper >= 0]
 
 
 def _evaluation_prompts(config: SelectConfig) -> list[str]:

@@ -4,6 +4,8 @@ import pyarrow as pa
 
 from lightgen.errors import DuplicateKey, StoreConflict, StoreCorrupt, TooManyRejects
 from lightgen.storage.digests import fingerprint_of_table
+from lightgen.storage.documents import write_document
+from lightgen.storage.files import vanished
 from lightgen.storage.shards import Reject
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -14,8 +16,9 @@ EXAMPLE_CHARACTERS = 120
 
 def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fraction: float) -> Manifest:
     """Seal the version. Raises TooManyRejects, DuplicateKey, StoreCorrupt; then nothing is published."""
-    assert len(receipts) == plan.n_shards, "commit before all shards are done"
     base = plan.folder
+    if missing := sorted(set(range(plan.n_shards)) - receipts.keys()):
+        raise vanished(f"{base}/done/{missing[0]:05d}.json")
     draft = manifest_of(plan, receipts, "0" * 64)
     store.check_sizes(draft)
     _check_rejects(Version(store.files, draft), max_reject_fraction)
@@ -24,7 +27,7 @@ def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fr
     for folder in ("done", "data", "index", "digests", "rejects", "files", "provenance"):
         store.files.settle(f"{base}/{folder}")
     try:
-        store.files.create(f"{base}/manifest.json", [manifest.canonical()])
+        write_document(store.files, f"{base}/manifest.json", manifest)
     except StoreConflict:
         raise StoreCorrupt(f"{base}/manifest.json: is not what the plan and the receipts give") from None
     return manifest

@@ -5,14 +5,24 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lightgen.errors import UnsafePath
+from lightgen.errors import StoreError, UnsafePath
 
 Outcome = Literal["created", "same"]
 Chunk = bytes | memoryview
 KEY_PART = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}\Z")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A multipart upload that was begun and not finished; `began` is in seconds since 1970."""
+
+    key: str
+    id: str
+    began: float
 
 
 class Files(Protocol):
@@ -20,8 +30,19 @@ class Files(Protocol):
 
     uri: str
 
-    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
-        """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others."""
+    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+        """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others.
+
+        With `durable=False` a loss of power may take it back: for what matters only while its writer lives.
+        """
+        ...
+
+    def link(self, source: str, key: str) -> None:
+        """Give the bytes of `source` the name `key` too, without reading them; nothing where `key` is there already.
+
+        Both names are made of the digest of the bytes. A hard link on a disk, a copy by the server on S3.
+        Raises FileNotFoundError.
+        """
         ...
 
     def read(self, key: str) -> bytes:
@@ -29,7 +50,7 @@ class Files(Protocol):
         ...
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
-        """All bytes of each key, in order. Raises FileNotFoundError."""
+        """All bytes of each of some keys that were just listed, in order. Raises StoreError where one is gone."""
         ...
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
@@ -48,6 +69,10 @@ class Files(Protocol):
         """Name -> (bytes, seconds since 1970 of its last change) of the files directly in `folder`."""
         ...
 
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """The same for all files in `folder` and the folders in it, by their path below `folder`."""
+        ...
+
     def fetch(self, key: str, sha256: str, size: int) -> Path:
         """A local file with the bytes of `key`; for a remote key a cached copy, named by its sha256."""
         ...
@@ -56,13 +81,33 @@ class Files(Protocol):
         """Return when everything created in `folder`, by whomever, survives a loss of power."""
         ...
 
+    def uploads(self) -> list[Upload]:
+        """Unfinished uploads, of living writers too. None on a local disk."""
+        ...
+
+    def abort(self, upload: Upload) -> None:
+        """Free what was sent of an upload; one that ended meanwhile is fine."""
+        ...
+
     def delete(self, key: str) -> None:
-        """Remove `key`; absent is fine. For probes and garbage collection only."""
+        """Remove `key`; absent is fine. For probes, claims and garbage collection only."""
+        ...
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Remove each of `keys`; absent is fine."""
         ...
 
     def scratch(self, name: str) -> Path:
         """A local folder for unfinished work, kept between runs, invisible to readers."""
         ...
+
+
+def vanished(key: str) -> StoreError:
+    """The error for a file that was there a moment ago."""
+    return StoreError(
+        f"{key} was deleted while it was read: a collection with too short a time of grace, or another program, works "
+        "in this store. Run the same command again"
+    )
 
 
 def checked_key(key: str) -> str:

@@ -3,35 +3,41 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
-from lightgen.errors import RefNotFound
-from lightgen.storage.collect import collected_keys
+from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.storage.refs import retired, standing
 from lightgen.storage.store import KINDS, Store
 from lightgen.storage.verify import Problem, verify
 from lightgen.storage.version import Version
-from schemas.documents import RefEntry
+from schemas.documents import Manifest, RefEntry
 from schemas.ref import ArtifactRef
 
 __all__ = ["Difference", "Listed", "Problem", "Shown", "Step", "diff", "list_versions", "show", "trace", "verify"]
+Trouble = Literal["lost", "damaged"]
 FOLLOWED = ("id", "prompt_id", "winner_id")
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One published version, as `lightgen ls` shows it. `n` is its number in the log; `age` from publication."""
+    """One published version, as `lightgen ls` shows it. `n` is its number in the log; `age` from publication.
+
+    Where its manifest is lost or damaged, `trouble` says so, and `rows` and `bytes` are not known.
+    """
 
     kind: str
     n: int
     version: str
     fingerprint: str
-    rows: int
-    bytes: int
+    rows: int | None
+    bytes: int | None
     age: timedelta
     tags: tuple[str, ...]
     retired: bool
+    trouble: Trouble | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Shown:
     stage: str
     seed: int
     config: dict
-    models: list[dict]
+    inputs: dict
     parents: list[ArtifactRef]
     n_shards: int
     rows_in: int
@@ -92,7 +98,7 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         stage=plan.stage,
         seed=plan.seed,
         config=plan.config,
-        models=plan.models,
+        inputs=plan.inputs,
         parents=version.parents,
         n_shards=plan.n_shards,
         rows_in=rows.taken,
@@ -122,7 +128,7 @@ def diff(store: Store, before: ArtifactRef | str, after: ArtifactRef | str) -> D
 def trace(store: Store, id: str) -> list[Step]:
     """Where a row comes from and where it went: caption, prompt, images, features, pairs, then the checkpoints made
     of those versions. Rejected rows are found too. Raises RefNotFound where the id stands nowhere."""
-    versions = [store.open(f"{line.kind}@{line.version}") for line in list_versions(store)]
+    versions = [store.open(f"{line.kind}@{line.version}") for line in list_versions(store) if not line.trouble]
     ids, steps = {id}, dict[tuple, Step]()
     while True:
         before = len(ids)
@@ -143,29 +149,34 @@ def trace(store: Store, id: str) -> list[Step]:
 
 def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
     entries = store.log(kind)
-    tags = _tags(entries)
-    latest = {entry.version: entry.op for entry in entries if entry.op != "tag"}
+    tags, passed_over, there = _tags(entries), retired(entries), standing(entries)
     first: dict[str, RefEntry] = {}
     for entry in entries:
-        if entry.op == "publish":
+        if entry.op == "publish" and entry.version in there:
             first.setdefault(entry.version, entry)
-    collected = collected_keys(store)
     for entry in first.values():
-        retired = latest[entry.version] == "retire"
-        if retired and f"v/{kind}/{entry.version}/manifest.json" in collected:
-            continue
-        manifest = store.manifest(kind, entry.version)
+        manifest, trouble = _manifest(store, kind, entry.version)
         yield Listed(
             kind=kind,
             n=entry.n,
             version=entry.version,
             fingerprint=entry.fingerprint,
-            rows=manifest.rows.out,
-            bytes=manifest.bytes_total,
+            rows=manifest.rows.out if manifest else None,
+            bytes=manifest.bytes_total if manifest else None,
             age=now - datetime.fromisoformat(entry.at),
             tags=tags.get(entry.version, ()),
-            retired=retired,
+            retired=entry.version in passed_over,
+            trouble=trouble,
         )
+
+
+def _manifest(store: Store, kind: str, version: str) -> tuple[Manifest | None, Trouble | None]:
+    try:
+        return store.manifest(kind, version), None
+    except RefNotFound:
+        return None, "lost"
+    except StoreCorrupt:
+        return None, "damaged"
 
 
 def _tags(entries: list[RefEntry]) -> dict[str, tuple[str, ...]]:
@@ -211,7 +222,7 @@ def _descendants(versions: list[Version], used: set[str]) -> list[Version]:
             for version in versions
             if version.ref.kind in ("checkpoint", "report", "vae")
             and version.ref.version not in reached
-            and reached & {parent.version for parent in version.plan.parents}
+            and reached & {parent.version for parent in version.parents}
         ]
         if not more:
             return sorted(made, key=lambda version: KINDS.index(version.ref.kind))

@@ -7,7 +7,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lightgen.errors import (
@@ -18,11 +18,12 @@ from lightgen.errors import (
     StoreUnsupported,
     UnsafePath,
 )
-from lightgen.storage.files import Chunk, Outcome, checked_key
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, vanished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 NO_LINK = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
+TRIES = 20  # of a create whose folder is removed meanwhile
 TEMPORARY_S = 24 * 3600.0
 
 
@@ -36,24 +37,42 @@ class LocalFiles:
         if self.root.is_symlink():
             raise UnsafePath(f"{self.root} is a symbolic link; name the folder it points to as the store")
 
-    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
         """See `Files.create`."""
         final = self._path(key)
         with speaking_of_space(self.root):
-            self._make_folder(final.parent)
-            temporary = self._write_temporary(chunks)
-            try:
-                self._link(temporary, final)
-                outcome: Outcome = "created"
-            except FileExistsError:
-                if not same_bytes(final, chunks):
-                    raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
-                outcome = "same"
-            finally:
-                os.unlink(temporary)
-            # Also after "same": whoever created it may not have reached this line yet.
+            for _ in range(TRIES):
+                try:
+                    return self._create(final, chunks, durable)
+                except FileNotFoundError:
+                    # Another process removed the folder when it became empty: after a probe, or in a collection.
+                    self._durable.clear()
+        raise StoreError(f"{final}: its folder vanishes as often as it is made; something else deletes in this store")
+
+    def _create(self, final: Path, chunks: Sequence[Chunk], durable: bool) -> Outcome:
+        self._make_folder(final.parent)
+        temporary = self._write_temporary(chunks, durable)
+        try:
+            self._link(temporary, final)
+            outcome: Outcome = "created"
+        except FileExistsError:
+            if not same_bytes(final, chunks):
+                raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
+            outcome = "same"
+        finally:
+            os.unlink(temporary)
+        if durable:  # also after "same": whoever created it may not have reached this line yet
             fsync_folder(final.parent)
         return outcome
+
+    def link(self, source: str, key: str) -> None:
+        """See `Files.link`."""
+        final = self._path(key)
+        with speaking_of_space(self.root):
+            self._make_folder(final.parent)
+            with contextlib.suppress(FileExistsError):
+                self._link(self._path(source), final)
+            fsync_folder(final.parent)
 
     def read(self, key: str) -> bytes:
         """See `Files.read`."""
@@ -64,7 +83,10 @@ class LocalFiles:
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
         """See `Files.read_many`."""
-        return [self.read(key) for key in keys]
+        try:
+            return [self.read(key) for key in keys]
+        except FileNotFoundError as error:
+            raise vanished(str(error.filename)) from None
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
         """See `Files.read_range`."""
@@ -85,11 +107,15 @@ class LocalFiles:
 
     def listing(self, folder: str) -> dict[str, tuple[int, float]]:
         """See `Files.listing`."""
+        return dict(_files_of(self._path(folder), self.names(folder)))
+
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.walk`."""
+        root = self._path(folder)
         found: dict[str, tuple[int, float]] = {}
-        for name in self.names(folder):
-            status = os.lstat(self._path(folder) / name)
-            if stat.S_ISREG(status.st_mode):
-                found[name] = (status.st_size, status.st_mtime)
+        for path, _, names in os.walk(root):
+            below = Path(path).relative_to(root)
+            found |= {str(below / name): about for name, about in _files_of(Path(path), names)}
         return found
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
@@ -106,6 +132,14 @@ class LocalFiles:
                 fsync_folder(path)
             path = path.parent
 
+    def uploads(self) -> list[Upload]:
+        """See `Files.uploads`."""
+        return []
+
+    def abort(self, upload: Upload) -> None:
+        """See `Files.abort`."""
+        raise AssertionError("a local disk has no uploads")
+
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
         path = self._path(key)
@@ -116,6 +150,11 @@ class LocalFiles:
             os.rmdir(path.parent)
             self._durable.clear()
             os.rmdir(path.parent.parent)
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Files.delete_many`."""
+        for key in keys:
+            self.delete(key)
 
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""
@@ -153,7 +192,7 @@ class LocalFiles:
         fsync_folder(folder.parent)
         self._durable.add(folder)
 
-    def _write_temporary(self, chunks: Sequence[Chunk]) -> Path:
+    def _write_temporary(self, chunks: Sequence[Chunk], durable: bool) -> Path:
         self._make_folder(self.root / "_tmp")
         path = self.root / "_tmp" / uuid.uuid4().hex
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -161,7 +200,8 @@ class LocalFiles:
             with open(descriptor, "wb", buffering=1 << 20) as file:
                 file.writelines(chunks)
                 file.flush()
-                os.fsync(descriptor)
+                if durable:
+                    os.fsync(descriptor)
         except BaseException:
             os.unlink(path)
             raise
@@ -179,6 +219,15 @@ class LocalFiles:
                 f"{self.root} lies on a file system without hard links ({error.strerror}), so two runs could overwrite "
                 "each other there. Use another disk or an S3 store."
             ) from error
+
+
+def _files_of(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, tuple[int, float]]]:
+    """Name, size and time of change of the plain files among `names`; one that was deleted meanwhile is left out."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(folder / name)
+            if stat.S_ISREG(status.st_mode):
+                yield name, (status.st_size, status.st_mtime)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ def remember(store: Store, weights: Weights) -> None:
 
 
 def locate(store: Store, identity: dict[str, object]) -> dict[str, str | None]:
-    """Fields of `Weights` of a place where the weights of `identity` are now. Raises ModelError naming where they were."""
+    """Fields of `Weights`: a place where the weights of `identity` are now. Raises ModelError."""
     folder = f"models/{_key(identity)}"
     places = [json.loads(store.files.read(f"{folder}/{name}")) for name in store.files.names(folder)]
     for place in places:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError
+from lightgen.storage.documents import check_plan
 from schemas.canonical import canonical_json
 from schemas.documents import Parent, Plan
 from schemas.ref import ArtifactRef, Kind
@@ -45,4 +46,5 @@ class Stage:
             canonical_json(plan.model_dump(mode="json"))
         except ValueError as error:
             raise ConfigError(f"the recipe of {self.kind} cannot be written down as JSON: {error}") from error
+        check_plan(plan)
         return plan

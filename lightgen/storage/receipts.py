@@ -4,13 +4,14 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lightgen.errors import StoreConflict, StoreCorrupt
-from lightgen.storage.documents import parse_document
+from lightgen.storage.documents import check_receipt, parse_document, write_document
 from lightgen.storage.refs import publish
+from lightgen.storage.reuse import LentShard, link_shard
 from lightgen.storage.shards import ShardOutput, write_shard
 from lightgen.storage.store import Store, ref_of
 from schemas.documents import Plan, Provenance, Receipt, Source
@@ -37,7 +38,7 @@ def write_plan(store: Store, plan: Plan) -> None:
     """Begin a version, or go on with it. Raises StoreCorrupt where something else stands in its place."""
     key = f"{plan.folder}/plan.json"
     try:
-        store.files.create(key, [plan.canonical()])
+        write_document(store.files, key, plan)
     except StoreConflict:
         raise StoreCorrupt(f"{key}: is not what its recipe gives; something else wrote it") from None
 
@@ -54,18 +55,19 @@ def finished(store: Store, plan: Plan, role: str = "") -> ArtifactRef | None:
     return ref_of(store, manifest)
 
 
-def read_receipts(store: Store, plan: Plan) -> dict[int, Receipt]:
-    """Receipts by shard. Raises StoreCorrupt for one that is not a receipt of this plan."""
-    base = f"{plan.folder}/done"
-    keys = [f"{base}/{name}" for name in store.files.names(base) if RECEIPT.match(name)]
+def done_shards(store: Store, plan: Plan) -> set[int]:
+    """The shards that have a receipt. Takes one listing."""
+    found = map(RECEIPT.match, store.files.names(f"{plan.folder}/done"))
+    return {int(name[1]) for name in found if name}
+
+
+def read_receipts(store: Store, plan: Plan, known: Container[int] = ()) -> dict[int, Receipt]:
+    """Receipts by shard, those of `known` shards left out. Raises StoreCorrupt for one that is not of this plan."""
+    keys = [receipt_key(plan, shard) for shard in sorted(done_shards(store, plan)) if shard not in known]
     receipts = {}
     for key, data in zip(keys, store.files.read_many(keys), strict=True):
         receipt = parse_document(Receipt, data, key)
-        if (
-            receipt.version != plan.version
-            or receipt.shard >= plan.n_shards
-            or key != receipt_key(plan, receipt.shard)
-        ):
+        if receipt.version != plan.version or receipt.shard >= plan.n_shards or key != receipt_key(plan, receipt.shard):
             raise StoreCorrupt(f"{key}: is the receipt of shard {receipt.shard} of {plan.kind}@{receipt.version}")
         receipts[receipt.shard] = receipt
     return receipts
@@ -94,12 +96,13 @@ class Stopwatch:
 
 
 def commit_shard(
-    store: Store, plan: Plan, shard: int, output: ShardOutput, origin: Origin, watch: Stopwatch
+    store: Store, plan: Plan, shard: int, output: ShardOutput | LentShard, origin: Origin, watch: Stopwatch
 ) -> Receipt:
     """Write a shard's files, then its receipt; where another worker was first, its receipt is returned."""
     provenance = origin.provenance
     store.files.create(f"{plan.folder}/provenance/{provenance.digest}.json", [provenance.canonical()])
-    written = write_shard(store.files, plan, shard, output)
+    lent = isinstance(output, LentShard)
+    written = link_shard(store.files, plan, shard, output) if lent else write_shard(store.files, plan, shard, output)
     receipt = Receipt(
         **written,
         version=plan.version,
@@ -109,8 +112,9 @@ def commit_shard(
         started_at=watch.started_at,
         seconds=round(time.monotonic() - watch.began, 3),
     )
+    check_receipt(receipt, plan)
     try:
-        store.files.create(receipt_key(plan, shard), [receipt.canonical()])
+        write_document(store.files, receipt_key(plan, shard), receipt)
     except StoreConflict:
         first = find_receipt(store, plan, shard)
         assert first is not None, "a conflict means that it is there"

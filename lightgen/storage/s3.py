@@ -1,4 +1,7 @@
-"""Create-if-absent on S3: one conditional PUT (`If-None-Match: *`) of whole objects, through s3fs.
+"""Create-if-absent on S3: a conditional PUT (`If-None-Match: *`) of whole objects, through s3fs.
+
+From 100 MiB on it is a multipart upload with the condition on its completion. One whose writer was killed is billed and
+seen by nobody, until `lightgen gc` aborts it.
 
 s3fs is used with care, for tried reasons: its `open` publishes a truncated object after an exception, its listing cache
 answers with the past, and a lost reply makes a retried create fail although it won. So objects are written whole, the
@@ -22,7 +25,7 @@ import s3fs
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreError
-from lightgen.storage.files import Chunk, Outcome, checked_key
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, vanished
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,6 +34,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 20.0
 PASSING = {errno.EIO, errno.EBUSY, errno.EREMOTEIO}
 PASSING_STATUS = {409, 429, 500, 502, 503, 504}
 COMPARE_BYTES = 1 << 20
+PAGE = 1_000  # uploads listed in one answer, the most that S3 gives
 
 
 class _FileSystem(s3fs.S3FileSystem):
@@ -63,8 +67,8 @@ class S3Files:
             },
         )
 
-    def create(self, key: str, chunks: Sequence[Chunk]) -> Outcome:
-        """See `Files.create`."""
+    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+        """See `Files.create`. S3 keeps whatever it acknowledges."""
         path, data = self._path(key), b"".join(chunks)
         sha256 = hashlib.sha256(data).hexdigest()
 
@@ -82,6 +86,11 @@ class S3Files:
 
         return self._retry("write", path, put)
 
+    def link(self, source: str, key: str) -> None:
+        """See `Files.link`. Both names carry the digest, so a copy that happens twice changes nothing."""
+        here, there = self._path(source), self._path(key)
+        self._retry("copy", there, lambda: self.remote.cp_file(here, there))
+
     def read(self, key: str) -> bytes:
         """See `Files.read`. A whole GET, so that the checksum of the upload is verified."""
         path = self._path(key)
@@ -92,7 +101,10 @@ class S3Files:
         if not keys:
             return []
         paths = [self._path(key) for key in keys]
-        found = self._retry("read", paths[0], lambda: self.remote.cat(paths))
+        try:
+            found = self._retry("read", paths[0], lambda: self.remote.cat(paths))
+        except FileNotFoundError as error:
+            raise vanished(str(error.filename or error)) from None
         return [found[path] for path in paths]
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
@@ -114,6 +126,16 @@ class S3Files:
         """See `Files.listing`."""
         files = [info for info in self._list(folder) if info["type"] == "file"]
         return {info["name"].rsplit("/", 1)[-1]: (info["size"], info["LastModified"].timestamp()) for info in files}
+
+    def walk(self, folder: str) -> dict[str, tuple[int, float]]:
+        """See `Files.walk`."""
+        path = self._path(folder)
+        found = self._retry("list", path, lambda: self.remote.find(path, detail=True))
+        return {
+            name.removeprefix(f"{path}/"): (info["size"], info["LastModified"].timestamp())
+            for name, info in found.items()
+            if info["type"] == "file"
+        }
 
     def fetch(self, key: str, sha256: str, size: int) -> Path:
         """See `Files.fetch`: downloaded once, whole and verified, into the cache."""
@@ -137,11 +159,46 @@ class S3Files:
     def settle(self, folder: str) -> None:
         """See `Files.settle`: S3 acknowledges only what it keeps."""
 
+    def uploads(self) -> list[Upload]:
+        """See `Files.uploads`."""
+        under = f"{self.prefix}/" if self.prefix else ""
+        found: dict[str, Upload] = {}
+        options: dict[str, Any] = {"Bucket": self.bucket, "Prefix": under, "MaxUploads": PAGE}
+        while True:
+            page = self._retry(
+                "list uploads in", self.uri, lambda: self.remote.call_s3("list_multipart_uploads", **options)
+            )
+            listed = [
+                Upload(one["Key"].removeprefix(under), one["UploadId"], one["Initiated"].timestamp())
+                for one in page.get("Uploads", [])
+            ]
+            is_news = any(upload.id not in found for upload in listed)
+            found |= {upload.id: upload for upload in listed}
+            if not page.get("IsTruncated") or not is_news:
+                return list(found.values())
+            # SeaweedFS sends the second of these only.
+            for name in ("KeyMarker", "UploadIdMarker"):
+                if page.get(f"Next{name}"):
+                    options[name] = page[f"Next{name}"]
+
+    def abort(self, upload: Upload) -> None:
+        """See `Files.abort`."""
+        path = self._path(upload.key)
+        bucket, _, key = path.partition("/")
+        with contextlib.suppress(FileNotFoundError):
+            self._retry("abort the upload of", path, lambda: self.remote.abort_mpu(bucket, key, upload.id))
+
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
         path = self._path(key)
         with contextlib.suppress(FileNotFoundError):
             self._retry("delete", path, lambda: self.remote.rm_file(path))
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """See `Files.delete_many`: a thousand in one request."""
+        if keys:
+            paths = [self._path(key) for key in keys]
+            self._retry("delete", paths[0], lambda: self.remote.rm(paths))
 
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""

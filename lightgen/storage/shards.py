@@ -14,7 +14,7 @@ from lightgen.errors import DuplicateKey, UnsafePath
 from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
 from lightgen.storage.files import Chunk, Files
 from lightgen.storage.parquet import conform, schema_digest, write_parquet
-from lightgen.storage.tar import BLOCK, END, check_extension, check_tar_key, header, padding
+from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check_size, check_tar_key, header, padding
 from schemas.documents import FileEntry, FileRole, Plan
 from schemas.rejects import SCHEMA as REJECTS
 
@@ -67,6 +67,7 @@ class ShardOutput:
     blobs: Sequence[Mapping[str, bytes]] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     extras: Mapping[str, bytes] = field(default_factory=dict)
+    rows_reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
     writer = _Writer(files, plan, shard)
     blob_digests = None
     if output.blobs is not None:
-        tar = pack(ids, output.blobs)
+        tar = pack(ids, output.blobs, where)
         blob_digests = tar.digests
         writer.add("tar", "tar", tar.chunks, tar.index.num_rows)
         writer.add_table("index", tar.index)
@@ -107,6 +108,7 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
         "rows_out": table.num_rows,
         "rows_rejected": len(output.rejects),
         "reject_reasons": dict(sorted(reasons.items())),
+        "rows_reused": output.rows_reused,
     }
 
 
@@ -159,26 +161,35 @@ def check_keys(table: pa.Table, where: str) -> list[str]:
     return keys
 
 
-def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]]) -> Tar:
-    """The tar of a shard, samples in table order, members by extension; no payload is copied."""
+def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -> Tar:
+    """The tar of a shard, samples in table order, members by extension; no payload is copied.
+
+    Raises UnsafePath for a bad key or extension, ShardMalformed for too many members or one that is too large.
+    """
     assert len(blobs) == len(ids), "one dict of blobs for each row with an id"
+    members = [(key, name, sample[name]) for key, sample in zip(ids, blobs, strict=True) for name in sorted(sample)]
+    check_count(len(members), where)
     chunks: list[Chunk] = []
-    index: dict[str, list] = {name: [] for name in INDEX.names}
-    position, digests = 0, []
-    for key, members in zip(ids, blobs, strict=True):
+    offsets, position = [], 0
+    for key, extension, data in members:
         check_tar_key(key)
-        digests.append({extension: hashlib.sha256(data).digest() for extension, data in members.items()})
-        for extension in sorted(members):
-            check_extension(extension)
-            data = members[extension]
-            size = len(data)
-            chunks += (header(f"{key}.{extension}".encode(), size), data, padding(size))
-            place = (key, extension, position + BLOCK, size, digests[-1][extension])
-            for column, value in zip(index.values(), place, strict=True):
-                column.append(value)
-            position += BLOCK + size + len(chunks[-1])
+        check_extension(extension)
+        check_size(f"{key}.{extension}", len(data), where)
+        chunks += (header(f"{key}.{extension}".encode(), len(data)), data, padding(len(data)))
+        offsets.append(position + BLOCK)
+        position += BLOCK + len(data) + len(chunks[-1])
     chunks.append(END)
-    return Tar(chunks, pa.table(index, schema=INDEX), digests)
+    digests = [hashlib.sha256(data).digest() for _, _, data in members]
+    columns = {
+        "key": [key for key, _, _ in members],
+        "extension": [extension for _, extension, _ in members],
+        "offset": offsets,
+        "size": [len(data) for _, _, data in members],
+        "sha256": digests,
+    }
+    in_order = iter(digests)
+    by_row = [{extension: next(in_order) for extension in sorted(sample)} for sample in blobs]
+    return Tar(chunks, pa.table(columns, schema=INDEX), by_row)
 
 
 def reject_table(rejects: Sequence[Reject]) -> pa.Table:

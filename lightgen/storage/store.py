@@ -13,6 +13,7 @@ import contextlib
 import logging
 import re
 import uuid
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
@@ -22,9 +23,9 @@ from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
-from lightgen.storage.refs import append, read_log
+from lightgen.storage.refs import append, read_log, retired
 from lightgen.storage.version import Version
-from schemas.documents import TAG, Manifest, Plan, RefEntry, StoreMark
+from schemas.documents import TAG, FileEntry, Manifest, Plan, Receipt, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Store:
         raise RefNotFound(f"{self.uri} holds no {kind} of content {content[:12]}; make it again, or copy its version")
 
     def resolve(self, ref: str) -> tuple[str, str]:
-        """Kind and version of `kind`, `kind@latest`, `kind@3`, `kind@<digest prefix>`, `kind@<role>`, `kind@tag:name`."""
+        """Kind and version of `kind`, `kind@latest`, `kind@<role>`, `kind@3`, `kind@<digits>` or `kind@tag:name`."""
         kind, _, what = ref.partition("@")
         if kind not in KINDS:
             raise RefNotFound(f"{kind!r} is not a kind of artifact; there are {', '.join(KINDS)}")
@@ -96,8 +97,12 @@ class Store:
         append(self.files, version.manifest, "tag", name)
 
     def retire(self, ref: ArtifactRef | str) -> None:
-        """Take a version out of `latest`; its bytes stay."""
+        """Take a version out of `latest`, for good: only `restore` undoes it. Its bytes stay until collected."""
         append(self.files, self.open(ref).manifest, "retire")
+
+    def restore(self, ref: ArtifactRef | str) -> None:
+        """Undo `retire`. Raises RefNotFound where the version was collected meanwhile."""
+        append(self.files, self.open(ref).manifest, "restore")
 
     def scratch(self, plan: Plan) -> Path:
         """A local folder for work in progress of `plan`; survives a kill, removed once the version is sealed."""
@@ -110,13 +115,8 @@ class Store:
     def check_sizes(self, manifest: Manifest) -> None:
         """Raises StoreCorrupt where a file of the version is missing or of another size."""
         base = f"v/{manifest.kind}/{manifest.version}"
-        entries = [entry for receipt in manifest.shards for entry in receipt.files]
-        folders = {entry.path.split("/")[0] for entry in entries}
-        sizes = {f"{folder}/{n}": s for folder in folders for n, s in self.files.sizes(f"{base}/{folder}").items()}
-        for entry in entries:
-            if sizes.get(entry.path) != entry.bytes:
-                got = "missing" if entry.path not in sizes else f"{sizes[entry.path]} bytes"
-                raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
+        for entry, got in wrong_sizes(self.files, base, manifest.shards):
+            raise StoreCorrupt(f"{base}/{entry.path}: expected {entry.bytes} bytes, got {got}")
 
     @cached_property
     def mark(self) -> StoreMark:
@@ -135,8 +135,8 @@ class Store:
         return manifest
 
     def _matches(self, kind: str, what: str, entries: list[RefEntry]) -> list[str]:
-        retired = _retired(entries)
-        published = [e for e in entries if e.op == "publish" and e.version not in retired]
+        passed_over = retired(entries)
+        published = [e for e in entries if e.op == "publish" and e.version not in passed_over]
         if what == "latest":
             aligned = [e for e in published if kind == "checkpoint" and e.role == ALIGNED]
             return [e.version for e in aligned or published][-1:]
@@ -180,6 +180,19 @@ def open_or_create(uri: str, *, cache: Path | None = None) -> Store:
     if isinstance(files, LocalFiles):
         files.sweep()
     return _opened(files)
+
+
+def wrong_sizes(files: Files, base: str, receipts: Iterable[Receipt]) -> Iterator[tuple[FileEntry, str]]:
+    """Files that the receipts name and that are not as long as they say, each with what there is instead.
+
+    Each folder of the version at `base` is listed once.
+    """
+    entries = [entry for receipt in receipts for entry in receipt.files]
+    folders = sorted({entry.path.split("/")[0] for entry in entries})
+    sizes = {f"{folder}/{n}": size for folder in folders for n, size in files.sizes(f"{base}/{folder}").items()}
+    for entry in entries:
+        if sizes.get(entry.path) != entry.bytes:
+            yield entry, f"{sizes[entry.path]} bytes" if entry.path in sizes else "missing"
 
 
 def probe(files: Files) -> None:
@@ -238,11 +251,6 @@ def _files(uri: str, cache: Path | None) -> Files:
     if "://" in uri.removeprefix("file://"):
         raise StoreError(f"{uri}: a store is a folder or s3://bucket/prefix")
     return LocalFiles(Path(uri.removeprefix("file://")).expanduser())
-
-
-def _retired(entries: list[RefEntry]) -> set[str]:
-    state = {entry.version: entry.op for entry in entries if entry.op != "tag"}
-    return {version for version, op in state.items() if op == "retire"}
 
 
 def _known(kind: str, entries: list[RefEntry]) -> list[str]:

@@ -12,7 +12,7 @@ from functools import cache
 from lightgen.errors import ShardMalformed, UnsafePath
 
 BLOCK = 512
-MAX_MEMBER = 64 << 20
+MAX_MEMBER = 64 << 20  # bytes; these two hold for writers and readers
 MAX_MEMBERS = 200_000
 TAR_KEY = re.compile(r"^[A-Za-z0-9_-]{1,80}\Z")
 EXTENSION = re.compile(r"^[A-Za-z0-9_-]{1,16}(\.[A-Za-z0-9_-]{1,16}){0,2}\Z")
@@ -66,6 +66,18 @@ def check_tar_key(key: str) -> None:
         raise UnsafePath(f"{key[:80]!r} is no key for a sample: 1 to 80 letters, digits, '_' and '-'")
 
 
+def check_size(name: str, size: int, where: str) -> None:
+    """Raises ShardMalformed for a member that is too large."""
+    if size > MAX_MEMBER:
+        raise ShardMalformed(f"{where}: member {name!r} takes {size:,} bytes, more than the {MAX_MEMBER:,} of a member")
+
+
+def check_count(count: int, where: str) -> None:
+    """Raises ShardMalformed for more members than a tar may have."""
+    if count > MAX_MEMBERS:
+        raise ShardMalformed(f"{where}: more than {MAX_MEMBERS:,} members; take fewer rows a shard")
+
+
 def read_members(data: memoryview, where: str) -> Iterator[Member]:
     """Each member of a ustar, strictly. Raises ShardMalformed or UnsafePath before a payload is touched."""
     position, count, seen, last_key = 0, 0, set[str](), ""
@@ -76,14 +88,14 @@ def read_members(data: memoryview, where: str) -> Iterator[Member]:
         if len(block) < BLOCK:
             raise ShardMalformed(f"{where}: ends at byte {len(data)} without an end marker")
         member = _parse(block, position, where)
-        if member.size > MAX_MEMBER or member.offset + member.size > len(data):
+        check_size(member.name, member.size, where)
+        if member.offset + member.size > len(data):
             raise ShardMalformed(f"{where}: member {member.name!r} claims {member.size} bytes, more than there can be")
         key = member.name.split(".", 1)[0]
         if member.name in seen or (key != last_key and key in seen):
             raise ShardMalformed(f"{where}: duplicate or non-contiguous key {member.name!r}")
         count, last_key = count + 1, key
-        if count > MAX_MEMBERS:
-            raise ShardMalformed(f"{where}: more than {MAX_MEMBERS} members")
+        check_count(count, where)
         seen.update((member.name, key))
         yield member
         position = member.offset + member.size + len(padding(member.size))

@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lightgen.errors import StoreError
-from lightgen.storage.build import RECEIPT, read_receipts
-from lightgen.storage.collect import collected_keys
 from lightgen.storage.commit import checked_digests, manifest_of
 from lightgen.storage.digests import fingerprint_of_table, row_digests
 from lightgen.storage.documents import parse_document
-from lightgen.storage.refs import ENTRY
+from lightgen.storage.receipts import RECEIPT, read_receipts
+from lightgen.storage.refs import ENTRY, standing
 from lightgen.storage.shards import key_column
-from lightgen.storage.store import KINDS, Store
+from lightgen.storage.store import KINDS, Store, wrong_sizes
 from lightgen.storage.tar import read_members
-from lightgen.storage.version import Version
+from lightgen.storage.version import PLAIN, Version
 from schemas.documents import FileEntry, Plan
 from schemas.ref import ArtifactRef
 
@@ -54,7 +53,7 @@ def _try(file: str, check: Callable[[], object]) -> Iterator[Problem]:
 
 
 def _log_problems(store: Store, kind: str) -> Iterator[Problem]:
-    """The chain, that each entry's version is sealed with that manifest, and that no sealed version is left out."""
+    """The chain, and that each version that the log vouches for is sealed, with the manifest that was published."""
     folder = f"refs/{kind}"
     for name in store.files.names(folder):
         if not ENTRY.match(name):
@@ -63,21 +62,16 @@ def _log_problems(store: Store, kind: str) -> Iterator[Problem]:
     yield from broken
     if broken:
         return
-    entries, collected = store.log(kind), collected_keys(store)
-    newest = {entry.version: entry.n for entry in entries}
-    for entry in entries:
-        where = f"v/{kind}/{entry.version}/manifest.json"
-        if where in collected and entry.n != newest[entry.version]:
-            continue  # it spoke of a manifest that is gone; made again, receipts carry other times
+    for version, entries in standing(store.log(kind)).items():
+        where = f"v/{kind}/{version}/manifest.json"
         try:
-            data = store.files.read(where)
+            found = hashlib.sha256(store.files.read(where)).hexdigest()
         except FileNotFoundError:
-            if where in collected:
-                continue
-            yield Problem(where, f"is missing; entry {entry.n} of {folder} names it")
+            yield Problem(where, f"is missing; entry {entries[-1].n} of {folder} names it")
             continue
-        if hashlib.sha256(data).hexdigest() != entry.manifest_sha256:
-            yield Problem(where, f"is not the manifest that entry {entry.n} of {folder} was made for")
+        for entry in entries:
+            if entry.manifest_sha256 != found:
+                yield Problem(where, f"is not the manifest that entry {entry.n} of {folder} was made for")
 
 
 def _unfinished_problems(store: Store, kind: str, version: str) -> Iterator[Problem]:
@@ -94,9 +88,8 @@ def _unfinished_problems(store: Store, kind: str, version: str) -> Iterator[Prob
     except StoreError as error:
         yield Problem(f"{base}/done", str(error))
         return
-    for receipt in receipts.values():
-        for entry in receipt.files:
-            yield from _size_problems(store, base, entry)
+    for entry, got in wrong_sizes(store.files, base, receipts.values()):
+        yield Problem(f"{base}/{entry.path}", f"expected {entry.bytes} bytes, got {got}")
 
 
 def _version_problems(store: Store, kind: str, version: str) -> Iterator[Problem]:
@@ -152,13 +145,6 @@ def _receipt_problems(store: Store, version: Version) -> Iterator[Problem]:
         yield Problem(f"{base}/manifest.json", "is not what its plan and receipts give")
 
 
-def _size_problems(store: Store, base: str, entry: FileEntry) -> Iterator[Problem]:
-    folder, name = entry.path.split("/")
-    size = store.files.sizes(f"{base}/{folder}").get(name)
-    if size != entry.bytes:
-        yield Problem(f"{base}/{entry.path}", f"expected {entry.bytes} bytes, got {'none' if size is None else size}")
-
-
 def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
     where = f"{version.folder}/{entry.path}"
 
@@ -168,7 +154,7 @@ def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
             members = sum(1 for _ in read_members(memoryview(data), where))
             if members != entry.rows:
                 raise StoreError(f"expected {entry.rows} members, got {members}")
-        elif entry.role != "file":
+        elif entry.role not in PLAIN:
             version.table_of(entry)
 
     yield from (Problem(where, problem.what.removeprefix(f"{where}: ")) for problem in _try(where, check))

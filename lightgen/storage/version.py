@@ -1,12 +1,13 @@
 """Reading a sealed version: every byte is checked against the manifest before it is used."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lightgen.errors import RefNotFound, StoreCorrupt
 from lightgen.storage.files import Files
@@ -64,7 +65,9 @@ class Version:
         """The parent of that kind; `which` counts where there are several. Raises StoreCorrupt."""
         found = [one for one in self.parents if one.kind == kind]
         if which >= len(found):
-            raise StoreCorrupt(f"{self.ref} has {len(found)} {kind} among its parents; it was written by something else")
+            raise StoreCorrupt(
+                f"{self.ref} has {len(found)} {kind} among its parents; it was written by something else"
+            )
         return found[which]
 
     @property
@@ -131,6 +134,18 @@ class Version:
             sample[row["extension"]] = bytes(tar[row["offset"] : row["offset"] + row["size"]])
         if sample:
             yield last, sample
+
+    def members_of(self, shard: int, ids: Collection[str]) -> dict[str, dict[str, bytes]]:
+        """The blobs of some rows of a shard by id and extension, each verified. Raises StoreCorrupt."""
+        index = self.index(shard)
+        wanted = index.filter(pc.is_in(index["key"], pa.array(list(ids), pa.string())))  # pyright: ignore[reportAttributeAccessIssue]
+        key, found = f"{self.folder}/{self.entry('tar', shard).path}", dict[str, dict[str, bytes]]()
+        for row in wanted.to_pylist():
+            data = self.files.read_range(key, row["offset"], row["size"])
+            if hashlib.sha256(data).digest() != row["sha256"]:
+                raise StoreCorrupt(f"{key}: {row['key']}.{row['extension']} at {row['offset']} is damaged")
+            found.setdefault(row["key"], {})[row["extension"]] = data
+        return found
 
     def member(self, id: str, extension: str) -> bytes:
         """One blob, read from its place and verified by its own sha256. Raises RefNotFound, StoreCorrupt."""

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from lightgen.config import Config
 from lightgen.engines.build import build
+from lightgen.engines.lifetime import die_with
+from lightgen.engines.lines import Printed
 from lightgen.generators.restore import CheckpointConfig
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
@@ -31,10 +33,11 @@ from lightgen.training.objectives import Objective
 from lightgen.training.ranks import World, joined
 from lightgen.training.speed import summary
 from lightgen.training.state import Run
-from lightgen.training.torchrun import Printed, die_with, refusals_told, run_processes
+from lightgen.training.torchrun import refusals_told, run_processes
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
+PROCESS = "lightgen.training.job"  # the module that every process of torchrun runs
 Draw = Callable[[int, Student], Path]
 
 
@@ -117,7 +120,7 @@ def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress
     # What a stage did before, such as asking the reference, must not take memory from the processes to come.
     gc.collect()
     torch.cuda.empty_cache()
-    run_processes(__name__, job, launch, run.run_id, progress)
+    run_processes(PROCESS, job, launch, run.run_id, progress)
 
 
 def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:

@@ -134,6 +134,7 @@ def make_job(
     if launch.strategy == "fsdp" and world.size > 1 and config.optimizer.kind == "muon":
         raise ConfigError("optimizer.kind muon needs whole matrices; take launch.strategy: ddp, or adamw")
     average = copy.deepcopy(student).requires_grad_(False)
+    freeze_untrained(student, objective)
     student.recompute = launch.recompute
     if launch.compile:
         student.compile_blocks()
@@ -142,6 +143,26 @@ def make_job(
         spread(average, world, "fsdp", average.blocks())
     run = Run(student, average, make_optimizers(student, config.optimizer))
     return Job(run, module, objective, config, seed, Share(world, launch.accumulate))
+
+
+def freeze_untrained(student: Student, objective: Objective) -> None:
+    """Have gradients computed for exactly the parameters that `objective` trains.
+
+    DDP waits in every backward pass for the gradient of each parameter that may have one, and fails in the second step
+    where one never comes. A frozen parameter is not waited for, costs neither memory nor traffic, and, having no
+    gradient, is left alone by optimizer and weight decay with any number of processes. `find_unused_parameters` would
+    walk the whole graph in every step to find out what is known before the first. Frozen parameters stay in the
+    optimizer's groups, so that the numbers under which a checkpoint keeps the others do not depend on the objective.
+    """
+    untrained = {id(parameter) for parameter in objective.untrained(student)}
+    for parameter in student.parameters():
+        parameter.requires_grad_(id(parameter) not in untrained)
+
+
+def assert_gradients(student: Student) -> None:
+    """Every parameter that is not frozen must have a gradient: one process then finds what many would wait for."""
+    missing = [name for name, value in student.named_parameters() if value.requires_grad and value.grad is None]
+    assert not missing, f"no gradient came to {', '.join(missing)}: the objective's `untrained` must name them"
 
 
 def _steps(
@@ -178,6 +199,7 @@ def train_step(job: Job, pieces: list[Batch]) -> float:
         for group in optimizer.param_groups:
             group["lr"] = rate
     figures = world.mean(_backward(job, pieces))
+    assert_gradients(run.student)
     norm = whole(nn.utils.clip_grad_norm_(run.student.parameters(), config.optimizer.clip))
     value, size = torch.stack([figures[0], norm]).tolist()
     run.step += 1

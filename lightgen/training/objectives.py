@@ -5,7 +5,7 @@ from functools import partial
 from typing import Protocol
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightgen.model.diffusion import STEPS, add_noise, as_noise, prediction_error, variance_bound
 from lightgen.model.flops import forward_flops
@@ -52,6 +52,10 @@ class Objective(Protocol):
 
     def flops(self, student: Student) -> float:
         """Floating-point operations of a sample in a step, by formula."""
+        ...
+
+    def untrained(self, student: Student) -> list[nn.Parameter]:
+        """Parameters that the loss depends on for no batch at all; `make_job` freezes them."""
         ...
 
 
@@ -141,6 +145,21 @@ class MaskedDiffusion:
 
     def flops(self, student: Student) -> float:
         return 3 * image_flops(student, self.features, self.masks, self.copies)
+
+    def untrained(self, student: Student) -> list[nn.Parameter]:
+        return unread_parameters(student, drops_captions=True)
+
+
+def unread_parameters(student: Student, drops_captions: bool) -> list[nn.Parameter]:
+    """Parameters that no denoising error depends on.
+
+    Without captions that are dropped, that is the null text; without a block that attends to the text, also all that
+    reads it. Nothing else depends on the objective, and nothing on the batch: a mask that leaves no token visible, or
+    drops every caption, still sends empty or masked tensors the same way through the student.
+    """
+    if not student.text_blocks:
+        return [*student.text.parameters(), student.null_text]
+    return [] if drops_captions else [student.null_text]
 
 
 def image_flops(student: Student, features: Features, masks: MaskLaw, copies: int) -> float:

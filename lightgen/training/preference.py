@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightgen.model.masking import MaskLaw
 from lightgen.model.student import Grid, Student
@@ -25,6 +25,7 @@ from lightgen.training.objectives import (
     image_flops,
     make_draw,
     uniform_of,
+    unread_parameters,
 )
 
 
@@ -145,6 +146,9 @@ class Preference:
     def flops(self, student: Student) -> float:
         forward = 2 * image_flops(student, self.features, self.measure.masks, self.measure.copies)
         return (3 + self.reference.passes) * forward
+
+    def untrained(self, student: Student) -> list[nn.Parameter]:
+        return unread_parameters(student, drops_captions=False)
 
 
 def visits_of_step(

@@ -117,9 +117,7 @@ class StoredFeatures:
         return Batch(number, number, latent, latent if self.has_std else None, text, keep)
 
 
-def stored_features(
-    version: Version, shards: Sequence[int] | None = None, verify: bool = False
-) -> StoredFeatures:
+def stored_features(version: Version, shards: Sequence[int] | None = None, verify: bool = False) -> StoredFeatures:
     """The rows of a FEATURES or PAIR_FEATURES version, in its order; of some `shards` where given.
 
     Files of a store on S3 are downloaded once, into its cache. `verify` reads every byte of every shard once, on a

@@ -16,10 +16,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightgen.engines.lifetime import die_with
 from lightgen.errors import ConfigError, TrainingFailed
 from lightgen.training.data import Batch
 from lightgen.training.packing import Packing
-from lightgen.training.torchrun import die_with
 
 Fill = Callable[[int, list[Batch]], None]
 SHARED = "/dev/shm"

@@ -17,13 +17,16 @@ def violations(root):
             found += [f"{version.name}/{name}: {what}" for what in _receipt_violations(version, json.loads(data))]
         if (version / "manifest.json").exists():
             found += _manifest_violations(version, receipts)
-    for entry in sorted(root.glob("refs/*/*.json")):
-        value = json.loads(entry.read_bytes())
+    entries = [json.loads(path.read_bytes()) for path in sorted(root.glob("refs/*/*.json"))]
+    collected = {value["version"]: value["n"] for value in entries if value["op"] == "collect"}
+    for value in entries:
+        if value["n"] <= collected.get(value["version"], 0):
+            continue
         manifest = root / "v" / value["kind"] / value["version"] / "manifest.json"
         if not manifest.exists():
-            found.append(f"{entry.name}: names a version that is not sealed")
+            found.append(f"{value['kind']} entry {value['n']}: names a version that is not sealed")
         elif hashlib.sha256(manifest.read_bytes()).hexdigest() != value["manifest_sha256"]:
-            found.append(f"{entry.name}: names another manifest")
+            found.append(f"{value['kind']} entry {value['n']}: names another manifest")
     return found
 
 

@@ -7,8 +7,8 @@ import signal
 import time
 
 import pytest
-
 from lightgen.storage.build import build
+
 from lightgen.storage.commit import manifest_of
 from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify

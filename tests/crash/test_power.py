@@ -3,10 +3,10 @@
 import random
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import LightgenError
 from lightgen.storage import local
-from lightgen.storage.build import build
 from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
 from tests.crash.power import Disk, PowerLoss

@@ -7,10 +7,10 @@ import resource
 
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import ShardOutput, build
 
 from lightgen.errors import StoreFull, StoreReadOnly, StoreUnsupported, UnsafePath
 from lightgen.storage import local
-from lightgen.storage.build import ShardOutput, build
 from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
 from tests.worked_version import SCHEMA, plan_of, rows

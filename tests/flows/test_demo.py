@@ -30,6 +30,22 @@ def test_override_is_read_as_yaml():
         _setting("name")
 
 
+@pytest.mark.parametrize("how", ["environment", "argument"])
+def test_make_demo_leaves_the_choice_of_the_store_to_lightgen_store(tmp_path, how):
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@"\necho "$LIGHTGEN_STORE"\n')
+    python.chmod(0o755)
+    (tmp_path / ".installed").touch()
+    chosen = "LIGHTGEN_STORE=s3://ours/store"
+    before = ["env", chosen] if how == "environment" else []
+    after = [chosen] if how == "argument" else []
+    made = subprocess.run(
+        [*before, "make", "demo", f"VENV={tmp_path}", *after], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout.splitlines()[-2:] == ["-m flows.demo", "s3://ours/store"]
+
+
 def test_wrong_recipe_is_refused_at_once_and_in_one_line():
     demo = _demo("--recipe", TINY, "--set", "generate.size=3", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _, said = demo.communicate(timeout=120)

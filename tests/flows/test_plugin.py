@@ -1,14 +1,11 @@
 """Spelling out the names of our deployments, and nothing else."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from flows.serve import plugin
-from flows.serve.plugin import OURS, expand
+from flows.serve.plugin import expand
 
-ROOT = Path(__file__).parents[2]
 FULL = "build-distill-set/build-distill-set"
 
 
@@ -76,6 +73,15 @@ def test_only_the_prefect_command_is_touched(argv, original, mine):
     assert plugin._is_prefect(argv, original) is mine
 
 
-def test_names_are_those_of_the_deployments():
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert sorted(OURS) == sorted(one["name"] for one in deployments)
+@pytest.mark.parametrize("name", [one["name"] for one in yaml.safe_load(plugin.DEPLOYMENTS.read_text())["deployments"]])
+def test_every_deployment_has_its_short_name(name):
+    assert expand(["prefect", "deployment", "run", name]) == ["prefect", "deployment", "run", f"{name}/{name}"]
+
+
+def test_a_deployment_that_is_added_needs_nothing_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "DEPLOYMENTS", tmp_path / "prefect.yaml")
+    plugin.DEPLOYMENTS.write_text("deployments: [{name: new-one}]")
+    assert expand(["prefect", "deployment", "run", "new-one"])[-1] == "new-one/new-one"
+    assert expand(["prefect", "deployment", "run", "retrain"])[-1] == "retrain"
+    plugin.DEPLOYMENTS.unlink()
+    assert expand(["prefect", "deployment", "run", "new-one"])[-1] == "new-one"

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from prefect.states import exception_to_failed_state
 
-from lightgen.errors import ConfigError, InputCorrupt, StoreAccess, StoreCorrupt
-from tasks.policies import _advice, transient
+from lightgen.errors import ConfigError, InputCorrupt, StoreAccess, StoreCorrupt, TrainingFailed
+from tasks.policies import AGAIN, advice_on, transient
 
 
 def _refused() -> StoreAccess:
@@ -38,6 +38,7 @@ def test_only_what_waiting_may_mend_is_retried(error, again):
     ("error", "said"),
     [
         (ConfigError("x"), "recipe"),
+        (TrainingFailed("x"), "lines above"),
         (StoreCorrupt("x"), "lightgen verify"),
         (InputCorrupt("x"), "message names"),
         (MemoryError(), "smaller batch"),
@@ -46,4 +47,19 @@ def test_only_what_waiting_may_mend_is_retried(error, again):
     ],
 )
 def test_advice_says_what_to_do(error, said):
-    assert said in _advice(error)
+    assert said in advice_on(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "goes_on"),
+    [
+        (StoreCorrupt("x"), True),
+        (TrainingFailed("x"), True),
+        (TimeoutError(), True),
+        (ConfigError("x"), False),
+        (InputCorrupt("x"), False),
+        (KeyError("x"), False),
+    ],
+)
+def test_the_same_command_goes_on_only_where_nothing_must_change(error, goes_on):
+    assert (AGAIN in advice_on(error)) is goes_on

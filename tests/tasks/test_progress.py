@@ -31,19 +31,23 @@ class Bar:
         self.calls.append(("finish",))
 
 
-def test_stage_goes_on_without_a_server(caplog, tmp_path):
-    bar, now = Bar(), iter(range(0, 1000, 1))
+@pytest.mark.filterwarnings("ignore:Artifact creation outside")
+def test_stage_goes_on_without_a_server_and_tries_seldom(caplog, tmp_path):
+    bar, now = Bar(), itertools.count()
     nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
-    with temporary_settings(nobody), caplog.at_level(logging.WARNING, "tasks.progress"):
-        progress = RunProgress("encode-64px", bar, clock=lambda: next(now), every_s=1000)
+    with temporary_settings(nobody), caplog.at_level(logging.WARNING, "tasks.reporting"):
+        progress = RunProgress("encode-64px", bar, clock=lambda: next(now), every_s=2)
         progress.start("encode", 10, "rows")
-        progress.advance(4, "loss 0.1")
+        for _ in range(9):
+            progress.advance(1, "loss 0.1")
         Image.new("RGB", (9, 7)).save(tmp_path / "samples.png")
         progress.picture(tmp_path / "samples.png")
         progress.finish()
-    called = [("start", "encode-64px", 10, "rows"), ("advance", 4, "loss 0.1"), ("picture", "samples.png"), ("finish",)]
-    assert bar.calls == called
-    assert "the stage goes on" in caplog.text
+    steps = [("advance", 1, "loss 0.1")] * 9
+    assert bar.calls == [("start", "encode-64px", 10, "rows"), *steps, ("picture", "samples.png"), ("finish",)]
+    failed = [record.getMessage() for record in caplog.records if record.name == "tasks.reporting"]
+    assert len([line for line in failed if line.startswith("progress of encode-64px did not")]) == 2, "start and finish"
+    assert "the run goes on" in caplog.text
 
 
 def test_server_hears_at_most_every_two_seconds():

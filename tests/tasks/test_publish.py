@@ -3,8 +3,8 @@
 from typing import get_args
 
 import pytest
-
 from lightgen.storage.build import build
+
 from lightgen.storage.store import open_or_create
 from schemas.ref import Kind
 from schemas.report import Interval, ModelScores, Report

@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightgen.evaluation.detectors import DetectorConfig
+from lightgen.evaluation.mask2former import COLORS, GRAY, Mask2FormerConfig, Mask2FormerDetector
 from pydantic import TypeAdapter
 
 from lightgen.errors import ConfigError, ModelError
-from lightgen.evaluation.detectors import DetectorConfig
 from lightgen.evaluation.geneval import THRESHOLD, Metadata
-from lightgen.evaluation.mask2former import COLORS, GRAY, Mask2FormerConfig, Mask2FormerDetector
 from tests.tiny_models import clip_tokenizer
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lightgen.storage.build import ShardOutput, build, make_plan
 from PIL import Image
 from pydantic import BaseModel
 
@@ -18,7 +19,6 @@ from lightgen.scenes.draw import draw
 from lightgen.scenes.grammar import captions, parse
 from lightgen.seeds import content_id
 from lightgen.stages.align import AlignConfig, align
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
 from schemas.pairs import SCHEMA

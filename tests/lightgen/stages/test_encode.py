@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lightgen.storage.build import ShardOutput, build, make_plan
 from PIL import Image
 
 from lightgen.encoders.crop import read_square
@@ -15,7 +16,6 @@ from lightgen.encoders.vae import load_vae
 from lightgen.errors import ConfigError, ModelError, TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages.encode import EncodeConfig, encode, fit_vae
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.feature_codec import _latents, latents_from_table, text_from_table
 from lightgen.storage.store import Store, open_or_create
 from lightgen.training.stored import stored_features

@@ -7,26 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
-from lightgen.errors import ConfigError, TooManyRejects
-from lightgen.generators.base import TeacherFailure
-from lightgen.generators.config import make_teacher
-from lightgen.progress import Silent
+from lightgen.errors import ConfigError, TooManyRejects, TryLater
+from lightgen.generators.base import Drawn, Failure, Retry
+from lightgen.generators.scenes import ScenesConfig, ScenesGenerator
+from lightgen.progress import SILENT, Progress, Silent
 from lightgen.scenes import grammar
 from lightgen.seeds import derive_seed
-from lightgen.stages import generate as stage
-from lightgen.stages.generate import GenerateConfig, generate, paint, samples_of
-from lightgen.storage.build import ShardOutput, build, make_plan
+from lightgen.stages.generate import GenerateConfig, draw, generate, samples_of
 from lightgen.storage.pixels import decode_image
 from lightgen.storage.store import Store, open_or_create
-from schemas import prompts as prompts_schema
-from schemas.ref import ArtifactRef
+from lightgen.work import Context, RunConfig
+from tests.lightgen.sealed import prompts
 from tests.tiny_models import tiny_flux
 
-SCENES = {"teacher": {"kind": "scenes"}, "size_px": 48, "format": "png"}
+SCENES = {"generator": {"kind": "scenes"}, "size_px": 48, "format": "png"}
 
 
 def scene_captions(n: int) -> list[str]:
@@ -34,75 +32,54 @@ def scene_captions(n: int) -> list[str]:
     return [next(iter(grammar.captions("train", task))) for task in grammar.TASKS][:n]
 
 
-def sealed_prompts(store: Store, captions: Sequence[str], n_shards: int = 1) -> ArtifactRef:
-    rows = [
-        {
-            "id": f"{place:032x}",
-            "caption": caption,
-            "tokens": 5,
-            "source": f"test:{place % 2}",
-            "licence": "none",
-            "rank": place,
-            "novelty": 0.0,
-        }
-        for place, caption in enumerate(captions)
-    ]
-    plan = make_plan("prompts", "select", [stage], GenerateConfig(**SCENES), 0, [], n_shards, extra={"test": captions})
-
-    def make_shard(shard: int) -> ShardOutput:
-        part = rows[shard::n_shards]
-        return ShardOutput(table=pa.Table.from_pylist(part, schema=prompts_schema.SCHEMA), rows_in=len(part))
-
-    return build(store, plan, make_shard, prompts_schema.SCHEMA)
-
-
 @pytest.fixture
-def store(tmp_path) -> Store:
+def store(tmp_path: Path) -> Store:
     return open_or_create(str(tmp_path / "store"))
 
 
-def config(**changes) -> GenerateConfig:
+def config(**changes: object) -> GenerateConfig:
     return GenerateConfig.model_validate({**SCENES, **changes})
 
 
+def context(store: Store, seed: int = 4, progress: Progress = SILENT) -> Context:
+    return Context(store, seed, RunConfig(device="cpu"), progress)
+
+
 class Faulty:
-    """A teacher of which some images fail."""
+    """A generator of which some images fail."""
 
-    def identity(self) -> dict:
-        return {"kind": "faulty"}
-
-    def generate(
-        self, captions: Sequence[str], seeds: Sequence[int], size_px: int
-    ) -> list[np.ndarray | TeacherFailure]:
-        images = {
-            "fails": TeacherFailure("teacher_failure", "no idea"),
-            "overflows": TeacherFailure("nonfinite", "12 values"),
-            "flat": np.full((size_px, size_px, 3), (255, 1, 77), np.uint8),
-            "nearly flat": np.full((size_px, size_px, 3), (255, 1, 77), np.uint8),
-            "a dot": np.full((size_px, size_px, 3), (255, 1, 77), np.uint8),
+    def generate(self, captions: Sequence[str], seeds: Sequence[int], height_px: int, width_px: int) -> list[Drawn]:
+        images: dict[str, Drawn] = {
+            "fails": Failure("caption_not_drawable", "no idea"),
+            "overflows": Failure("nonfinite", "12 values"),
+            "not now": Retry("busy", "the server is busy"),
+            "flat": np.full((height_px, width_px, 3), 77, np.uint8),
         }
-        images["nearly flat"][3, 4] = (253, 3, 77)  # type: ignore[index]
-        images["a dot"][3, 4] = (255, 1, 80)  # type: ignore[index]
-        good = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), dtype=np.uint8)
+        good = np.random.default_rng(0).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
         return [images.get(caption, good) for caption in captions]
 
 
-def test_images_are_those_of_the_teacher(store: Store) -> None:
-    prompts = sealed_prompts(store, scene_captions(5), n_shards=2)
-    version = store.open(generate(prompts, config(samples_per_prompt=2), store, seed=4))
+def faulty(captions: list[str], settings: GenerateConfig):
+    rows = [{"id": f"{place:032x}", "caption": caption, "source": "test"} for place, caption in enumerate(captions)]
+    samples = samples_of(rows, "faulty", settings, seed=1)
+    return samples, draw(samples, Faulty(), "faulty", settings)
+
+
+def test_images_are_those_of_the_generator(store: Store) -> None:
+    asked = prompts(store, scene_captions(5), n_shards=2)
+    version = store.open(generate(asked, config(samples_per_prompt=2), context(store)))
     table = version.table()
     assert version.n_shards == 2
     assert table.num_rows == 2 * len(scene_captions(5))
-    teacher = make_teacher(config().teacher)
     for row in table.to_pylist():
-        assert row["seed"] == derive_seed(4, "generate", row["prompt_id"], row["sample"])
-        (expected,) = teacher.generate([row["caption"]], [row["seed"]], 48)
+        assert row["seed"] == derive_seed(4, "generate", row["prompt_id"], row["index"])
+        (expected,) = ScenesGenerator().generate([row["caption"]], [row["seed"]], 48, 48)
         data = version.member(row["id"], "png")
         assert np.array_equal(decode_image(data), expected)
         note = json.loads(version.member(row["id"], "json"))
         assert {name: note[name] for name in row} == row
-        assert note["teacher"]["kind"] == "scenes"
-    assert version.plan.models == [teacher.identity()]
+        assert note["generator"] == "scenes"
+    assert version.plan.config["generator"] == ScenesConfig().identity()
 
 
 def test_work_that_goes_on_counts_what_was_done_as_done(store: Store) -> None:
@@ -121,10 +98,10 @@ def test_work_that_goes_on_counts_what_was_done_as_done(store: Store) -> None:
             if not self.left:
                 raise KeyboardInterrupt
 
-    prompts = sealed_prompts(store, scene_captions(6), n_shards=3)
+    asked = prompts(store, scene_captions(6), n_shards=3)
     with pytest.raises(KeyboardInterrupt):
-        generate(prompts, config(batch=2), store, seed=4, progress=Told(die_after=3))
-    generate(prompts, config(batch=2), store, seed=4, progress=Told(die_after=100))
+        generate(asked, config(batch=2), context(store, progress=Told(die_after=3)))
+    generate(asked, config(batch=2), context(store, progress=Told(die_after=100)))
     assert told == [(6, 0), (6, 4)]
 
 
@@ -132,68 +109,105 @@ def test_batch_and_threads_and_shards_do_not_matter(tmp_path: Path) -> None:
     fingerprints = set()
     for batch, workers, n_shards in [(1, 1, 1), (3, 4, 1), (64, 2, 3)]:
         own = open_or_create(str(tmp_path / f"{batch}"))
-        prompts = sealed_prompts(own, scene_captions(6), n_shards)
-        fingerprints.add(generate(prompts, config(batch=batch, workers=workers), own, seed=4).fingerprint)
+        asked = prompts(own, scene_captions(6), n_shards)
+        fingerprints.add(generate(asked, config(batch=batch, workers=workers), context(own)).fingerprint)
     assert len(fingerprints) == 1
-    prompts = sealed_prompts(own, scene_captions(6), 1)
-    assert generate(prompts, config(), own, seed=5).fingerprint not in fingerprints
+    asked = prompts(own, scene_captions(6), 1)
+    assert generate(asked, config(), context(own, seed=5)).fingerprint not in fingerprints
 
 
 def test_speed_settings_find_the_sealed_version(store: Store) -> None:
-    prompts = sealed_prompts(store, scene_captions(3))
-    first = generate(prompts, config(), store, seed=4)
-    assert generate(prompts, config(batch=2, workers=1, max_reject_fraction=0.5), store, seed=4) == first
-    assert generate(prompts, config(size_px=32), store, seed=4).version != first.version
+    asked = prompts(store, scene_captions(3))
+    first = generate(asked, config(), context(store))
+    assert generate(asked, config(batch=2, workers=1, max_reject_fraction=0.5), context(store)) == first
+    assert generate(asked, config(size_px=32), context(store)).version != first.version
 
 
 @pytest.mark.parametrize(("format", "name"), [("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP")])
 def test_formats(store: Store, format: str, name: str) -> None:
-    version = store.open(generate(sealed_prompts(store, scene_captions(2)), config(format=format), store, seed=1))
+    version = store.open(generate(prompts(store, scene_captions(2)), config(format=format), context(store)))
     for row in version.table().to_pylist():
         with Image.open(io.BytesIO(version.member(row["id"], format))) as image:
             assert (image.format, image.size, image.mode) == (name, (48, 48), "RGB")
 
 
 def test_a_small_source_may_give_more_samples_of_each_prompt(store: Store) -> None:
-    prompts = sealed_prompts(store, scene_captions(6))
+    asked = prompts(store, scene_captions(6))
     settings = config(samples_per_prompt=1, samples_by_source={"test:1": 3})
-    rows = store.open(generate(prompts, settings, store, seed=4)).table().to_pylist()
+    rows = store.open(generate(asked, settings, context(store))).table().to_pylist()
     assert Counter(row["prompt_id"] for row in rows) == {f"{place:032x}": 3 if place % 2 else 1 for place in range(6)}
-    plain = store.open(generate(prompts, config(samples_per_prompt=1), store, seed=4)).table()
+    plain = store.open(generate(asked, config(samples_per_prompt=1), context(store))).table()
     assert set(plain["id"].to_pylist()) < {row["id"] for row in rows}
     with pytest.raises(ConfigError, match=r"names test:2; the prompts come from test:0, test:1"):
-        generate(prompts, config(samples_by_source={"test:2": 3}), store, seed=4)
+        generate(asked, config(samples_by_source={"test:2": 3}), context(store))
 
 
 def test_failures_are_rejects() -> None:
-    captions = ["good", "fails", "flat", "fine", "overflows", "nearly flat", "a dot"]
-    rows = [{"id": f"{place:032x}", "caption": caption, "source": "test"} for place, caption in enumerate(captions)]
-    settings = config(batch=2)
-    samples = samples_of(rows, Faulty().identity(), settings, seed=1)
-    output = paint(samples, Faulty(), Faulty().identity(), settings)
-    assert output.rows_in == 7
-    assert output.table["caption"].to_pylist() == ["good", "fine", "a dot"]
+    samples, output = faulty(["good", "fails", "flat", "fine", "overflows"], config(batch=2))
+    assert output.rows_in == 5
+    # A blank image is an image: whether it is kept is for a rule to say.
+    assert output.table["caption"].to_pylist() == ["good", "flat", "fine"]
     found = {one.row["caption"]: one.reason for one in output.rejects}
-    blank = {"flat": "blank_image", "nearly flat": "blank_image"}
-    assert found == {"fails": "teacher_failure", "overflows": "nonfinite", **blank}
-    assert [one.id for one in output.rejects] == [samples[place].id for place in (1, 2, 4, 5)]
+    assert found == {"fails": "caption_not_drawable", "overflows": "nonfinite"}
+    assert [one.id for one in output.rejects] == [samples[place].id for place in (1, 4)]
     assert json.dumps([one.row for one in output.rejects])
 
 
-def test_a_caption_the_teacher_cannot_draw_is_a_reject(store: Store) -> None:
-    prompts = sealed_prompts(store, [*scene_captions(3), "the meaning of life"])
+def test_what_cannot_be_drawn_now_is_no_reject_but_ends_the_run() -> None:
+    with pytest.raises(TryLater, match="1 of 2 images: busy: the server is busy"):
+        faulty(["good", "fine", "not now", "fails"], config(batch=2))
+
+
+def test_a_caption_the_generator_cannot_draw_is_a_reject(store: Store) -> None:
+    asked = prompts(store, [*scene_captions(3), "the meaning of life"])
     with pytest.raises(TooManyRejects):
-        generate(prompts, config(), store, seed=1)
-    version = store.open(generate(prompts, config(max_reject_fraction=0.3), store, seed=1))
+        generate(asked, config(), context(store))
+    version = store.open(generate(asked, config(max_reject_fraction=0.3), context(store)))
     assert version.rows == 3
     assert sum(version.reject_reasons.values()) == 1
 
 
+def test_height_and_width_are_free(store: Store) -> None:
+    asked = prompts(store, scene_captions(4))
+    sides = {"size_px": None, "height_px": 32, "width_px": 64}
+    version = store.open(generate(asked, config(**sides), context(store)))
+    for row in version.table().to_pylist():
+        assert (row["height"], row["width"]) == (32, 64)
+        pixels = decode_image(version.member(row["id"], "png"))
+        assert isinstance(pixels, np.ndarray)
+        assert pixels.shape == (32, 64, 3)
+    square = {"size_px": None, "height_px": 48, "width_px": 48}
+    assert generate(asked, config(**square), context(store)) == generate(asked, config(), context(store))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"height_px": 32, "width_px": 32}, "not both"),
+        ({"size_px": None, "height_px": 32}, "give both"),
+        ({"size_px": None}, "generator scenes has no size of its own"),
+    ],
+    ids=["twice", "half", "none"],
+)
+def test_a_size_that_is_said_twice_or_not_at_all_is_refused(changes: dict, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        config(**changes)
+
+
+def test_generators_share_the_seeds_of_a_prompt_but_no_ids() -> None:
+    """Models are compared on the same noise."""
+    rows = [{"id": "a" * 32, "caption": "a red circle", "source": "test"}]
+    one, other = (samples_of(rows, name, config(samples_per_prompt=2), seed=3) for name in ("teacher", "student"))
+    assert [sample.seed for sample in one] == [sample.seed for sample in other]
+    assert len({sample.seed for sample in one}) == 2
+    assert not {sample.id for sample in one} & {sample.id for sample in other}
+
+
 def test_flux_end_to_end(store: Store, tmp_path: Path) -> None:
-    teacher = {"kind": "flux", "model": str(tiny_flux(tmp_path / "flux")), "steps": 1, "max_tokens": 16}
-    prompts = sealed_prompts(store, ["a red cat", "two blue dogs", "a green circle"])
-    settings = config(teacher={**teacher, "dtype": "float32", "device": "cpu"}, format="jpg", batch=2)
-    version = store.open(generate(prompts, settings, store, seed=3))
+    flux = {"kind": "flux", "model": str(tiny_flux(tmp_path / "flux")), "steps": 1, "max_tokens": 16}
+    asked = prompts(store, ["a red cat", "two blue dogs", "a green circle"])
+    settings = config(generator={**flux, "dtype": "float32"}, format="jpg", batch=2)
+    version = store.open(generate(asked, settings, context(store)))
     assert version.rows == 3
-    assert set(version.plan.models[0]["weights"]) == {"transformer", "text_encoder", "text_encoder_2", "vae"}
+    assert set(version.plan.config["generator"]["weights"]) == {"sha256"}  # type: ignore[index]
     assert version.seconds > 0

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from lightgen.errors import CheckpointCorrupt, ConfigError
-from lightgen.generators.sampler import Sampler
 from lightgen.generators.restore import checkpoint_config, load_student
+from lightgen.generators.sampler import Sampler
 from lightgen.progress import SILENT, Silent
 from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
 from lightgen.storage.store import open_or_create

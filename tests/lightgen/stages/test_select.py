@@ -8,7 +8,7 @@ import pytest
 
 from lightgen.corpora.files import JsonlCorpus, TableCorpus, TextCorpus
 from lightgen.decisions.contamination import ContaminationConfig
-from lightgen.decisions.minhash import NearDuplicateConfig
+from lightgen.decisions.near_duplicates import NearDuplicateConfig
 from lightgen.seeds import content_id
 from lightgen.stages.select import SelectConfig, judge, select
 from lightgen.stages.source import SourceConfig, source

@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import Reject, ShardOutput, build
 
 from lightgen.errors import DuplicateKey, RefNotFound, SchemaMismatch, TooManyRejects, UnsafePath
-from lightgen.storage.build import Reject, ShardOutput, build
 from lightgen.storage.store import open_or_create
 from tests.worked_version import SCHEMA, plan_of, rows, with_reject
 

@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
+from lightgen.storage.build import build
 
-from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.errors import RefNotFound, StoreCorrupt, StoreError
 from lightgen.storage.build import build
 from lightgen.storage.collect import collect, find_garbage
-from lightgen.storage.inspect import list_versions
+from lightgen.storage.inspect import list_versions, trace
+from lightgen.storage.local import LocalFiles
+from lightgen.storage.refs import append
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.verify import verify
+from schemas.ref import ArtifactRef
 from tests.worked_version import SCHEMA, plan_of, rows
 
 DAY = 86_400.0
@@ -64,18 +69,87 @@ def test_a_retired_version_goes_when_its_children_do_and_can_be_made_again(store
     garbage = find_garbage(store, now=later())
     assert {one.why for one in garbage} == {"retired"}
     assert {one.key.split("/")[2] for one in garbage} == {old.version, child.version}
-    tombstone = collect(store, garbage)
-    assert tombstone
-    listed = json.loads(store.files.read(tombstone))["deleted"]
-    assert [one["key"] for one in listed] == [one.key for one in garbage]
+    collection = collect(store, garbage, now=later())
+    listed = [one["key"] for key in collection.tombstones for one in json.loads(store.files.read(key))["deleted"]]
+    assert listed == [one.key for one in collection.deleted]
+    assert sorted(listed) == sorted(one.key for one in garbage)
+    assert collection.spared == []
     assert store.versions("prompts") == []
     assert [line.version for line in list_versions(store)] == [new.version]
     assert verify(store) == []
     with pytest.raises(RefNotFound):
         store.open(old)
     assert build(store, plan_of(), rows, SCHEMA) == old
-    assert store.open("captions").ref == old
+    assert store.open(old).ref == old
+    assert store.open("captions").ref == new, "it is retired still"
+    assert [(line.version, line.retired) for line in list_versions(store)] == [
+        (old.version, True),
+        (new.version, False),
+    ]
     assert verify(store) == []
+
+
+def collected_and_made_again(store: Store, cut: int | None = None) -> ArtifactRef:
+    """A version that went and came back; `cut` ends the collection after so many files."""
+    ref = build(store, plan_of(), rows, SCHEMA)
+    store.retire(ref)
+    collect(store, find_garbage(store, now=later())[:cut], now=later())
+    assert build(store, plan_of(), rows, SCHEMA) == ref
+    assert verify(store) == []
+    return ref
+
+
+@pytest.mark.parametrize("cut", [None, 1], ids=["whole", "cut short after the manifest"])
+def test_a_version_collected_then_made_again_then_lost_is_named(store: Store, cut: int | None) -> None:
+    ref, other = collected_and_made_again(store, cut), build(store, plan_of(kind="prompts"), rows, SCHEMA)
+    shutil.rmtree(store.files.root / "v" / "captions" / ref.version)
+    assert [problem.file for problem in verify(store)] == [f"v/captions/{ref.version}/manifest.json"]
+    listed = [(line.version, line.rows, line.trouble) for line in list_versions(store)]
+    assert listed == [(ref.version, None, "lost"), (other.version, 12, None)]
+    assert trace(store, "row-0-0")[0].ref == other
+    build(store, plan_of(), rows, SCHEMA)
+    assert verify(store) == []
+
+
+def test_a_version_that_was_never_collected_and_is_lost_is_named(store: Store) -> None:
+    ref = build(store, plan_of(), rows, SCHEMA)
+    manifest = store.files.root / "v" / "captions" / ref.version / "manifest.json"
+    manifest.unlink()
+    assert [problem.file for problem in verify(store)] == [f"v/captions/{ref.version}/manifest.json"]
+    manifest.write_bytes(b"{")
+    assert [line.trouble for line in list_versions(store)] == ["damaged"]
+
+
+def test_a_version_put_back_after_the_collection_was_cut_short_is_missed_when_it_is_lost(store: Store) -> None:
+    ref = build(store, plan_of(), rows, SCHEMA)
+    store.retire(ref)
+    append(store.files, store.manifest("captions", ref.version), "collect")  # killed before the first file went
+    assert verify(store) == []
+    build(store, plan_of(), lambda shard: pytest.fail("all of it was there"), SCHEMA)
+    store.restore(ref)
+    shutil.rmtree(store.files.root / "v" / "captions" / ref.version)
+    assert verify(store)
+
+
+def test_retired_stays_retired_until_it_is_restored(store: Store) -> None:
+    first, second = build(store, plan_of(), rows, SCHEMA), build(store, plan_of(seed=1), rows, SCHEMA)
+    store.retire(second)
+    build(store, plan_of(seed=1), lambda shard: pytest.fail("it is sealed"), SCHEMA)
+    assert store.open("captions").ref == first
+    store.restore(second)
+    store.restore(second)
+    assert store.open("captions").ref == second
+    assert find_garbage(store, now=later()) == []
+    assert [entry.op for entry in store.log("captions")] == ["publish", "publish", "retire", "restore"]
+
+
+def test_a_run_of_a_retired_recipe_says_how_to_bring_it_back(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    ref = build(store, plan_of(), rows, SCHEMA)
+    build(store, plan_of(), rows, SCHEMA)
+    assert caplog.text == ""
+    store.retire(ref)
+    build(store, plan_of(), rows, SCHEMA)
+    assert f"lightgen retire captions@{ref.version[:12]} --undo" in caplog.text
 
 
 def test_the_manifest_goes_first_and_the_plan_last(store: Store, family) -> None:
@@ -95,7 +169,7 @@ def test_a_collection_cut_short_leaves_an_unfinished_version_that_is_built_again
     store.retire(child)
     garbage = find_garbage(store, now=later())
     for cut in range(1, len(garbage), 4):
-        collect(store, garbage[:cut])
+        collect(store, garbage[:cut], now=later())
         assert verify(store) == []
     assert build(store, plan_of(), rows, SCHEMA) == old
     assert verify(store) == []
@@ -106,7 +180,7 @@ def test_null_control_data_before_the_manifest_is_damage(store: Store, family) -
     store.retire(old)
     store.retire(child)
     backwards = find_garbage(store, now=later())[::-1]
-    collect(store, [one for one in backwards if "/data/" in one.key])
+    collect(store, [one for one in backwards if "/data/" in one.key], now=later())
     assert verify(store)
 
 
@@ -134,6 +208,101 @@ def test_a_young_unfinished_version_protects_its_retired_parents(store: Store, t
     assert find_garbage(store) == []
 
 
+def test_a_version_that_somebody_works_on_is_protected_by_its_claims(store: Store) -> None:
+    """An old unfinished version, gone on with: nothing in it is young but the claim."""
+    plan = unfinished(store)
+    claim = f"v/images/{plan.version}/claims/00001.1"
+    store.files.create(claim, [b"{}"])
+    os.utime(store.files.root / claim, (later(), later()))
+    assert find_garbage(store, now=later()) == []
+    os.utime(store.files.root / claim, (later(15), later(15)))
+    assert claim in {one.key for one in find_garbage(store, now=later())}
+
+
+def test_a_version_that_is_needed_again_since_it_was_listed_is_spared(store: Store, family) -> None:
+    old, child, new = family
+    for ref in (old, child, new):
+        store.retire(ref)
+    abandoned = unfinished(store, parents=[new])
+    garbage = find_garbage(store, now=later())
+    store.restore(child)
+    os.utime(store.files.root / "v" / "images" / abandoned.version / "plan.json", (later(), later()))
+    collection = collect(store, garbage, now=later())
+    names = {("captions", old.version), ("prompts", child.version), ("captions", new.version)}
+    assert set(collection.spared) == names | {("images", abandoned.version)}
+    assert (collection.deleted, collection.tombstones) == ([], [])
+    assert verify(store) == []
+
+
+def test_what_a_version_begun_since_builds_upon_is_spared(store: Store, family) -> None:
+    old, child, new = family
+    for ref in (old, child, new):
+        store.retire(ref)
+    garbage = find_garbage(store, now=later())
+    born = unfinished(store, parents=[child])
+    os.utime(store.files.root / "v" / "images" / born.version / "plan.json", (later(), later()))
+    assert set(collect(store, garbage, now=later()).spared) == {("captions", old.version), ("prompts", child.version)}
+    assert store.versions("captions") == [old.version]
+
+
+@pytest.mark.parametrize("how", ["tag", "claim", "child"])
+def test_each_version_is_looked_at_again_just_before_it_goes(store: Store, monkeypatch, how: str) -> None:
+    """While the first of two is deleted, the second is needed again."""
+    made = [build(store, plan_of(seed=seed), rows, SCHEMA) for seed in range(2)]
+    first, second = sorted(made, key=lambda ref: ref.version)
+    store.retire(first)
+    store.retire(second)
+    claim = f"v/captions/{second.version}/claims/00000.1"
+
+    def begin() -> None:
+        if how == "tag":
+            store.tag(second, "good")
+        elif how == "claim":
+            store.files.create(claim, [b"{}"])
+            os.utime(store.files.root / claim, (later(31), later(31)))
+        else:
+            unfinished(store, parents=[second])
+
+    def delete(files: LocalFiles, key: str, delete=LocalFiles.delete) -> None:
+        delete(files, key)
+        if len(store.versions("captions")) == 2 and not store.files.names(f"v/captions/{first.version}/done"):
+            begin()
+
+    monkeypatch.setattr(LocalFiles, "delete", delete)
+    collection = collect(store, find_garbage(store, now=later()), now=later())
+    assert (collection.spared, store.versions("captions")) == ([("captions", second.version)], [second.version])
+
+
+def test_a_run_whose_shards_are_collected_under_its_hands_fails_with_words_and_goes_on_afterwards(store: Store) -> None:
+    def make(shard: int):
+        if len(list(store.files.root.glob("v/images/*/done/*"))) == 2:
+            collect(store, find_garbage(store, now=later()), now=later())
+        return rows(shard)
+
+    with pytest.raises(StoreError, match=r"done/0000\d\.json was deleted while it was read"):
+        build(store, plan_of(kind="images"), make, SCHEMA)
+    assert store.log("images") == []
+    assert build(store, plan_of(kind="images"), rows, SCHEMA).rows == 12
+    assert verify(store) == []
+
+
+def test_a_file_that_goes_between_its_name_and_its_size_is_no_error(store: Store, monkeypatch) -> None:
+    store.files.create("a/b", [b"1"])
+    monkeypatch.setattr(LocalFiles, "names", lambda self, folder: ["b", "gone"])
+    assert store.files.sizes("a") == {"b": 1}
+    with pytest.raises(StoreError, match="gone was deleted"):
+        store.files.read_many(["a/b", "a/gone"])
+
+
+def test_old_claims_and_drafts_of_a_sealed_version_go_and_its_provenance_stays(store: Store, family) -> None:
+    base = f"v/captions/{family[0].version}"
+    for path in ("claims/00001.1", "partial/00001/0.json", "provenance/0.json"):
+        store.files.create(f"{base}/{path}", [b"{}"])
+    assert find_garbage(store) == []
+    found = {(one.key.removeprefix(f"{base}/"), one.why) for one in find_garbage(store, now=later())}
+    assert found == {("claims/00001.1", "no receipt names it"), ("partial/00001/0.json", "no receipt names it")}
+
+
 def test_a_tag_protects(store: Store, family) -> None:
     old, child, _ = family
     store.tag(old, "good")
@@ -148,7 +317,7 @@ def test_a_file_that_no_receipt_names_goes_alone(store: Store, family) -> None:
     store.files.create(stray, [b"what a second worker left"])
     (one,) = find_garbage(store, now=later())
     assert (one.key, one.why) == (stray, "no receipt names it")
-    collect(store, [one])
+    collect(store, [one], now=later())
     assert verify(store) == []
 
 
@@ -166,7 +335,7 @@ def test_on_s3(s3_store_uri: str) -> None:
     new = build(store, plan_of(seed=1), rows, SCHEMA)
     store.retire(old)
     assert find_garbage(store) == []
-    collect(store, find_garbage(store, now=later()))
+    collect(store, find_garbage(store, now=later()), now=later())
     # SeaweedFS goes on listing a folder that was emptied, so what is asked is what lies in it.
     assert store.files.sizes(f"v/captions/{old.version}") == {}
     with pytest.raises(RefNotFound):

@@ -5,8 +5,8 @@ import tarfile
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-
 from lightgen.storage.build import build
+
 from lightgen.storage.parquet import schema_digest
 from lightgen.storage.store import open_or_create
 from tests.worked_version import SCHEMA, plan_of, with_all

@@ -1,19 +1,25 @@
 """The store on a real S3 server, the traps of s3fs, and a server that must be refused."""
 
+import asyncio
 import contextlib
+import multiprocessing
 import subprocess
 import threading
 import time
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsupported
+from lightgen.storage import s3
 from lightgen.storage.build import build
+from lightgen.storage.collect import stale_uploads
 from lightgen.storage.inspect import list_versions
 from lightgen.storage.s3 import S3Files
 from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.conftest import KEY, SECRET, free_port, program, stop, wait_for
+from tests.lightgen.cli.terminal import lightgen
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
 
 
@@ -127,6 +133,52 @@ def test_s3fs_publishes_a_truncated_object_after_an_exception(files):
         file.write(b"half")
         raise KeyError
     assert files.read("torn") == b"half"
+
+
+def dies_before_the_last_call(uri, endpoint, cache, ready):
+    """A writer of a large object that hangs when all its parts are sent."""
+    files = S3Files(uri, endpoint, cache)
+    call_s3 = files.remote._call_s3
+
+    async def hangs(method, *arguments, **options):
+        if method == "complete_multipart_upload":
+            ready.set()
+            await asyncio.sleep(600)
+        return await call_s3(method, *arguments, **options)
+
+    files.remote._call_s3 = hangs
+    files.create("v/captions/large", [bytes(100 << 20)])
+
+
+def test_the_upload_of_a_killed_writer_is_found_and_aborted_once_it_is_old(
+    s3_uri, s3_endpoint, tmp_path, monkeypatch, capsys
+):
+    store = open_or_create(s3_uri)
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    writer = spawn.Process(target=dies_before_the_last_call, args=(s3_uri, s3_endpoint, tmp_path, ready))
+    writer.start()
+    assert ready.wait(60)
+    writer.kill()
+    writer.join()
+    assert store.files.sizes("v/captions") == {}
+    (upload,) = store.files.uploads()
+    assert upload.key == "v/captions/large"
+    assert stale_uploads(store) == []
+    for options, done in (([], "to abort"), (["--apply"], "aborted")):
+        run = ("gc", "--grace-days", 0, *options, "--store", s3_uri)
+        assert f"v/captions/large: {done}" in lightgen(*run, monkeypatch=monkeypatch, capsys=capsys)[1]
+    assert store.files.uploads() == []
+    store.files.abort(upload)
+
+
+def test_uploads_are_listed_page_by_page_and_only_below_the_store(files, s3_endpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3, "PAGE", 2)
+    for name in ("a", "b", "c", "d", "e"):
+        _, _, key = files._path(name).partition("/")
+        files.remote.call_s3("create_multipart_upload", Bucket="test", Key=key)
+    assert sorted(upload.key for upload in files.uploads()) == ["a", "b", "c", "d", "e"]
+    assert S3Files(f"{files.uri}0", s3_endpoint, tmp_path).uploads() == []
 
 
 def test_one_winner_of_sixteen(files, s3_uri, s3_endpoint, tmp_path):

@@ -75,9 +75,9 @@ def test_hostile_tars_are_refused(data, error):
 @pytest.mark.parametrize("extension", ["pkl", "txt.gz", "../x", "", "a b", "pth"])
 def test_unsafe_members_are_not_written(extension):
     with pytest.raises(UnsafePath):
-        pack(["a"], [{extension: b"x"}])
+        pack(["a"], [{extension: b"x"}], "t")
 
 
 def test_keys_that_webdataset_would_split_are_not_written():
     with pytest.raises(UnsafePath):
-        pack(["a.b"], [{"png": b"x"}])
+        pack(["a.b"], [{"png": b"x"}], "t")

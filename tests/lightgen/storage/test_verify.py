@@ -4,9 +4,10 @@ import json
 import shutil
 
 import pytest
+from lightgen.storage.build import build
 
 from lightgen.errors import StoreCorrupt, StoreError
-from lightgen.storage.build import build
+from lightgen.storage.local import LocalFiles
 from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.worked_version import SCHEMA, plan_of, rows, with_all
@@ -142,3 +143,32 @@ def test_missing_shard_stops_a_cached_build(damaged):
     (damaged / version.paths("rejects")[0]).unlink()
     with pytest.raises(StoreCorrupt, match=r"rejects/part-.* got missing"):
         build(store, plan_of(2, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_each_folder_is_listed_as_often_for_many_shards_as_for_few(tmp_path, monkeypatch, sealed):
+    listed = []
+    monkeypatch.setattr(
+        LocalFiles, "names", lambda self, folder, names=LocalFiles.names: listed.append(folder) or names(self, folder)
+    )
+    counts = []
+    for n_shards in (2, 30):
+        store = open_or_create(str(tmp_path / str(n_shards)))
+        ref = build(store, plan_of(n_shards, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+        if not sealed:
+            (store.files.root / "v" / "images" / ref.version / "manifest.json").unlink()
+            shutil.rmtree(store.files.root / "refs")
+        listed.clear()
+        assert verify(store) == []
+        counts.append(len(listed))
+    assert counts[0] == counts[1]
+
+
+def test_a_missing_file_of_an_unfinished_version_is_named(tmp_path):
+    store = open_or_create(str(tmp_path))
+    ref = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+    victim = store.open(ref).paths("index")[1].removeprefix(f"{tmp_path}/")
+    (tmp_path / "v" / "images" / ref.version / "manifest.json").unlink()
+    shutil.rmtree(tmp_path / "refs")
+    (tmp_path / victim).unlink()
+    assert [(problem.file, problem.what[-7:]) for problem in verify(store)] == [(victim, "missing")]

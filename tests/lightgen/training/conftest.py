@@ -1,9 +1,12 @@
-"""A tiny student and features in memory, for every training test."""
+"""A tiny student and features in memory, for every training test, and ranks that last the session."""
+
+from collections.abc import Iterator
 
 import pytest
 
 from lightgen.model.student import Student
 from lightgen.training.data import FeatureSet
+from tests.lightgen.training.rank_pool import RankPool
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs, tiny_student
 
 
@@ -20,3 +23,10 @@ def features() -> FeatureSet:
 @pytest.fixture
 def student() -> Student:
     return tiny_student()
+
+
+@pytest.fixture(scope="session")
+def rank_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RankPool]:
+    """Four processes; tests that use them belong to the xdist group `ranks`."""
+    with RankPool(4, tmp_path_factory.mktemp("ranks")) as pool:
+        yield pool

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from lightgen.training.torchrun import Printed
+from lightgen.engines.lines import Printed
 
 if __name__ == "__main__":
     if os.environ["RANK"] == "0":

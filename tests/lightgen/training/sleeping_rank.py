@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from lightgen.training.torchrun import die_with
+from lightgen.engines.lifetime import die_with
 
 if __name__ == "__main__":
     job = Path(sys.argv[1])

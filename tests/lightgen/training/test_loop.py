@@ -1,6 +1,7 @@
 """The loop: learns, resumes bit-exactly after SIGKILL, refuses foreign checkpoints, stops when it diverges."""
 
 import concurrent.futures
+import copy
 import hashlib
 import json
 import logging
@@ -27,6 +28,7 @@ from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig, train
 from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
+from lightgen.training.preference import LiveReference, Measure, Preference
 from lightgen.training.ranks import World
 from lightgen.training.state import Run
 
@@ -328,6 +330,30 @@ def test_training_learns_the_features(objective: MaskedDiffusion, fresh: Student
     rows = [json.loads(row) for row in _train(objective, fresh, tmp_path, config).rows]
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     assert set(rows[0]) == {"step", "loss", "lr", "grad_norm"}  # and no clock
+
+
+def test_what_dpo_does_not_train_stays_and_trains_again_with_another_objective(
+    objective: MaskedDiffusion, pairs: FeatureSet, student: Student, tmp_path: Path
+) -> None:
+    """The null text has no gradient in DPO, so weight decay must not pull it either."""
+    reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
+    preference = Preference(pairs, reference, Measure(copies=1, seed=0), batch_size=6, beta=5.0)
+    before = student.null_text.detach().clone()
+    run = _train(preference, student, tmp_path / "dpo")
+    assert torch.equal(run.student.null_text, before)
+    assert torch.equal(run.average.null_text, before)
+    run = _train(objective, student, tmp_path / "pretrain")
+    assert not torch.equal(run.student.null_text, before)
+
+
+def test_one_process_notices_what_many_would_wait_for(
+    pairs: FeatureSet, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
+    preference = Preference(pairs, reference, Measure(copies=1, seed=0), batch_size=6, beta=5.0)
+    monkeypatch.setattr(Preference, "untrained", lambda *_: [])
+    with pytest.raises(AssertionError, match="no gradient came to null_text: the objective's `untrained`"):
+        _train(preference, student, tmp_path)
 
 
 def test_learning_rate_warms_up_in_steps_and_decays() -> None:

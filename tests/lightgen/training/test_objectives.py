@@ -1,5 +1,6 @@
 """Masked diffusion against a naive loop; what is drawn does not depend on who shares the batch."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,8 +12,10 @@ from lightgen.model.diffusion import add_noise
 from lightgen.model.masking import MaskLaw
 from lightgen.model.student import Student
 from lightgen.training import keyed
-from lightgen.training.data import FeatureSet
-from lightgen.training.objectives import MaskedDiffusion, Place, as_tokens, errors, make_draw
+from lightgen.training.data import FeatureSet, Winners
+from lightgen.training.objectives import MaskedDiffusion, Objective, Place, as_tokens, errors, make_draw
+from lightgen.training.preference import LiveReference, Measure, Preference
+from tests.lightgen.training.tiny_run import tiny_student
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_only_hidden_tokens_reach_the_head(student: Student, prepared: Callable)
     assert draw.masked.numel() + draw.visible.numel() == 3 * grid.tokens
 
 
-def _loss(objective: MaskedDiffusion, student: Student, step: int) -> torch.Tensor:
+def _loss(objective: Objective, student: Student, step: int) -> torch.Tensor:
     rows, visits = objective.schedule()(step)
     return objective.loss(student, objective.features.batch(rows, visits), Place(step))[0]
 
@@ -87,15 +90,35 @@ def test_pieces_of_a_batch_have_the_mean_of_the_whole(student: Student, features
     assert abs(float((torch.stack(other).mean() - whole).detach())) > 1e-4
 
 
-@pytest.mark.parametrize("text", ["late", "interleaved"])
-def test_every_parameter_has_a_gradient_however_much_is_hidden(
-    features: FeatureSet, student: Student, text: str
+@pytest.mark.parametrize("masks", [MaskLaw(), MaskLaw(mean=1.0, std=1e-6, low=0.999), MaskLaw(low=0.0, high=0.01)])
+@pytest.mark.parametrize("drop", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"text": "late"},
+        {"text": "late", "text_depth": 1},
+        {"encoder_depth": 0, "aligner_depth": 0, "head_depth": 0, "text_positions": 0},
+    ],
+    ids=["interleaved", "no block reads the text", "late", "no depths"],
+)
+def test_what_has_no_gradient_is_what_the_objective_says_whatever_the_batch(
+    features: FeatureSet, pairs: FeatureSet, sizes: dict, drop: float, masks: MaskLaw
 ) -> None:
-    sizes = student.config.model_copy(update={"text": text, "text_depth": 1})
-    objective = MaskedDiffusion(features, 4, 1, 0, masks=MaskLaw(mean=1.0, std=1e-6, low=0.999))
-    fresh = Student(sizes).init(0)
-    _loss(objective, fresh, 0).backward()
-    assert [name for name, parameter in fresh.named_parameters() if parameter.grad is None] == []
+    """However much is hidden or dropped; a parameter whose gradient came and went would make ranks wait for ever."""
+    student = tiny_student(text_drop=drop, **sizes)
+    reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
+    for objective in (
+        MaskedDiffusion(features, 4, 1, 0, masks=masks),
+        MaskedDiffusion(Winners(pairs), 4, 1, 0, masks=masks, bound=False, time_power=0.5),
+        Preference(pairs, reference, Measure(1, 0, masks), 4, beta=5.0),
+    ):
+        untrained = {id(parameter) for parameter in objective.untrained(student)}
+        expected = [name for name, parameter in student.named_parameters() if id(parameter) in untrained]
+        for step in range(2):
+            student.zero_grad()
+            _loss(objective, student, step).backward()
+            assert [name for name, value in student.named_parameters() if value.grad is None] == expected
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])

@@ -1,95 +1,158 @@
-"""Real torchrun processes: the same step at any world size, bit for bit at the same one, whoever is killed when."""
+"""Many processes take the steps of one, whatever the objective trains, and go on bit for bit after a death."""
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from lightgen.training import checkpoint
+from lightgen.training.launch import Strategy
+from lightgen.training.ranks import World
+from lightgen.training.torchrun import child_env
+from tests.lightgen.training.rank_jobs import ObjectiveName, TinyRun, train_tiny, train_with_nothing_frozen
+from tests.lightgen.training.rank_pool import RankPool
 from tests.lightgen.training.tiny_run import tiny_student
+
+pytestmark = pytest.mark.xdist_group("ranks")
 
 ROOT = Path(__file__).parents[3]
 # A bias of keys shifts all scores of a query alike: its true gradient is zero, and Adam makes steps of the rounding.
-KEYLESS = {name for name, _ in tiny_student().named_parameters() if name.endswith(("qkv.bias", "key_value.bias"))}
+KEYLESS = ("qkv.bias", "key_value.bias")
 CHILD = "tests.lightgen.training.rank_child"
+STRATEGIES = ["ddp", "fsdp"]
+OBJECTIVES = ["pretrain", "sft", "dpo", "dpo, cached reference"]
+NOTHING_VISIBLE = {"mean": 1.0, "std": 1e-6, "low": 0.999}
 
 
-def _train(
-    folder: Path, processes: int, strategy: str = "ddp", accumulate: int = 1, dies_at: int = -1, dropout: float = 0.0
-) -> dict:
-    """What `processes` of torchrun come to."""
-    arguments = [str(folder), strategy, str(accumulate), str(dies_at), str(dropout)]
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        "--max-restarts",
-        "1",
-    ]
-    start = [sys.executable, *(torchrun if processes > 1 else []), "-m", CHILD, *arguments]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    done = subprocess.run(start, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+def _alone(settings: TinyRun) -> dict:
+    """The same run in this process."""
+    return train_tiny(World(), settings)
+
+
+def _together(pool: RankPool, processes: int, settings: TinyRun) -> dict:
+    """What the processes come to, all of them the same."""
+    first, *others = pool.run(processes, train_tiny, settings)
+    assert all(other == first for other in others)
+    return first
+
+
+def _torchrun(settings: TinyRun, processes: int) -> dict:
+    """What processes come to that torchrun starts, and starts again as often as one dies."""
+    job = settings.folder / "job.json"
+    job.write_text(json.dumps(asdict(settings), default=str))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["--max-restarts", str(len(settings.dies_at)), "-m", CHILD, str(job)]
+    env = child_env() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    return json.loads((folder / "result.json").read_text())
+    return json.loads(job.with_name("result.json").read_text())
 
 
-def _assert_close(found: dict, expected: dict, atol: float) -> None:
+def _assert_close(found: dict, expected: dict, atol: float = 1e-5) -> None:
     for group in ("model", "ema"):
         for name, value in expected[group].items():
-            if name in KEYLESS:
+            if name.endswith(KEYLESS):
                 continue
             torch.testing.assert_close(
                 torch.tensor(found[group][name]), torch.tensor(value), rtol=1e-3, atol=atol, msg=f"{group}.{name}"
             )
+    _assert_logs_close(found, expected)
+
+
+def _assert_logs_close(found: dict, expected: dict) -> None:
+    for ours, theirs in zip(found["rows"], expected["rows"], strict=True):
+        ours, theirs = json.loads(ours), json.loads(theirs)
+        assert (ours["loss"], ours["grad_norm"]) == pytest.approx((theirs["loss"], theirs["grad_norm"]), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return _train(tmp_path_factory.mktemp("alone"), 1)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict]:
+    """The run of an objective in one process, once for all worlds."""
+    return cache(lambda objective, steps: _alone(TinyRun(tmp_path_factory.mktemp("alone"), objective, steps=steps)))
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return _train(tmp_path_factory.mktemp("two"), 2, dropout=0.1)
+def two(tmp_path_factory: pytest.TempPathFactory, rank_pool: RankPool) -> dict:
+    """An undisturbed run of two processes with dropout."""
+    return _together(rank_pool, 2, TinyRun(tmp_path_factory.mktemp("two"), dropout=0.1, checkpoint_every=2))
 
 
-@pytest.mark.parametrize(("processes", "strategy", "accumulate"), [(2, "fsdp", 2), (4, "ddp", 1)], ids=str)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("processes", "accumulate"), [(2, 2), (4, 1)], ids=str)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_world_takes_the_same_steps(
-    alone: dict, tmp_path: Path, processes: int, strategy: str, accumulate: int
+    rank_pool: RankPool, alone: Callable[..., dict], tmp_path: Path, objective: ObjectiveName, processes: int,
+    accumulate: int, strategy: Strategy,
+) -> None:  # fmt: skip
+    found = _together(rank_pool, processes, TinyRun(tmp_path, objective, strategy, accumulate, steps=4))
+    _assert_close(found, alone(objective, 4))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("objective", "student", "masks"),
+    [
+        ("pretrain", {"text": "late"}, {}),
+        ("dpo", {"text": "late"}, {}),
+        ("pretrain", {"text_drop": 1.0}, NOTHING_VISIBLE),
+        ("dpo", {"text": "late", "text_depth": 1}, NOTHING_VISIBLE),
+    ],
+    ids=["no block reads the text", "nor in dpo", "no caption and no visible token", "no visible token in dpo"],
+)
+def test_what_a_student_lacks_is_waited_for_by_nobody(
+    rank_pool: RankPool, tmp_path: Path, objective: ObjectiveName, student: dict, masks: dict, strategy: Strategy
 ) -> None:
-    found = _train(tmp_path, processes, strategy, accumulate)
-    _assert_close(found, alone, atol=1e-5)
-    losses = [[json.loads(row)["loss"] for row in run["rows"]] for run in (found, alone)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    one = TinyRun(tmp_path / "one", objective, strategy, steps=3, student=student, masks=masks)
+    # Not the weights: where all keys are equal, queries have no true gradient either.
+    _assert_logs_close(_together(rank_pool, 2, replace(one, folder=tmp_path / "two")), _alone(one))
 
 
-@pytest.mark.parametrize("dies_at", [1, 8])
-def test_a_killed_rank_is_started_again_and_nothing_changes(two: dict, tmp_path: Path, dies_at: int) -> None:
-    assert _train(tmp_path, 2, dies_at=dies_at, dropout=0.1) == two
+def test_null_control_ddp_waits_for_parameters_that_are_not_frozen(rank_pool: RankPool, tmp_path: Path) -> None:
+    names = [name for name, _ in tiny_student().named_parameters()]
+    with pytest.raises(RuntimeError, match=f"did not receive grad for rank 0: {names.index('null_text')}\n"):
+        rank_pool.run(2, train_with_nothing_frozen, TinyRun(tmp_path, "dpo", steps=2))
 
 
-def test_sharded_training_resumes_bit_for_bit(tmp_path: Path) -> None:
-    straight = _train(tmp_path / "straight", 2, "fsdp", dropout=0.1)
-    assert _train(tmp_path / "broken", 2, "fsdp", dies_at=5, dropout=0.1) == straight
+def test_torchrun_starts_a_killed_rank_again_and_nothing_changes(two: dict, tmp_path: Path) -> None:
+    settings = TinyRun(tmp_path, dropout=0.1, checkpoint_every=2, dies_at=(8,))
+    assert _torchrun(settings, processes=2) == two
 
 
-def test_a_checkpoint_of_two_is_finished_by_four(alone: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("strategy", "at", "checkpoints"), [("ddp", 1, 0), ("fsdp", 3, 1)], ids=str)
+def test_a_run_goes_on_bit_for_bit_after_a_kill(
+    rank_pool: RankPool, tmp_path: Path, strategy: Strategy, at: int, checkpoints: int
+) -> None:
+    """Before the first checkpoint, and after it."""
+    straight = TinyRun(tmp_path / "straight", strategy=strategy, steps=5, dropout=0.1, checkpoint_every=2)
+    broken = replace(straight, folder=tmp_path / "broken", dies_at=(at,))
+    with pytest.raises(RuntimeError, match=r"abruptly|closed by peer|reset by peer"):
+        rank_pool.run(2, train_tiny, broken)
+    assert len(list(broken.folder.glob("step-*/manifest.json"))) == checkpoints
+    resumed = _together(rank_pool, 2, replace(broken, dies_at=()))
+    assert resumed == _together(rank_pool, 2, straight)
+
+
+def test_a_checkpoint_of_two_is_finished_by_four(
+    rank_pool: RankPool, alone: Callable[..., dict], tmp_path: Path
+) -> None:
     """A sharded run of two processes whose last checkpoint is lost goes on, whole, in a world of another size."""
-    _train(tmp_path, 2, "fsdp")
-    last = max(tmp_path.glob("step-*"))
-    (last / "manifest.json").unlink()
-    assert json.loads((min(tmp_path.glob("step-*")) / "manifest.json").read_text())["step"] == 8
-    _assert_close(_train(tmp_path, 4), alone, atol=1e-5)
+    settings = TinyRun(tmp_path, strategy="fsdp", steps=4, checkpoint_every=2)
+    _together(rank_pool, 2, settings)
+    (max(tmp_path.glob("step-*")) / "manifest.json").unlink()
+    newest = checkpoint.newest(tmp_path, "r")
+    assert newest is not None
+    assert newest[0] == 2
+    _assert_close(_together(rank_pool, 4, replace(settings, strategy="ddp")), alone("pretrain", 4))
 
 
-def test_null_control_other_data_make_other_weights(two: dict, alone: dict) -> None:
+def test_null_control_other_data_make_other_weights(two: dict, alone: Callable[..., dict]) -> None:
     """Dropout alone moves the weights far beyond the tolerance of the comparisons above."""
-    moved = [
-        (torch.tensor(two["model"][name]) - torch.tensor(value)).abs().max() for name, value in alone["model"].items()
-    ]
+    calm = alone("pretrain", 9)["model"]
+    moved = [(torch.tensor(two["model"][name]) - torch.tensor(value)).abs().max() for name, value in calm.items()]
     assert float(max(moved)) > 1e-3

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lightgen.storage.build import ShardOutput, build, make_plan
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.parquet import write_parquet
 from lightgen.storage.store import open_or_create
 from lightgen.training.stored import features_of_files, stored_features

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from lightgen.engines.lines import REFUSED
 from lightgen.errors import ConfigError, StoreAccess, TrainingFailed
 from lightgen.progress import SILENT
 from lightgen.training import torchrun
 from lightgen.training.launch import LaunchConfig
-from lightgen.training.torchrun import REFUSED, refusals_told, run_processes
+from lightgen.training.torchrun import refusals_told, run_processes
 
 ROOT = Path(__file__).parents[3]
 HERE = "tests.lightgen.training"

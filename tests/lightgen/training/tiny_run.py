@@ -1,6 +1,7 @@
 """A tiny student's sizes and features in memory, also for processes that pytest did not start."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +32,9 @@ def tiny_pairs(rows: int = 12) -> FeatureSet:
     return replace(winners, mean=torch.stack([winners.mean, losers.mean], dim=1))
 
 
-def tiny_student(dropout: float = 0.1) -> Student:
+def tiny_student(dropout: float = 0.1, **sizes: Any) -> Student:
     """Fresh weights whose head does not start at zero, for no gradient would reach the trunk."""
-    student = Student(CONFIG.model_copy(update={"dropout": dropout})).init(5)
+    student = Student(CONFIG.model_copy(update={"dropout": dropout, **sizes})).init(5)
     for parameter in student.head.parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
     return student

@@ -1,0 +1,130 @@
+"""Texts none of which are alike: the lexicographically first maximal independent set, found without storing an edge.
+
+When its turn comes, a text is compared with the kept ones of its buckets; it is kept if it is like none of them.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from jaxtyping import Bool, Int64, UInt32, UInt64
+
+from lightgen.decisions.buckets import LIMIT, Buckets, by_text
+
+
+class Texts(NamedTuple):
+    """What makes texts alike, in order of priority.
+
+    hashes, offsets: their n-grams, as in `Shingles`
+    words: a hash of their words but for fillers
+    short: whether those words must be equal
+    """
+
+    hashes: UInt32[np.ndarray, " grams"]
+    offsets: Int64[np.ndarray, " n_1"]
+    words: UInt64[np.ndarray, " n"]
+    short: Bool[np.ndarray, " n"]
+
+
+def first_same(texts: Texts) -> Int64[np.ndarray, " n"]:
+    """The first text with the same n-grams, words and length; itself if there is none before, or it has no n-gram."""
+    marks = _marks(texts)
+    return _first_same(np.argsort(marks, kind="stable"), marks, texts)
+
+
+def first_kept(texts: Texts, buckets: Buckets, threshold: float) -> tuple[Int64[np.ndarray, " n"], int, int]:
+    """For each text the first kept one that is alike, -1 if it is kept itself; pairs compared; pairs skipped.
+
+    Two texts are alike if they share a bucket and their Jaccard similarity is at least `threshold`. In a bucket with
+    more than LIMIT kept texts, only the LIMIT that are nearest before a text are compared, the others skipped.
+    """
+    mine, starts = by_text(buckets, len(texts.words))
+    twin, compared, skipped = _first_kept(buckets.members, buckets.starts, mine, starts, texts, threshold)
+    return twin, int(compared), int(skipped)
+
+
+@numba.njit(cache=True)
+def _similarity(texts: Any, i: int, j: int) -> float:
+    """Jaccard similarity of two sets of n-grams that are not empty; 0 where the rule of short texts parts them."""
+    if (texts.short[i] or texts.short[j]) and texts.words[i] != texts.words[j]:
+        return 0.0
+    hashes, a, b = texts.hashes, texts.offsets[i], texts.offsets[j]
+    a_end, b_end = texts.offsets[i + 1], texts.offsets[j + 1]
+    both = a_end - a + b_end - b
+    common = 0
+    while a < a_end and b < b_end:
+        if hashes[a] == hashes[b]:
+            common += 1
+            a += 1
+            b += 1
+        elif hashes[a] < hashes[b]:
+            a += 1
+        else:
+            b += 1
+    return common / (both - common)
+
+
+@numba.njit(cache=True)
+def _marks(texts: Any) -> np.ndarray:
+    """uint64 [n]: a hash of all that `Texts` holds of a text."""
+    out = np.empty(len(texts.words), np.uint64)
+    for i in range(len(out)):
+        value = texts.words[i] ^ np.uint64(texts.short[i])
+        for at in range(texts.offsets[i], texts.offsets[i + 1]):
+            value = (value ^ np.uint64(texts.hashes[at])) * np.uint64(0x100000001B3)
+            value ^= value >> np.uint64(29)
+        out[i] = value
+    return out
+
+
+@numba.njit(cache=True)
+def _first_same(order: np.ndarray, marks: np.ndarray, texts: Any) -> np.ndarray:
+    out = np.arange(len(order))
+    first = 0
+    for at in range(len(order)):
+        i, j = order[at], order[first]
+        if marks[i] != marks[j]:
+            first = at
+        elif texts.words[i] == texts.words[j] and texts.short[i] == texts.short[j] and _equal(texts, i, j):
+            out[i] = j
+    return out
+
+
+@numba.njit(cache=True)
+def _equal(texts: Any, i: int, j: int) -> bool:
+    mine = texts.hashes[texts.offsets[i] : texts.offsets[i + 1]]
+    theirs = texts.hashes[texts.offsets[j] : texts.offsets[j + 1]]
+    return 0 < len(mine) == len(theirs) and bool(np.all(mine == theirs))
+
+
+@numba.njit(cache=True)
+def _first_kept(
+    members: np.ndarray, starts: np.ndarray, mine: np.ndarray, mine_starts: np.ndarray, texts: Any, threshold: float
+) -> tuple[np.ndarray, int, int]:
+    """See `first_kept`. The kept members of a bucket gather at its front."""
+    n = len(mine_starts) - 1
+    members, filled = members.copy(), np.zeros(len(starts) - 1, np.int64)
+    twin, met = np.full(n, -1, np.int64), np.full(n, -1, np.int32)
+    compared = skipped = 0
+    for i in range(n):
+        first = n
+        for bucket in mine[mine_starts[i] : mine_starts[i + 1]]:
+            end = starts[bucket] + filled[bucket]
+            begin = max(starts[bucket], end - LIMIT)
+            skipped += int(begin - starts[bucket])
+            for at in range(begin, end):
+                j = members[at]
+                if j >= first:
+                    break
+                if met[j] != i:
+                    met[j] = i
+                    compared += 1
+                    if _similarity(texts, i, j) >= threshold:
+                        first = j
+        if first < n:
+            twin[i] = first
+            continue
+        for bucket in mine[mine_starts[i] : mine_starts[i + 1]]:
+            members[starts[bucket] + filled[bucket]] = i
+            filled[bucket] += 1
+    return twin, compared, skipped

@@ -1,0 +1,102 @@
+"""A tiny training run as one rank sees it, whoever started the rank: pytest itself, its pool, or torchrun."""
+
+import copy
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from unittest.mock import patch
+
+from torch import Tensor
+
+from lightgen.model.student import Student
+from lightgen.training import loop
+from lightgen.training.data import Batch, Winners
+from lightgen.training.launch import LaunchConfig, Strategy
+from lightgen.training.loop import LoopConfig, train
+from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place
+from lightgen.training.optimizer import OptimizerConfig
+from lightgen.training.preference import LiveReference, Measure, Preference, cache_reference
+from lightgen.training.ranks import World
+from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs, tiny_student
+
+LOOP = LoopConfig(
+    steps=9, optimizer=OptimizerConfig(lr=3e-3, warmup_steps=3), ema=0.9, log_every=3, threads=1, precision="fp32",
+)  # fmt: skip
+BATCH = 8
+ObjectiveName = Literal["pretrain", "sft", "dpo", "dpo, cached reference"]
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """Settings of a run; `dies_at`: steps before which rank 1 dies of SIGKILL, one a start."""
+
+    folder: Path
+    objective: ObjectiveName = "pretrain"
+    strategy: Strategy = "ddp"
+    accumulate: int = 1
+    steps: int = LOOP.steps
+    checkpoint_every: int = LOOP.checkpoint_every
+    dropout: float = 0.0
+    dies_at: tuple[int, ...] = ()
+    student: dict[str, Any] = field(default_factory=dict)
+    masks: dict[str, float] = field(default_factory=dict)
+
+
+def train_tiny(world: World, settings: TinyRun, start: int = 0) -> dict[str, Any]:
+    """What the run comes to: weights, average and rows of the log, the same in every rank."""
+    student = tiny_student(settings.dropout, **settings.student)
+    objective = make_objective(student, settings)
+    if world.rank == 1 and start < len(settings.dies_at):
+        objective = _dying(objective, settings.dies_at[start])
+    launch = LaunchConfig(strategy=settings.strategy, accumulate=settings.accumulate)
+    config = LOOP.model_copy(update={"steps": settings.steps, "checkpoint_every": settings.checkpoint_every})
+    run = train(student, objective, config, seed=11, folder=settings.folder, run_id="r", world=world, launch=launch)
+    model, average = (
+        {name: value.tolist() for name, value in each.state_dict().items()} for each in (run.student, run.average)
+    )
+    return {"model": model, "ema": average, "rows": run.rows}
+
+
+def train_with_nothing_frozen(world: World, settings: TinyRun) -> dict[str, Any]:
+    """`train_tiny` with the fault put back that DDP waits for gradients which never come."""
+    with nothing_frozen():
+        return train_tiny(world, settings)
+
+
+@contextmanager
+def nothing_frozen() -> Iterator[None]:
+    """Have every parameter require a gradient, whether or not the objective trains it, and notice nothing."""
+    with patch.object(loop, "freeze_untrained"), patch.object(loop, "assert_gradients"):
+        yield
+
+
+def make_objective(student: Student, settings: TinyRun) -> Objective:
+    """The objective by its name, over features or pairs in memory."""
+    masks = MaskedDiffusion.masks.model_copy(update=settings.masks)
+    if settings.objective == "pretrain":
+        return MaskedDiffusion(tiny_features(), BATCH, copies=2, seed=11, masks=masks)
+    pairs = tiny_pairs(24)
+    if settings.objective == "sft":
+        return MaskedDiffusion(Winners(pairs), BATCH, copies=2, seed=11, bound=False, masks=masks)
+    frozen = copy.deepcopy(student).requires_grad_(False)
+    measure = Measure(copies=2, seed=11, masks=masks, draws=2)
+    live = settings.objective == "dpo"
+    reference = LiveReference(frozen) if live else cache_reference(frozen, pairs, measure, BATCH)
+    return Preference(pairs, reference, measure, BATCH, beta=5.0)
+
+
+def _dying(objective: Objective, at: int) -> Objective:
+    assert isinstance(objective, MaskedDiffusion)
+
+    @dataclass(frozen=True)
+    class Dying(MaskedDiffusion):
+        def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+            if place.step == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return objective.loss(student, batch, place)
+
+    return Dying(objective.features, objective.batch_size, objective.copies, objective.seed, masks=objective.masks)
