@@ -12,7 +12,9 @@ def vendi_score(vectors: Float[np.ndarray, "n d"]) -> float:
     if len(vectors) == 0:
         return 0.0
     x = np.asarray(vectors, np.float64)
-    eigenvalues = np.linalg.eigvalsh(x.T @ x / len(x))
+    # Both products have the same eigenvalues but for zeros; the smaller one is quicker.
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    eigenvalues = np.linalg.eigvalsh(gram / len(x))
     positive = eigenvalues[eigenvalues > 1e-15]
     positive = positive / positive.sum()
     return float(f"{np.exp(-(positive * np.log(positive)).sum()):.9g}")
