@@ -85,7 +85,7 @@ class PrintedProgress:
 
 @contextmanager
 def report_refusals() -> Iterator[None]:
-    """Report an error that the user must mend to `run_processes`: no other start can succeed before that."""
+    """Report an error that the user must correct to `run_processes`: until then no start can succeed."""
     try:
         yield
     except (TrainingFailed, StoreAccess):
