@@ -102,7 +102,7 @@ def test_a_stage_whose_workers_all_die_says_so_and_goes_on_with_the_same_command
 
 
 def test_an_error_that_every_worker_meets_is_raised_as_it_is(context):
-    with pytest.raises(InputCorrupt, match="^shard 1 cannot be read$"):
+    with pytest.raises(InputCorrupt, match=r"^shard 1 cannot be read$"):
         notes(NotesConfig(fails=(1,)), context)
 
 
