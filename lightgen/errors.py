@@ -155,7 +155,3 @@ class TryLater(LightgenError):
 
 class NotMade(LightgenError):
     """A version that was only looked for is not made yet."""
-
-    def __init__(self, stage: str, detail: str) -> None:
-        super().__init__(f"stage {stage} is not made yet ({detail}): make it with `lightgen run`")
-        self.stage = stage
