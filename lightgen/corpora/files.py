@@ -11,10 +11,13 @@ from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Member
+from lightgen.corpora.first import first_caption
 from lightgen.corpora.raw import RawCaption
 from lightgen.errors import InputCorrupt
+from lightgen.problems import Problem
 from lightgen.settings import s3_endpoint
 
 MAX_ROW_GROUPS, MAX_COLUMNS = 10_000, 1_000
@@ -30,15 +33,22 @@ TEXT_TYPES = (
 )
 
 
-class _FileCorpus(BaseModel):
+class _FileCorpus(Member):
     """What all file corpora share: where the file is, and what to say of its captions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = Field(description="a local path or s3://bucket/key")
     source: str = Field(description="name kept with every caption")
     licence: str = "unknown"
     limit: int | None = Field(default=None, ge=1, description="only the first so many rows")
+
+    @property
+    def sources(self) -> set[str]:
+        """What its captions may name as their source."""
+        return {self.source}
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: a file that is not here, a column that it lacks."""
+        yield from first_caption(self.read)
 
     def open(self) -> BinaryIO:
         """The file's bytes; raises InputCorrupt naming the path."""

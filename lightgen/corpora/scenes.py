@@ -4,20 +4,24 @@ import itertools
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Member
 from lightgen.corpora.raw import RawCaption
 from lightgen.scenes.grammar import TASKS, Split, Task, captions
 
 
-class ScenesCorpus(BaseModel):
+class ScenesCorpus(Member):
     """`count` captions of one split, as many of each task; a task that has fewer gives all it has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["scenes"] = "scenes"
     split: Split = Field(description="by content: no scene is in two splits")
     count: int = Field(ge=6)
+
+    @property
+    def sources(self) -> set[str]:
+        """What its captions may name as their source."""
+        return {f"scenes/{self.split}/{task}" for task in TASKS}
 
     def read(self) -> Iterator[RawCaption]:
         """The captions, task after task in turns; the source of each names its split and its task."""
