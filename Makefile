@@ -1,6 +1,7 @@
 # make demo   the whole loop on a CPU: captions, teacher images, student, DPO, evaluation, report
 # make test   the tests
-# make check  format, lint, types, import contracts
+# make test-long  the long forms: a thousand kills, every seed, every engine
+# make check  format, lint, types, import contracts, and a rehearsal of the recipes
 # make serve  Prefect server, worker and deployments on this machine
 # Each sets up .venv from constraints.txt when that is needed.
 
@@ -10,22 +11,32 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
-.PHONY: demo test check serve clean
+.PHONY: demo test test-long check rehearse serve clean
 
 demo: $(VENV)/.installed
 	@echo "demo: the whole loop on this CPU, about eight minutes on two cores; a second run finds everything done"
 	@$(BIN)/python -m flows.demo
 
 test: $(VENV)/.installed-dev
-	@echo "test: all tests, about ten minutes on two cores"
-	@$(BIN)/python -m pytest -q
+	@echo "test: all tests but the long ones, in two processes"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+test-long: $(VENV)/.installed-dev
+	@echo "test-long: the long forms, in two processes"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m long --timeout 1800
 
 check: $(VENV)/.installed-dev
-	@echo "check: format, lint, types, import contracts"
+	@echo "check: format, lint, types, import contracts, rehearsals with two processes"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory rehearse PROCESSES=2
+
+PROCESSES ?= 8
+rehearse: $(VENV)/.installed-dev
+	@$(BIN)/lightgen rehearse recipes/paper.yaml --processes $(PROCESSES)
+	@$(BIN)/lightgen rehearse recipes/repo.yaml --processes $(PROCESSES)
 
 serve: $(VENV)/.installed
 	@$(BIN)/python -m flows.serve

@@ -5,13 +5,14 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
-import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError
+from lightgen.recipe_yaml import read_yaml
 from lightgen.scorers.config import ScorerConfig
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.stages.align import AlignConfig
@@ -113,7 +114,7 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
     Raises ConfigError naming file, key and allowed values.
     """
     path = find_recipe(name_or_path)
-    data = _read(path)
+    data = read_yaml(path)
     for key, value in (overrides or {}).items():
         _override(data, key, value)
     for key, text in _strings(data, ""):
@@ -142,16 +143,6 @@ def find_recipe(name_or_path: str) -> Path:
     raise ConfigError(f"no recipe {name_or_path!r}: give a path, or one of {', '.join(known) or '(none)'}{hint}")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a plain YAML file: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of stages, not {type(data).__name__}")
-    return data
-
-
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = data
@@ -178,10 +169,62 @@ def _child(node: Any, part: str, key: str) -> Any:
 
 
 def _explain(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "recipe"
+    where, model = _where(item["loc"])
+    if item["type"] == "extra_forbidden":
+        allowed = sorted(model.model_fields) if model else []
+        near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{where}: there is no such key; {hint}allowed are {', '.join(allowed)}"
     given = item.get("input")
     shown = f" (given {str(given)[:60]!r})" if not isinstance(given, dict | list) else ""
     return f"{where}: {item['msg']}{shown}"
+
+
+def _where(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
+    """A place in a recipe as its reader writes it, and the settings that hold the last key.
+
+    pydantic names the members of unions too ("generate.made.generator.scenes.size"), which no recipe does.
+    """
+    shown: list[str] = []
+    kind: Any = Recipe
+    for number, part in enumerate(loc):
+        member = _member(kind, part)
+        if member is not None:
+            kind = member
+            continue
+        shown.append(str(part))
+        if number + 1 < len(loc) or not isinstance(kind, type):
+            kind = _type_of(kind, part)
+    return ".".join(shown) or "recipe", kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _member(kind: Any, part: int | str) -> Any:
+    """The member of a union that pydantic's `part` names; None where it is a key."""
+    for one in _options(kind):
+        tag = "use" if one is Use else getattr(one, "model_fields", {}).get("kind", None)
+        named = tag if isinstance(tag, str) else getattr(tag, "default", "made")
+        if len(_options(kind)) > 1 and part == named:
+            return one
+    return None
+
+
+def _options(kind: Any) -> list[Any]:
+    """The settings that a value may be: the parts of a union, or the one."""
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, UnionType):
+        return [option for part in get_args(kind) for option in _options(part) if option is not NoneType]
+    return [kind]
+
+
+def _type_of(kind: Any, part: int | str) -> Any:
+    """The type of the value at `part` of a value of type `kind`."""
+    for one in _options(kind):
+        if isinstance(one, type) and issubclass(one, BaseModel) and part in one.model_fields:
+            return one.model_fields[str(part)].annotation
+        if get_origin(one) in (list, tuple, dict):
+            return get_args(one)[-1] if get_args(one)[-1] is not Ellipsis else get_args(one)[0]
+    return None
 
 
 def _strings(node: Any, key: str) -> Iterator[tuple[str, str]]:

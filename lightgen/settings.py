@@ -54,7 +54,7 @@ def cores() -> int:
 
 
 def worker_environment(gpu: str, threads: int) -> dict[str, str]:
-    """What the process of a worker inherits: this environment, one GPU or none ("") in view, and its share of the cores.
+    """What the process of a worker inherits: this environment, one GPU or none ("") in view, its share of the cores.
 
     Numbers of threads that the user set stay.
     """

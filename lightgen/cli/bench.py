@@ -25,9 +25,14 @@ def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 5
 @app.command("shards")
 def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 KiB")] = 2_000) -> None:
     """Writing tar shards: ours against webdataset's ShardWriter."""
+    from lightgen.bench.machine import machine
     from lightgen.bench.shards import tar_rates
 
-    _rates(tar_rates(rows), "samples/s")
+    table = Table("writer", "samples/s", "ours is, least", "median", "most", box=None, header_style="bold")
+    for rate in tar_rates(rows):
+        table.add_row(rate.name, f"{rate.rows_per_s:,.0f}", *(f"{ratio:.2f}x" for ratio in rate.ratios))
+    out.print(table)
+    out.print(machine())
 
 
 PresetOption = Annotated[str, typer.Option(help="a named size of the student")]

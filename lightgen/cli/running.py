@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.table import Table
 
 from lightgen.cli.console import StoreOption, out
 from lightgen.errors import ConfigError
 from lightgen.progress import Terminal
+from lightgen.recipe_yaml import read_value
 
 if TYPE_CHECKING:
     from lightgen.operations.recut import Cut
@@ -75,7 +75,7 @@ def _show_cut(cut: "Cut") -> None:
     table = Table("rule", "kept by the recipe", "kept with the change", box=None, header_style="bold")
     table.add_row("all images", f"{cut.images.rows:,}", f"{cut.images.rows:,}")
     before, after = ({one.step: one for one in cuts} for cuts in (cut.before, cut.after))
-    for step in dict.fromkeys([*before, *after]):
+    for step in dict.fromkeys([*after, *before]):
         table.add_row(step, *(f"{cuts[step].after:,}" if step in cuts else "" for cuts in (before, after)))
     out.print(table)
 
@@ -86,4 +86,4 @@ def overrides_of(settings: list[str]) -> dict[str, object]:
     wrong = [key for key, equals, _ in pairs if not equals]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}: write KEY=VALUE, for example --set generate.size_px=64")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+    return {key: read_value(value) for key, _, value in pairs}

@@ -1,6 +1,7 @@
 """Features of a shard of images or of pairs: the pure part of the stages `encode` and `encode_pairs`."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -8,12 +9,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lightgen.ahead import one_ahead
 from lightgen.encoders.crop import read_square
 from lightgen.encoders.mirror import may_mirror
 from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
-from lightgen.progress import SILENT, Progress
+from lightgen.progress import Progress
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.storage.pixels import BadImage
 from lightgen.storage.shards import Reject, ShardOutput
@@ -24,7 +26,7 @@ from schemas import features
 class Encoder:
     """Both encoders with their settings: the pure part of the stages, one shard at a time.
 
-    Latents of a row have `sides` as their leading axis where it is not 1.
+    Latents of a row have `sides` as their leading axis where it is not 1; `workers` threads decode.
     """
 
     size_px: int
@@ -33,6 +35,7 @@ class Encoder:
     text: TextEncoder
     mirrored: bool = False
     sides: int = 1
+    workers: int = 2
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,24 +51,47 @@ class Encoder:
     def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
         """Features of the rows of `table` (id, prompt_id, caption), in their order."""
         ids, captions = table.column("id").to_pylist(), table.column("caption").to_pylist()
-        squares, broken = _decode([(id, images[id]) for id in ids], self.size_px)
-        moments = list(self._moments(list(squares.values()), progress))
-        if self.mirrored:
-            allowed = {id for id, caption in zip(ids, captions, strict=True) if may_mirror(caption)}
-            moments += self._mirrored(squares, allowed, *moments)
-        reasons = {id: (bad.reason, bad.detail) for id, bad in broken.items()}
-        return self._output(table, list(squares), moments, reasons)
+        allowed = {id for id, caption in zip(ids, captions, strict=True) if may_mirror(caption)}
+        made = _Moments(self.shape, 4 if self.mirrored else 2)
+        for batch, squares in self._decoded([(id, images[id]) for id in ids], made.broken):
+            moments = [*self._encode(squares)]
+            if self.mirrored:
+                moments += self._mirrored(batch, squares, allowed, *moments)
+            made.add(batch, moments)
+            progress.advance(len(batch))
+        return self._output(table, made.ids, made.joined(), made.reasons)
 
     def pairs(self, table: pa.Table, images: Sequence[dict[str, bytes]], progress: Progress) -> ShardOutput:
         """Features of pairs (id, prompt_id, caption): `images` has the files of one side after the other, by id."""
         ids = table.column("id").to_pylist()
-        decoded = [_decode([(id, side[id]) for id in ids], self.size_px) for side in images]
-        reasons = {id: (bad.reason, bad.detail) for _, broken in decoded for id, bad in broken.items()}
+        sides = [_Moments(self.shape, 2) for _ in images]
+        for side, files in zip(sides, images, strict=True):
+            for batch, squares in self._decoded([(id, files[id]) for id in ids], side.broken):
+                side.add(batch, [*self._encode(squares)])
+                progress.advance(len(batch) if side is sides[0] else 0)
+        reasons = {id: why for side in sides for id, why in side.reasons.items()}
         whole = [id for id in ids if id not in reasons]
-        first, *others = (squares for squares, _ in decoded)
-        sides = [self._moments([first[id] for id in whole], progress)]
-        sides += [self._moments([squares[id] for id in whole], SILENT) for squares in others]
-        return self._output(table, whole, [torch.stack(side, dim=1) for side in zip(*sides, strict=True)], reasons)
+        stacked = zip(*(side.of(whole) for side in sides), strict=True)
+        return self._output(table, whole, [torch.stack(both, dim=1) for both in stacked], reasons)
+
+    def _decoded(
+        self, files: list[tuple[str, bytes]], broken: dict[str, BadImage]
+    ) -> Iterator[tuple[list[str], list[Tensor]]]:
+        """Batches of ids and squares, decoded by threads while the VAE works on the batch before."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            starts = range(0, len(files), self.batch)
+            decoding = (self._begin(pool, files[start : start + self.batch]) for start in starts)
+            for batch, reading in one_ahead(decoding):
+                read = dict(zip(batch, reading, strict=True))
+                broken |= {id: square for id, square in read.items() if isinstance(square, BadImage)}
+                good = {id: square for id, square in read.items() if not isinstance(square, BadImage)}
+                if good:
+                    yield list(good), list(good.values())
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, files: list[tuple[str, bytes]]
+    ) -> tuple[list[str], Iterator[Tensor | BadImage]]:
+        return [id for id, _ in files], pool.map(lambda file: read_square(file[1], self.size_px), files)
 
     def _output(
         self, table: pa.Table, encoded: list[str], moments: list[Tensor], reasons: dict[str, tuple[str, str]]
@@ -87,26 +113,22 @@ class Encoder:
         made = self._table(table.take(pa.array(good, pa.int64())), [moment[chosen] for moment in moments], vectors)
         return ShardOutput(table=made, schema=self.schema, rejects=rejects, rows_in=table.num_rows)
 
-    def _moments(self, squares: list[Tensor], progress: Progress) -> tuple[Tensor, Tensor]:
+    def _encode(self, squares: list[Tensor]) -> tuple[Tensor, Tensor]:
+        mean, std = self.vae.encode(torch.stack(squares))
+        if tuple(mean.shape[1:]) != self.shape or mean.shape != std.shape:
+            raise SchemaMismatch(f"FeatureShape: the VAE gave {tuple(mean.shape[1:])}, expected {self.shape}")
         # float16 at once: a shard of 512 px features is 260 MB this way and would be a gigabyte with its copies.
-        means, stds = [torch.zeros(0, *self.shape, dtype=torch.float16)], []
-        for group in _groups(squares, self.batch):
-            mean, std = self.vae.encode(torch.stack(group))
-            if tuple(mean.shape[1:]) != self.shape or mean.shape != std.shape:
-                raise SchemaMismatch(f"FeatureShape: the VAE gave {tuple(mean.shape[1:])}, expected {self.shape}")
-            means.append(mean.half())
-            stds.append(std.half())
-            progress.advance(len(group))
-        return torch.cat(means), torch.cat([means[0], *stds])
+        return mean.half(), std.half()
 
     def _mirrored(
-        self, squares: dict[str, Tensor], allowed: set[str], mean: Tensor, std: Tensor
+        self, ids: list[str], squares: list[Tensor], allowed: set[str], mean: Tensor, std: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Moments of the mirrored images; of those that must not be, the plain ones."""
+        places = [place for place, id in enumerate(ids) if id in allowed]
+        if not places:
+            return mean, std
         mirrored = mean.clone(), std.clone()
-        places = [place for place, id in enumerate(squares) if id in allowed]
-        flipped = [square.flip(1) for id, square in squares.items() if id in allowed]
-        for moment, made in zip(mirrored, self._moments(flipped, SILENT), strict=True):
+        for moment, made in zip(mirrored, self._encode([squares[place].flip(1) for place in places]), strict=True):
             moment[places] = made
         return mirrored
 
@@ -121,19 +143,34 @@ class Encoder:
         return pa.Table.from_arrays(columns, schema=self.schema)
 
 
-def _decode(images: list[tuple[str, bytes]], size_px: int) -> tuple[dict[str, Tensor], dict[str, BadImage]]:
-    squares, broken = {}, {}
-    for id, data in images:
-        square = read_square(data, size_px)
-        if isinstance(square, BadImage):
-            broken[id] = square
-        else:
-            squares[id] = square
-    return squares, broken
+class _Moments:
+    """Moments of a shard, gathered batch by batch."""
 
+    def __init__(self, shape: tuple[int, int, int], count: int) -> None:
+        self.ids: list[str] = []
+        self.broken: dict[str, BadImage] = {}
+        self._parts = [[torch.zeros(0, *shape, dtype=torch.float16)] for _ in range(count)]
 
-def _groups(squares: list[Tensor], size: int) -> Iterator[list[Tensor]]:
-    return (squares[start : start + size] for start in range(0, len(squares), size))
+    @property
+    def reasons(self) -> dict[str, tuple[str, str]]:
+        """Why images have no moments, by id."""
+        return {id: (bad.reason, bad.detail) for id, bad in self.broken.items()}
+
+    def add(self, ids: list[str], moments: list[Tensor]) -> None:
+        """A batch more."""
+        self.ids += ids
+        for parts, moment in zip(self._parts, moments, strict=True):
+            parts.append(moment)
+
+    def joined(self) -> list[Tensor]:
+        """Moments of all, in the order of `ids`."""
+        return [torch.cat(parts) for parts in self._parts]
+
+    def of(self, ids: list[str]) -> list[Tensor]:
+        """Moments of `ids`, in their order."""
+        places = {id: place for place, id in enumerate(self.ids)}
+        chosen = torch.tensor([places[id] for id in ids], dtype=torch.long)
+        return [moment[chosen] for moment in self.joined()]
 
 
 def _finite(moments: Float[Tensor, "n ... c h w"]) -> Bool[Tensor, " n"]:

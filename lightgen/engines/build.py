@@ -24,8 +24,8 @@ COMMIT = "commit"
 def build(work: Work, context: Context) -> ArtifactRef:
     """The sealed version of `work`; only what is missing is computed, by the engine of the context.
 
-    Raises NotMade for a context that only finds, TooManyRejects (nothing is published, finished shards stay), SchemaMismatch, DuplicateKey, StoreError, and
-    what the engine raises.
+    Raises NotMade for a context that only finds, TooManyRejects (nothing is published, finished shards stay),
+    SchemaMismatch, DuplicateKey, StoreError, and what the engine raises.
     """
     store, plan = context.store, work.plan
     if context.find_only:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from lightgen.engines.acceptance import Acceptance
 from lightgen.engines.board import ShardProgress
 from lightgen.engines.claims import Claims, Pace
 from lightgen.engines.heartbeats import Heart, Heartbeats
@@ -59,6 +60,7 @@ class _Maker:
     def __init__(self, work: Work, worker: Worker, progress: ShardProgress) -> None:
         self.work, self.progress, self.store = work, progress, worker.store
         self.worker = replace(worker, progress=progress)
+        self.acceptance = Acceptance(work.plan.stage, work.max_reject_fraction)
 
     def make_unit(self, shards: Sequence[int]) -> bool:
         """Whether any of `shards` was still to be made."""
@@ -74,6 +76,8 @@ class _Maker:
             self.progress.begin(shard)
             watch = Stopwatch.start()
             receipt = commit_shard(self.store, plan, shard, make_shard(shard), self._origin, watch)
+            if self.work.needs.sort == "map":
+                self.acceptance.add(receipt)
         self.progress.settle(shard, receipt.rows_in)
         return made
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from markupsafe import Markup
 from PIL import Image
 
@@ -74,10 +75,10 @@ def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
     kind = version.ref.kind
     store = Store(version.files)
     if kind in ("images", "kept"):
-        images = version if kind == "images" else store.open(version.parent("images"))
-        return [(row["caption"], _small(data)) for row, data in _images(images, _spread(version, limit))]
+        shown = _images(version, limit) if kind == "images" else _kept_images(version, store, limit)
+        return [(row["caption"], _small(data)) for row, data in shown]
     if kind == "pairs":
-        pairs = _pairs(version, store, _spread(version, max(1, limit // 2)))
+        pairs = _pairs(version, store, max(1, limit // 2))
         sides = [(row["caption"], side, data) for row, *both in pairs for side, data in zip(SIDES, both, strict=True)]
         return [(f"{side}: {caption}", _small(data)) for caption, side, data in sides]
     if kind == "checkpoint":
@@ -93,16 +94,15 @@ def _captions(version: Version, _: Store, limit: int) -> Shown:
 def _generated_images(version: Version, _: Store, limit: int) -> Shown:
     shown = [
         (row["caption"], _page_picture(data), f"{row['width']}×{row['height']} {row['format']}")
-        for row, data in _images(version, _spread(version, limit))
+        for row, data in _images(version, limit)
     ]
     return Shown(note="Rows at equal distances through the version.", pictures=shown)
 
 
 def _kept(version: Version, store: Store, limit: int) -> Shown:
-    images = store.open(version.parent("images"))
     shown = [
         (row["caption"], _page_picture(data), f"{row['width']}×{row['height']}")
-        for row, data in _images(images, _spread(version, limit))
+        for row, data in _kept_images(version, store, limit)
     ]
     yields = json.loads(version.file("yield.json").read_bytes())
     facts = {f"after {one['step']}": f"{one['after']:,} of {one['before']:,}" for one in yields}
@@ -117,8 +117,8 @@ def _scores(version: Version, _: Store, limit: int) -> Shown:
 
 
 def _features(version: Version, store: Store, limit: int) -> Shown:
-    table = version.table()
-    table = table.take(_places(table.num_rows, limit))
+    parts = [version.table(shard).take(places) for shard, places in _places(version, limit).items()]
+    table = pa.concat_tables(parts or [version.table(0)])
     vae = load_vae_of(read_encoders(version), store, "cpu")
     mean, std = latents_from_table(table)
     pixels = vae.decode(mean.float()).cpu().numpy()
@@ -137,10 +137,7 @@ def _features(version: Version, store: Store, limit: int) -> Shown:
 
 
 def _preferences(version: Version, store: Store, limit: int) -> Shown:
-    pairs = [
-        (row, _page_picture(winner), _page_picture(loser))
-        for row, winner, loser in _pairs(version, store, _spread(version, limit))
-    ]
+    pairs = [(row, _page_picture(winner), _page_picture(loser)) for row, winner, loser in _pairs(version, store, limit)]
     return Shown(note="Winner and loser of each pair, with the scores of both.", pairs=pairs)
 
 
@@ -195,26 +192,49 @@ def _parameters(version: Version) -> int:
     return sum(int(np.prod([int(size) for size in row["shape"].split(",") if size])) for row in named)
 
 
-def _images(version: Version, ids: Sequence[str]) -> Iterator[tuple[Row, bytes]]:
-    """Rows of IMAGES with their bytes, in the order of `ids`."""
-    wanted, rows = set(ids), dict[str, Row]()
-    for shard in range(version.n_shards):
-        rows |= {row["id"]: row for row in version.table(shard).to_pylist() if row["id"] in wanted}
-    for key in ids:
-        yield rows[key], version.member(key, rows[key]["format"])
+def _images(version: Version, limit: int) -> Iterator[tuple[Row, bytes]]:
+    """Rows of IMAGES at equal distances through the version, with their bytes."""
+    for shard, places in _places(version, limit).items():
+        rows = version.table(shard).take(places).to_pylist()
+        yield from _with_files(version, shard, rows)
 
 
-def _pairs(version: Version, store: Store, ids: Sequence[str]) -> Iterator[tuple[Row, bytes, bytes]]:
-    """Rows of PAIRS with the bytes of winner and loser, in the order of `ids`."""
-    rows = {row["id"]: row for row in version.table().to_pylist()}
+def _with_files(images: Version, shard: int, rows: list[Row]) -> Iterator[tuple[Row, bytes]]:
+    members = images.members_of(shard, [row["id"] for row in rows])
+    return ((row, members[row["id"]][row["format"]]) for row in rows)
+
+
+def _kept_images(version: Version, store: Store, limit: int) -> Iterator[tuple[Row, bytes]]:
+    """Rows of KEPT at equal distances, with the bytes of their images: shard i holds those of image shard i."""
+    images = store.open(version.parent("images"))
+    for shard, places in _places(version, limit).items():
+        ids = set(version.table(shard, columns=["id"]).take(places)["id"].to_pylist())
+        rows = [row for row in images.table(shard).to_pylist() if row["id"] in ids]
+        yield from _with_files(images, shard, rows)
+
+
+def _pairs(version: Version, store: Store, limit: int) -> Iterator[tuple[Row, bytes, bytes]]:
+    """Rows of PAIRS at equal distances, with the bytes of winner and loser."""
     images = [store.open(ref) for ref in version.parents if ref.kind == "images"]
-    wanted = [rows[id][f"{side}_id"] for id in ids for side in SIDES]
-    found: dict[str, bytes] = {}
-    for one in images:
-        there = set(one.table(columns=["id"])["id"].to_pylist()) & set(wanted)
-        found |= {row["id"]: data for row, data in _images(one, sorted(there))}
-    for id in ids:
-        yield rows[id], found[rows[id]["winner_id"]], found[rows[id]["loser_id"]]
+    for shard, places in _places(version, limit).items():
+        rows = version.table(shard).take(places).to_pylist()
+        wanted = {row[f"{side}_id"] for row in rows for side in SIDES}
+        found: dict[str, bytes] = {}
+        for one in images:
+            there = [row for row in one.table(shard).to_pylist() if row["id"] in wanted]
+            found |= {row["id"]: data for row, data in _with_files(one, shard, there)}
+        yield from ((row, found[row["winner_id"]], found[row["loser_id"]]) for row in rows)
+
+
+def _places(version: Version, limit: int) -> dict[int, list[int]]:
+    """Rows at equal distances through a version, by shard: told by the manifest, so that no other shard is read."""
+    counts = [receipt.rows_out for receipt in version.manifest.shards]
+    shown, starts = min(sum(counts), limit), np.cumsum([0, *counts])
+    found: dict[int, list[int]] = {}
+    for place in (number * sum(counts) // shown for number in range(shown)):
+        shard = int(np.searchsorted(starts, place, side="right")) - 1
+        found.setdefault(shard, []).append(place - int(starts[shard]))
+    return found
 
 
 def _first_rows(version: Version, limit: int) -> list[Row]:
@@ -228,28 +248,19 @@ def _first_rows(version: Version, limit: int) -> list[Row]:
 
 
 def _rejects(version: Version, limit: int) -> list[Row]:
-    """Refused rows, as many of each reason as there is room for."""
-    rows = version.rejects().to_pylist()
-    by_reason: dict[str, list[Row]] = {}
-    for row in rows:
-        by_reason.setdefault(row["reason"], []).append(row)
-    each = max(1, limit // max(1, len(by_reason)))
-    return [
-        {**row, "caption": json.loads(row["row"]).get("caption", "")}
-        for group in by_reason.values()
-        for row in group[:each]
-    ]
-
-
-def _spread(version: Version, limit: int) -> list[str]:
-    """Ids at equal distances through the version."""
-    ids = version.table(columns=["id"]).column("id").to_pylist()
-    return [ids[place] for place in _places(len(ids), limit)]
-
-
-def _places(count: int, limit: int) -> list[int]:
-    shown = min(count, limit)
-    return [place * count // shown for place in range(shown)]
+    """Refused rows, as many of each reason as there is room for; reading ends when there are enough."""
+    reasons = version.reject_reasons
+    each = max(1, limit // max(1, len(reasons)))
+    wanted = {reason: min(each, count) for reason, count in reasons.items()}
+    found: list[Row] = []
+    for shard in range(version.n_shards):
+        if not any(wanted.values()):
+            break
+        for row in version.rejects(shard).to_pylist():
+            if wanted.get(row["reason"], 0):
+                wanted[row["reason"]] -= 1
+                found.append({**row, "caption": json.loads(row["row"]).get("caption", "")})
+    return sorted(found, key=lambda row: row["reason"])
 
 
 def _page_picture(data: bytes) -> str:

@@ -49,6 +49,7 @@ class EncodeConfig(Config):
         description="safe: mirrored latents too, where a caption knows no sides; training reads half",
     )
     batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
+    workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
     max_reject_fraction: float = Field(
         default=0.05, ge=0, le=1, description="more rejects than this end the stage", json_schema_extra=RUN
     )
@@ -82,6 +83,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
         load_vae(vae, worker.store, worker.device),
         config.text.open(worker.device),
         config.flips == "safe",
+        workers=config.workers,
     )
     encoders = Encoders(
         size_px=config.size_px,

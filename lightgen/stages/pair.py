@@ -112,17 +112,30 @@ def pair(
     names = (STUDENT,) if config.winner == STUDENT else (STUDENT, TEACHER)
     if len(images) != len(names) or len(scores) != len(names):
         raise ConfigError(f"pair.winner is {config.winner}: give images and scores of {' and '.join(names)}")
+    source = _of_one_layout([context.store.open(ref) for ref in images])
     answers = isinstance(config.how, Answers)
     rules = PairRules(winner=TEACHER if config.winner == TEACHER else ANY, gap=config.gap)
     settings = _Work(
         names=names, verdict=config.how, passes=config.passes if answers else (), rules=rules,
         max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
-    source, parents = context.store.open(images[0]), [*images, *scores]
+    parents = [*images, *scores]
     plan = STAGE.plan(settings, context.seed, parents, source.n_shards)
     per_pair = 1 if config.winner == TEACHER else 2
     needs = Needs(sort="decision", unit="pairs", total=source.rows // per_pair)
     return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
+
+
+def _of_one_layout(images: Sequence[Version]) -> Version:
+    """The first of the versions, whose shard i joins shard i of the others. Raises ConfigError where it cannot."""
+    first, *others = images
+    for other in others:
+        if other.n_shards != first.n_shards:
+            raise ConfigError(
+                f"pair: {first.ref} has {first.n_shards} shards and {other.ref} {other.n_shards} shards; let both "
+                "generators draw the same prompts"
+            )
+    return first
 
 
 def open(work: Work, worker: Worker) -> MakeShard:

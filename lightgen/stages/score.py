@@ -7,12 +7,13 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from lightgen.ahead import one_ahead
 from lightgen.config import RUN, Config
 from lightgen.engines.build import build
 from lightgen.progress import Progress
@@ -28,7 +29,6 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.scores import ROW, schema
 
-Item = TypeVar("Item")
 Answers = dict[str, dict[str, Any]]  # by key of the image
 COLUMNS = [field.name for field in ROW]
 STAGE = Stage("score", "scores", revision=1)
@@ -132,7 +132,7 @@ def score_batch(rows: pa.Table, pixels: list[Pixels | BadImage], scorer: Scorer,
     good = [place for place, image in enumerate(pixels) if not isinstance(image, BadImage)]
     wrong = [place for place, image in enumerate(pixels) if isinstance(image, BadImage)]
     asked = [image for image in pixels if not isinstance(image, BadImage)]
-    answered = scorer.score(asked, [captions[place] for place in good])
+    answered = scorer.score(asked, [captions[place] for place in good]) if asked else answer_table(answers, [])
     refused = [Unscored(one.reason, one.detail) for one in pixels if isinstance(one, BadImage)]
     both = pa.concat_tables([answered, answer_table(answers, refused)])
     found = both.take(np.argsort([*good, *wrong]))
@@ -152,14 +152,5 @@ def _batches(
         decoding = (
             (rows.slice(start, size), pool.map(decode_image, list(itertools.islice(files, size)))) for start in starts
         )
-        for batch, pixels in _one_ahead(decoding):
+        for batch, pixels in one_ahead(decoding):
             yield batch, list(pixels)
-
-
-def _one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each asked for while the one before is used."""
-    current = next(items, None)
-    while current is not None:
-        following = next(items, None)
-        yield current
-        current = following

@@ -3,8 +3,9 @@
 `LocalFiles` and `S3Files` provide it. Keys are relative, slash-separated and made of [A-Za-z0-9._-] only.
 """
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,10 +31,11 @@ class Files(Protocol):
 
     uri: str
 
-    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None, durable: bool = True) -> Outcome:
         """Create `key`; "same" where it holds these bytes already. Raises StoreConflict where it holds others.
 
-        With `durable=False` a loss of power may take it back: for what matters only while its writer lives.
+        `sha256` is that of the bytes, as hex, where the caller has it: then they are not hashed again. With
+        `durable=False` a loss of power may take it back: for what matters only while its writer lives.
         """
         ...
 
@@ -100,6 +102,14 @@ class Files(Protocol):
     def scratch(self, name: str) -> Path:
         """A local folder for unfinished work, kept between runs, invisible to readers."""
         ...
+
+
+def sha256_of(chunks: Iterable[Chunk]) -> str:
+    """Hex digest of the bytes of all chunks."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def vanished(key: str) -> StoreError:

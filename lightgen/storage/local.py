@@ -18,7 +18,7 @@ from lightgen.errors import (
     StoreUnsupported,
     UnsafePath,
 )
-from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, vanished
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, sha256_of, vanished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -37,26 +37,26 @@ class LocalFiles:
         if self.root.is_symlink():
             raise UnsafePath(f"{self.root} is a symbolic link; name the folder it points to as the store")
 
-    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None, durable: bool = True) -> Outcome:
         """See `Files.create`."""
         final = self._path(key)
         with speaking_of_space(self.root):
             for _ in range(TRIES):
                 try:
-                    return self._create(final, chunks, durable)
+                    return self._create(final, chunks, sha256, durable)
                 except FileNotFoundError:
                     # Another process removed the folder when it became empty: after a probe, or in a collection.
                     self._durable.clear()
         raise StoreError(f"{final}: its folder vanishes as often as it is made; something else deletes in this store")
 
-    def _create(self, final: Path, chunks: Sequence[Chunk], durable: bool) -> Outcome:
+    def _create(self, final: Path, chunks: Sequence[Chunk], sha256: str | None, durable: bool) -> Outcome:
         self._make_folder(final.parent)
         temporary = self._write_temporary(chunks, durable)
         try:
             self._link(temporary, final)
             outcome: Outcome = "created"
         except FileExistsError:
-            if not same_bytes(final, chunks):
+            if not _holds(final, sha256 or sha256_of(chunks)):
                 raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
             outcome = "same"
         finally:
@@ -239,14 +239,9 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def same_bytes(path: Path, chunks: Sequence[Chunk]) -> bool:
-    """Whether the file holds exactly `chunks`."""
+def _holds(path: Path, sha256: str) -> bool:
     with path.open("rb") as file:
-        theirs = hashlib.file_digest(file, "sha256").digest()
-    ours = hashlib.sha256()
-    for chunk in chunks:
-        ours.update(chunk)
-    return ours.digest() == theirs
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 @contextlib.contextmanager

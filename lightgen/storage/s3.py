@@ -25,7 +25,7 @@ import s3fs
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreError
-from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, vanished
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, sha256_of, vanished
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -67,19 +67,19 @@ class S3Files:
             },
         )
 
-    def create(self, key: str, chunks: Sequence[Chunk], durable: bool = True) -> Outcome:
+    def create(self, key: str, chunks: Sequence[Chunk], sha256: str | None = None, durable: bool = True) -> Outcome:
         """See `Files.create`. S3 keeps whatever it acknowledges."""
         path, data = self._path(key), b"".join(chunks)
-        sha256 = hashlib.sha256(data).hexdigest()
+        digest = sha256 or sha256_of([data])
 
         def put() -> Outcome:
             try:
-                self.remote.pipe_file(path, data, mode="create", Metadata={"sha256": sha256})
+                self.remote.pipe_file(path, data, mode="create", Metadata={"sha256": digest})
             except OSError as error:
                 if not _is_refused_create(error):
                     raise
                 # Also after our own lost reply: then what stands there is ours.
-                if not self._same(path, data, sha256):
+                if not self._same(path, data, digest):
                     raise StoreConflict(f"s3://{path} exists with other bytes; it was not touched") from None
                 return "same"
             return "created"

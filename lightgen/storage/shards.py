@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from lightgen.errors import DuplicateKey, UnsafePath
 from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
-from lightgen.storage.files import Chunk, Files
+from lightgen.storage.files import Chunk, Files, sha256_of
 from lightgen.storage.parquet import conform, schema_digest, write_parquet
 from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check_size, check_tar_key, header, padding
 from schemas.documents import FileEntry, FileRole, Plan
@@ -72,9 +73,10 @@ class ShardOutput:
 
 @dataclass(frozen=True)
 class Tar:
-    """A tar in pieces, with the index of its members and the digests of each row's blobs."""
+    """A tar in pieces, with its digest, the index of its members and the digests of each row's blobs."""
 
     chunks: list[Chunk]
+    sha256: str
     index: pa.Table
     digests: list[dict[str, bytes]]
 
@@ -90,7 +92,7 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
     if output.blobs is not None:
         tar = pack(ids, output.blobs, where)
         blob_digests = tar.digests
-        writer.add("tar", "tar", tar.chunks, tar.index.num_rows)
+        writer.add("tar", "tar", tar.chunks, tar.index.num_rows, tar.sha256)
         writer.add_table("index", tar.index)
     writer.add_table("table", table)
     digests = row_digests(table, blob_digests)
@@ -119,14 +121,11 @@ class _Writer:
         self.files, self.plan, self.shard = files, plan, shard
         self.entries: list[FileEntry] = []
 
-    def add(self, role: FileRole, name: str, chunks: Sequence[Chunk], rows: int) -> None:
-        digest = hashlib.sha256()
-        for chunk in chunks:
-            digest.update(chunk)
-        sha256 = digest.hexdigest()
+    def add(self, role: FileRole, name: str, chunks: Sequence[Chunk], rows: int, sha256: str | None = None) -> None:
+        sha256 = sha256 or sha256_of(chunks)
         part = f"part-{self.shard:05d}-of-{self.plan.n_shards:05d}.{sha256[:16]}.{name}"
         path = f"{FOLDER[role]}/{part}"
-        self.files.create(f"{self.plan.folder}/{path}", chunks)
+        self.files.create(f"{self.plan.folder}/{path}", chunks, sha256)
         size = sum(len(chunk) for chunk in chunks)
         self.entries.append(FileEntry(role=role, name=name, path=path, bytes=size, sha256=sha256, rows=rows))
 
@@ -179,7 +178,11 @@ def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -
         offsets.append(position + BLOCK)
         position += BLOCK + len(data) + len(chunks[-1])
     chunks.append(END)
-    digests = [hashlib.sha256(data).digest() for _, _, data in members]
+    # The digest of the file does not follow from those of its members. So both are computed, side by side: hashlib
+    # lets go of the interpreter lock while it hashes a payload.
+    with ThreadPoolExecutor(1) as beside:
+        whole = beside.submit(sha256_of, chunks)
+        digests = [hashlib.sha256(data).digest() for _, _, data in members]
     columns = {
         "key": [key for key, _, _ in members],
         "extension": [extension for _, extension, _ in members],
@@ -189,7 +192,7 @@ def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -
     }
     in_order = iter(digests)
     by_row = [{extension: next(in_order) for extension in sorted(sample)} for sample in blobs]
-    return Tar(chunks, pa.table(columns, schema=INDEX), by_row)
+    return Tar(chunks, whole.result(), pa.table(columns, schema=INDEX), by_row)
 
 
 def reject_table(rejects: Sequence[Reject]) -> pa.Table:

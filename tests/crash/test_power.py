@@ -20,8 +20,8 @@ def run(root, disk, monkeypatch, acknowledged):
     """A build on `disk` until the power goes; every create that returned is remembered in `acknowledged`."""
     create = local.LocalFiles.create
 
-    def remembers(self, key, chunks):
-        outcome = create(self, key, chunks)
+    def remembers(self, key, chunks, sha256=None):
+        outcome = create(self, key, chunks, sha256)
         if not key.startswith("_"):
             acknowledged[key] = b"".join(chunks)
         return outcome

@@ -1,19 +1,14 @@
 """`build-distill-set` on real captions with tiny random Flux, VAE and T5, on a folder and on a real S3 server."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from flows.build_distill_set import DistillSet
+from flows.build_distill_set import DistillSet, build_distill_set
 from lightgen.recipe import load_recipe
 from lightgen.stages.select import normalised, select
 from lightgen.stages.source import source
-from lightgen.storage.store import open_or_create
-from schemas.ref import ArtifactRef
+from lightgen.storage.store import open_store
 from tests.tiny_encoders import tiny_t5, tiny_vae
 from tests.tiny_models import tiny_flux
 
@@ -44,44 +39,26 @@ def overrides(tmp_path_factory):
     return keys
 
 
-RUN = """
-import json, sys
-from flows.build_distill_set import build_distill_set
-recipe, overrides, store, to = sys.argv[1:]
-made = build_distill_set(recipe, json.loads(overrides), store)
-plain = lambda made: [plain(each) for each in made] if isinstance(made, list) else made.model_dump(mode="json")
-open(to, "w").write(json.dumps({name: plain(value) for name, value in made.items()}))
-"""
-
-
-def build(store, overrides, served, folder):
-    """A run of the flow, in a process of its own, recorded by the Prefect server: every stage is a task run."""
-    env = {**os.environ, "PREFECT_API_URL": served.api_url, "OMP_NUM_THREADS": "1"}
-    to = folder / "made.json"
-    command = [sys.executable, "-c", RUN, str(RECIPE), json.dumps(overrides), store, str(to)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (run,) = served.post("/flow_runs/filter", sort="START_TIME_DESC", limit=1)
-    assert (run["state_type"], run["parameters"]["store"]) == ("COMPLETED", store)
-    pages = {key.removesuffix("-page") for key in served.artifacts(run["id"]) if key.endswith("-page")}
+def build(store, overrides, served):
+    """A run of the flow recorded by the Prefect server: every stage is a task run, and leaves its page."""
+    run, state = served.run_here(build_distill_set, recipe=str(RECIPE), overrides=overrides, store=store)
+    pages = {key.removesuffix("-page") for key in served.artifacts(run) if key.endswith("-page")}
     assert pages == {
         "source-train", "select-train", "generate-train", "dedup", "fit-vae", "encode-16px", "encode-32px",
     }  # fmt: skip
-    made = json.loads(to.read_text())
-    single = {name: ArtifactRef(**value) for name, value in made.items() if isinstance(value, dict)}
-    return DistillSet(**single, features=[ArtifactRef(**value) for value in made["features"]])
+    return DistillSet(**state.result())
 
 
 @pytest.fixture(scope="module")
 def local(overrides, served, tmp_path_factory):
-    return build(str(tmp_path_factory.mktemp("local")), overrides, served, tmp_path_factory.mktemp("made"))
+    return build(str(tmp_path_factory.mktemp("local")), overrides, served)
 
 
 @pytest.fixture(scope="module")
 def remote(overrides, served, s3_store_uri, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        yield build(s3_store_uri, overrides, served, tmp_path_factory.mktemp("made"))
+        yield build(s3_store_uri, overrides, served)
 
 
 def refs(made):
@@ -129,9 +106,9 @@ def test_evaluation_prompts_are_thrown_out(overrides, local, tmp_path):
     assert prompts.reject_reasons["contaminated"] >= 50
 
 
-def test_second_run_computes_nothing(local, overrides, served, tmp_path):
+def test_second_run_computes_nothing(local, overrides, served):
     before = {path: path.stat().st_mtime_ns for path in Path(local.captions.uri).rglob("*") if path.is_file()}
-    again = build(local.captions.uri, overrides, served, tmp_path)
+    again = build(local.captions.uri, overrides, served)
     assert refs(again) == refs(local)
     after = {path: path.stat().st_mtime_ns for path in Path(local.captions.uri).rglob("*") if path.is_file()}
     assert {path: at for path, at in after.items() if before.get(path) != at} == {}
@@ -143,8 +120,8 @@ def test_s3_gives_what_the_disk_gives(local, remote):
     assert [ref.version for ref in refs(remote)] == [ref.version for ref in refs(local)]
 
 
-def test_second_run_on_s3_computes_nothing(remote, overrides, served, tmp_path):
-    store = open_or_create(remote.captions.uri)
+def test_second_run_on_s3_computes_nothing(remote, overrides, served):
+    store = open_store(remote.captions.uri)
     logs = {ref.kind: store.log(ref.kind) for ref in refs(remote)}
-    assert refs(build(remote.captions.uri, overrides, served, tmp_path)) == refs(remote)
+    assert refs(build(remote.captions.uri, overrides, served)) == refs(remote)
     assert {ref.kind: store.log(ref.kind) for ref in refs(remote)} == logs

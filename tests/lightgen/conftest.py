@@ -1,9 +1,11 @@
 """A tiny but whole chain of versions in one store: what pair, evaluate and gallery work on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
+import torch
 
 from lightgen.encoders.patch_pca import PatchPcaConfig
 from lightgen.encoders.words import WordsConfig
@@ -65,6 +67,15 @@ def sealed_prompts(store: Store, texts: list[str], rejects: list[Reject], n_shar
         for one, lost in zip(shards, [rejects, *[[]] * (n_shards - 1)], strict=True)
     ]
     return seal(store, "prompts", given, stage="select")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors are tiny here: threads would only wait for each other, and for other processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

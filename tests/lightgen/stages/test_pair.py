@@ -1,168 +1,200 @@
-"""Pairs: which are kept and why, bytes of the winner untouched, the loser exact, and no luck of the batch."""
+"""Stage `pair`: pairs of stored images by stored scores; every image is accounted for, and none is opened."""
 
-import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from pydantic import ValidationError
 
-from lightgen.errors import ConfigError
+from lightgen.errors import ConfigError, StoreCorrupt
 from lightgen.generators.sampler import Sampler
-from lightgen.scorers.judge import load_judge
-from lightgen.scorers.verdict import Verdict, unjudged
+from lightgen.generators.scenes import ScenesConfig
+from lightgen.scorers.config import AnyScorer
+from lightgen.scorers.qwen_vl import QUESTIONS, QwenVlConfig
+from lightgen.scorers.scenes import DETECTIONS, ScenesDetectorConfig
 from lightgen.seeds import derive_seed
-from lightgen.stages.pair import PairConfig, own_shard, pair, pair_shard, reject_reason
-from lightgen.storage.pixels import decode_image
+from lightgen.stages.generate import GenerateConfig, generate
+from lightgen.stages.pair import PairConfig, pair
+from lightgen.stages.score import ScoreConfig, score
+from lightgen.storage.pixels import decode_image, encode_image
+from lightgen.storage.store import Store, open_or_create
+from lightgen.work import Context
+from schemas.ref import ArtifactRef
+from tests.lightgen.conftest import Chain
+from tests.lightgen.sealed import Row, image, images, noise, scores
 
-GOOD, BAD = Verdict(1.0, True, {"right": True}), Verdict(0.2, False, {"right": False}, "no circle")
+THING: dict[str, Any] = {"class": "circle", "color": "red", "score": 0.95, "box": [8, 8, 24, 24]}
+RIGHT: Row = {"detections": json.dumps([THING])}
+WRONG: Row = {"detections": json.dumps([THING | {"color": "blue"}])}
+UNCLEAR: Row = {"unscored": "judge_no_json", "unscored_detail": "it said nothing"}
+JUDGE: AnyScorer = ScenesDetectorConfig()
 
 
-@pytest.fixture(scope="module")
-def config(sample):
-    return PairConfig.model_validate({"judge": {"kind": "scenes"}, "sample": sample, "device": "cpu"})
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_or_create(str(tmp_path / "store"))
 
 
-@pytest.fixture(scope="module")
-def prompts(chain):
-    """What the teacher's images were drawn from."""
-    (ref,) = chain.store.open(chain.images).parents
-    return ref
+def given(
+    store: Store, name: str, answers: list[Row], each: int = 1, n_shards: int = 1
+) -> tuple[ArtifactRef, ArtifactRef]:
+    """Images of a generator with these answers of the judge, `each` of them for a prompt, and their scores."""
+    rows = [
+        image(
+            f"{name} {place}", encode_image(noise(place, 8), "png"), "a red circle", prompt_id=f"p{place // each:03d}",
+            index=place % each, generator=name,
+        )
+        for place in range(len(answers))
+    ]  # fmt: skip
+    drawn = images(store, rows, n_shards)
+    by_id = {row["id"]: answer for (row, _), answer in zip(rows, answers, strict=True)}
+    return drawn, scores(store, drawn, by_id, DETECTIONS)
+
+
+def against_teacher(store: Store, loser: list[Row], winner: list[Row], **settings: Any):
+    (students, student_scores), (teachers, teacher_scores) = given(store, "s", loser), given(store, "t", winner)
+    config = PairConfig(judge=JUDGE, **settings)
+    return store.open(pair([students, teachers], [student_scores, teacher_scores], config, Context(store)))
 
 
 @pytest.mark.parametrize(
     ("winner", "loser", "reason"),
     [
-        (GOOD, BAD, None),
-        (GOOD, GOOD, "loser_right"),
-        (BAD, GOOD, "winner_wrong"),
-        (BAD, BAD, "both_wrong"),
-        (GOOD, unjudged("judge_no_json", {}), "judge_no_json"),
-        (unjudged("judge_no_json", {}), BAD, "judge_no_json"),
+        (RIGHT, WRONG, None),
+        (RIGHT, RIGHT, "loser_right"),
+        (WRONG, RIGHT, "winner_wrong"),
+        (WRONG, WRONG, "both_wrong"),
+        (RIGHT, UNCLEAR, "judge_no_json"),
+        (UNCLEAR, WRONG, "judge_no_json"),
     ],
 )
-def test_only_a_right_winner_over_a_wrong_loser_is_kept(winner, loser, reason):
-    assert reject_reason(winner, loser) == reason
+def test_only_a_right_winner_over_a_wrong_loser_is_kept(
+    store: Store, winner: Row, loser: Row, reason: str | None
+) -> None:
+    version = against_teacher(store, [loser], [winner])
+    assert (version.rows, version.reject_reasons) == ((0, {reason: 1}) if reason else (1, {}))
 
 
-class Coin:
-    """A judge that finds every image of the teacher right, and of the student those of even captions."""
-
-    def identity(self):
-        return {"kind": "coin"}
-
-    def judge(self, captions, images):
-        flat = [len(np.unique(image.reshape(-1, 3), axis=0)) for image in images]
-        return [
-            GOOD if colours < 250 or len(caption) % 2 == 0 else BAD
-            for caption, colours in zip(captions, flat, strict=True)
-        ]
-
-
-class Painter:
-    """Stands in for a student: noise that its seed decides."""
-
-    def images(self, captions, seeds, config):
-        return np.stack([np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8) for seed in seeds])
+def test_every_row_is_kept_or_refused_with_both_scores(store: Store) -> None:
+    version = against_teacher(store, [WRONG, RIGHT, WRONG, RIGHT], [RIGHT] * 4)
+    rows, rejects = version.table().to_pylist(), version.rejects().to_pylist()
+    assert len({row["id"] for row in [*rows, *rejects]}) == 4
+    for row in rows:
+        assert (row["winner_score"], row["winner_generator"], row["loser_generator"]) == (1.0, "teacher", "student")
+        assert row["loser_score"] == 0.0
+    assert [one["reason"] for one in rejects] == ["loser_right"] * 2
+    for one in rejects:
+        row = json.loads(one["row"])
+        assert (row["winner_score"], row["loser_score"]) == (1.0, 1.0)
+        assert one["detail"] == "winner: right, score 1; loser: right, score 1"
 
 
-def test_every_row_is_kept_or_refused_with_both_verdicts(chain, config):
-    source = chain.store.open(chain.images)
-    twice = config.model_copy(update={"samples_per_prompt": 2})
-    made = pair_shard(source, 0, Painter(), Coin(), twice, seed=5)
-    assert made.rows_in == 2 * source.table(0).num_rows == made.table.num_rows + len(made.rejects)
-    kept = made.table.to_pylist()
-    assert kept
-    assert all(len(row["caption"]) % 2 == 1 for row in kept)
-    assert {reject.reason for reject in made.rejects} == {"loser_right"}
-    for reject in made.rejects:
-        assert json.loads(reject.row["winner_verdict"]) == json.loads(reject.row["loser_verdict"]) == {"right": True}
-    assert len({row["id"] for row in kept} | {reject.id for reject in made.rejects}) == made.rows_in
+def test_with_a_gap_scores_decide_and_not_right_or_wrong(store: Store) -> None:
+    two = json.dumps([THING, THING | {"class": "square", "color": None}])
+    assert against_teacher(store, [WRONG], [{"detections": two}], gap=0.5).rows == 1
+    assert against_teacher(store, [RIGHT], [WRONG], gap=0.5).reject_reasons == {"gap_too_small": 1}
 
 
-def test_the_batch_changes_nothing(chain, config):
-    source = chain.store.open(chain.images)
-    runs = [
-        pair_shard(source, 0, Painter(), Coin(), config.model_copy(update={"batch_size": size}), 5) for size in (1, 5)
+def test_right_samples_win_over_wrong_ones_and_every_pair_is_accounted_for(store: Store) -> None:
+    answers = [RIGHT, WRONG, RIGHT, WRONG, WRONG, WRONG, RIGHT, RIGHT, RIGHT, RIGHT, RIGHT, WRONG, WRONG, UNCLEAR]
+    drawn, judged = given(store, "s", [*answers, *[RIGHT] * 4], each=6, n_shards=2)
+    config = PairConfig(judge=JUDGE, winner="student", samples_per_prompt=6)
+    version, source = store.open(pair([drawn], [judged], config, Context(store))), store.open(drawn)
+    assert version.n_shards == source.n_shards == 2
+    rows = version.table().to_pylist()
+    by_id = {row["id"]: row for row in store.open(judged).table().to_pylist()}
+    assert rows
+    for row in rows:
+        assert by_id[row["winner_id"]]["detections"] == RIGHT["detections"]
+        assert by_id[row["loser_id"]]["detections"] == WRONG["detections"]
+        assert by_id[row["winner_id"]]["prompt_id"] == by_id[row["loser_id"]]["prompt_id"] == row["prompt_id"]
+    used = [row[side] for row in rows for side in ("winner_id", "loser_id")]
+    assert len(set(used)) == len(used), "a sample was used twice"
+    assert set(version.reject_reasons) <= {"too_few_right", "too_few_wrong", "judge_no_json"}
+    assert version.reject_reasons
+
+
+def test_a_judges_answers_pass_by_rules_and_their_mean_is_the_score(store: Store) -> None:
+    """Each question has a least mark of its own; the score stays what it is."""
+    good = dict.fromkeys(QUESTIONS, 8) | {"answer": "{}"}
+    marks = [good | {"caption_match": 5}, good | {"sharpness": 5}, good]
+    rows = [image(str(place), encode_image(noise(place, 8), "png"), index=place, prompt_id="p") for place in range(3)]
+    drawn = images(store, rows)
+    by_id = {row["id"]: answer for (row, _), answer in zip(rows, marks, strict=True)}
+    judged = scores(store, drawn, by_id, QwenVlConfig.ANSWERS)
+    judge = QwenVlConfig(revision="0" * 40)
+    config = PairConfig(judge=judge, winner="student", samples_per_prompt=2)
+    (row,) = store.open(pair([drawn], [judged], config, Context(store))).table().to_pylist()
+    assert (row["winner_id"], row["loser_id"]) == (rows[1][0]["id"], rows[0][0]["id"])
+    assert row["winner_score"] == row["loser_score"] == pytest.approx(0.74)
+    lax = config.model_copy(update={"passes": (config.passes[0],)})
+    assert store.open(pair([drawn], [judged], lax, Context(store))).reject_reasons == {"too_few_wrong": 1}
+
+
+def test_no_image_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightgen.storage.pixels.decode_image", lambda data: pytest.fail("an image was decoded"))
+    monkeypatch.setattr("lightgen.storage.version.Version.samples", lambda *_: pytest.fail("a tar was read"))
+    monkeypatch.setattr("lightgen.storage.version.Version.member", lambda *_: pytest.fail("a tar was read"))
+    assert against_teacher(store, [WRONG] * 3, [RIGHT] * 3).rows == 3
+
+
+def test_what_pairs_are_made_of_must_suit_the_winner(store: Store) -> None:
+    (student, students), (teacher, teachers) = given(store, "s", [WRONG]), given(store, "t", [RIGHT])
+    own = PairConfig(judge=JUDGE, winner="student", samples_per_prompt=2)
+    with pytest.raises(ConfigError, match=r"pair\.winner is student: give images and scores of student$"):
+        pair([student, teacher], [students, teachers], own, Context(store))
+    with pytest.raises(ConfigError, match=r"pair\.winner is teacher: give images and scores of student and teacher"):
+        pair([student], [students], PairConfig(judge=JUDGE), Context(store))
+    with pytest.raises(ValidationError, match="must be even, not 3"):
+        PairConfig(judge=JUDGE, winner="student", samples_per_prompt=3)
+    with pytest.raises(StoreCorrupt, match="its rows are not those of images@"):
+        pair([student, teacher], [teachers, students], PairConfig(judge=JUDGE), Context(store))
+    with pytest.raises(ConfigError, match=r"pair\.judge is pixels, which says nothing of captions"):
+        _ = PairConfig.model_validate({"judge": {"kind": "pixels"}}).how
+
+
+def test_images_that_are_sharded_otherwise_are_refused_and_none_is_passed_over(store: Store) -> None:
+    (student, students), (teacher, teachers) = given(store, "s", [WRONG] * 4), given(store, "t", [RIGHT] * 4, 1, 2)
+    with pytest.raises(ConfigError, match="1 shards.*2 shards"):
+        pair([student, teacher], [students, teachers], PairConfig(judge=JUDGE), Context(store))
+
+
+def test_the_loser_is_what_the_student_drew_and_the_teacher_passes_its_judge(chain: Chain, sample) -> None:
+    """The whole way of a recipe: both draw the prompts, a judge scores, rules pair."""
+    config, context = PairConfig(judge=JUDGE, sample=sample), chain.context(seed=9)
+    made = config.generators(GenerateConfig(generator=ScenesConfig(), size_px=32, format="png"))
+    assert list(made) == ["student", "teacher"]
+    drawn = [
+        generate(chain.prompts, made["student"], context, chain.checkpoint),
+        generate(chain.prompts, made["teacher"], context),
     ]
-    assert runs[0].table.equals(runs[1].table)
-    assert runs[0].blobs == runs[1].blobs
-
-
-def test_winner_bytes_pass_untouched_and_the_loser_is_what_the_student_drew(chain, config):
-    ref = pair(chain.images, chain.checkpoint, config, chain.store, seed=9)
-    version, images = chain.store.open(ref), chain.store.open(chain.images)
-    assert version.n_shards == images.n_shards
-    assert version.rows + sum(version.reject_reasons.values()) == images.rows
+    judged = [score(one, ScoreConfig(scorer=JUDGE), context) for one in drawn]
+    version, students = chain.store.open(pair(drawn, judged, config, context)), chain.store.open(drawn[0])
+    assert "winner_wrong" not in version.reject_reasons
+    assert version.rows + sum(version.reject_reasons.values()) == chain.prompts.rows
     rows = version.table().to_pylist()
     assert rows, "a student of six steps should lose"
     sampler = Sampler.from_checkpoint(chain.store.open(chain.checkpoint), chain.store)
     for row in rows[:4]:
-        assert version.member(row["id"], f"winner.{row['winner_format']}") == images.member(row["winner_id"], "png")
-        assert row["loser_seed"] == derive_seed(9, "pair", row["winner_id"], 0)
-        drawn = sampler.images([row["caption"]], [row["loser_seed"]], config.sample)[0]
-        with Image.open(io.BytesIO(version.member(row["id"], "loser.png"))) as image:
-            # Rounding of a product in another batch; no two of the drawn pictures are this near.
-            assert abs(np.asarray(image).astype(int) - drawn).max() <= 1
-        assert json.loads(version.member(row["id"], "json"))["caption"] == row["caption"]
-    assert pair(chain.images, chain.checkpoint, config, chain.store, seed=9) == ref
+        seed = derive_seed(9, "generate", row["prompt_id"], 0)
+        expected = sampler.images([row["caption"]], [seed], sample)[0]
+        pixels = decode_image(students.member(row["loser_id"], "png"))
+        assert isinstance(pixels, np.ndarray)
+        # Rounding of a product in another batch; no two of the drawn pictures are this near.
+        assert abs(pixels.astype(int) - expected).max() <= 1
+    assert pair(drawn, judged, config, context) == version.ref
 
 
-class Lot:
-    """A judge that decides by the picture alone: some are right, some wrong, some unclear."""
-
-    def identity(self):
-        return {"kind": "lot"}
-
-    def judge(self, captions, images):
-        return [(GOOD, BAD, GOOD, BAD, unjudged("judge_no_json", {}))[int(image.sum()) % 5] for image in images]
-
-
-def test_the_students_right_samples_win_over_its_wrong_ones_and_every_pair_is_accounted_for(chain, prompts, config):
-    source = chain.store.open(prompts)
-    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 6})
-    made = own_shard(source, 0, Painter(), Lot(), own, seed=5)
-    assert made.rows_in == 3 * source.table(0).num_rows == made.table.num_rows + len(made.rejects)
-    rows = made.table.to_pylist()
-    assert {reject.reason for reject in made.rejects} <= {"too_few_right", "too_few_wrong", "judge_no_json"}
-    assert made.rejects
-    assert len({row["id"] for row in rows} | {reject.id for reject in made.rejects}) == made.rows_in
-    drawn = {(row["prompt_id"], row[name]) for row in rows for name in ("winner_seed", "loser_seed")}
-    assert len(drawn) == 2 * len(rows) > 0, "a sample was used twice"
-    for row, members in zip(rows, made.blobs, strict=True):
-        for side, verdict in (("winner", GOOD), ("loser", BAD)):
-            expected = Painter().images([row["caption"]], [row[f"{side}_seed"]], own.sample)
-            assert np.array_equal(decode_image(members[f"{side}.png"]), expected[0])
-            assert Lot().judge([], expected) == [verdict]
-            assert json.loads(row[f"{side}_verdict"]) == verdict.answer
+def test_a_student_that_is_never_right_gives_no_pair_of_its_own(chain: Chain, sample) -> None:
+    config = PairConfig(judge=JUDGE, winner="student", samples_per_prompt=2, sample=sample)
+    context = chain.context(seed=9)
+    drawn = generate(chain.prompts, config.generators(None)["student"], context, chain.checkpoint)
+    judged = score(drawn, ScoreConfig(scorer=JUDGE), context)
+    version = chain.store.open(pair([drawn], [judged], config, context))
+    assert (version.rows, version.reject_reasons) == (0, {"too_few_right": chain.prompts.rows})
 
 
-def test_the_batch_changes_nothing_in_pairs_of_the_students_own(chain, prompts, config):
-    source = chain.store.open(prompts)
-    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 4})
-    runs = [own_shard(source, 0, Painter(), Lot(), own.model_copy(update={"batch_size": size}), 5) for size in (1, 100)]
-    assert runs[0].table.equals(runs[1].table)
-    assert runs[0].blobs == runs[1].blobs
-    assert runs[0].rejects == runs[1].rejects
-
-
-def test_a_student_that_is_never_right_gives_no_pair_of_its_own(chain, prompts, config):
-    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 2})
-    version = chain.store.open(pair(prompts, chain.checkpoint, own, chain.store, seed=9))
-    assert (version.rows, version.reject_reasons) == (0, {"too_few_right": prompts.rows})
-
-
-def test_what_pairs_are_made_of_must_suit_the_winner(chain, prompts, config):
-    own = config.model_copy(update={"winner": "student", "samples_per_prompt": 2})
-    for drawn, settings in ((chain.images, own), (prompts, config)):
-        with pytest.raises(ConfigError, match=f"pair.winner is {settings.winner}: pairs are made of"):
-            pair(drawn, chain.checkpoint, settings, chain.store, seed=9)
-    with pytest.raises(ValueError, match="must be even, not 3"):
-        PairConfig.model_validate({"judge": {"kind": "scenes"}, "winner": "student", "samples_per_prompt": 3})
-
-
-def test_the_scenes_judge_passes_the_teacher(chain, config):
-    source = chain.store.open(chain.images)
-    made = pair_shard(source, 0, Painter(), load_judge(config.judge, "cpu"), config, seed=5)
-    assert "winner_wrong" not in {reject.reason for reject in made.rejects}
-    assert made.table.num_rows == made.rows_in, "noise is never right"
+def test_where_the_teacher_wins_the_recipe_must_say_how_it_draws() -> None:
+    with pytest.raises(ConfigError, match="give the recipe's generate as settings"):
+        PairConfig(judge=JUDGE).generators(None)

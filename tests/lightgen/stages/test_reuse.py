@@ -24,6 +24,7 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from lightgen.work import Context
+from tests.lightgen.sealed import prompts
 
 TEXTS = [text for _, text in zip(range(24), captions("train", "colors"), strict=False)]
 DRAWING = GenerateConfig(generator=ScenesConfig(), size_px=32, format="png")
@@ -55,11 +56,11 @@ def reused(context, ref):
     return [receipt.rows_reused for receipt in context.store.open(ref).manifest.shards]
 
 
-def test_ten_new_captions_cost_ten_images(context, counting, write_captions):
-    few = generate(write_captions(context.store, TEXTS[:14]), DRAWING, context)
+def test_ten_new_captions_cost_ten_images(context, counting):
+    few = generate(prompts(context.store, TEXTS[:14], 1), DRAWING, context)
     assert len(counting) == 14
     counting.clear()
-    more = generate(write_captions(context.store, TEXTS), DRAWING, context)
+    more = generate(prompts(context.store, TEXTS, 1), DRAWING, context)
     assert sorted(counting) == sorted(TEXTS[14:])
     assert sum(reused(context, more)) == 14
     old, new = (dict(rows_of(context, ref)) for ref in (few, more))
@@ -71,35 +72,35 @@ def rows_of(context, ref):
     return ((row["id"], row) for row in version.table().to_pylist())
 
 
-def test_what_is_copied_equals_what_would_be_drawn(context, tmp_path, write_captions):
-    generate(write_captions(context.store, TEXTS[:14]), DRAWING, context)
-    lent = generate(write_captions(context.store, TEXTS), DRAWING, context)
+def test_what_is_copied_equals_what_would_be_drawn(context, tmp_path):
+    generate(prompts(context.store, TEXTS[:14], 1), DRAWING, context)
+    lent = generate(prompts(context.store, TEXTS, 1), DRAWING, context)
     alone = Context(open_or_create(str(tmp_path / "alone")), seed=1)
-    fresh = generate(write_captions(alone.store, TEXTS), DRAWING, alone)
+    fresh = generate(prompts(alone.store, TEXTS, 1), DRAWING, alone)
     assert (lent.version, lent.fingerprint, lent.content) == (fresh.version, fresh.fingerprint, fresh.content)
     assert verify(context.store) == []
 
 
-def test_more_samples_of_a_prompt_keep_the_first_ones(context, counting, write_captions):
-    prompts = write_captions(context.store, TEXTS[:6])
-    generate(prompts, DRAWING, context)
+def test_more_samples_of_a_prompt_keep_the_first_ones(context, counting):
+    asked = prompts(context.store, TEXTS[:6], 1)
+    generate(asked, DRAWING, context)
     counting.clear()
-    generate(prompts, DRAWING.model_copy(update={"samples_per_prompt": 3}), context)
+    generate(asked, DRAWING.model_copy(update={"samples_per_prompt": 3}), context)
     assert len(counting) == 12
 
 
 @pytest.mark.parametrize("change", [{"size_px": 48}, {"quality": 50, "format": "jpg"}])
-def test_other_settings_take_nothing_over(context, counting, write_captions, change):
-    prompts = write_captions(context.store, TEXTS[:6])
-    generate(prompts, DRAWING, context)
+def test_other_settings_take_nothing_over(context, counting, change):
+    asked = prompts(context.store, TEXTS[:6], 1)
+    generate(asked, DRAWING, context)
     counting.clear()
-    generate(prompts, DRAWING.model_copy(update=change), context)
+    generate(asked, DRAWING.model_copy(update=change), context)
     assert len(counting) == 6
 
 
-def test_a_version_stays_whole_when_its_lender_goes(context, write_captions):
-    few = generate(write_captions(context.store, TEXTS[:14]), DRAWING, context)
-    more = generate(write_captions(context.store, TEXTS), DRAWING, context)
+def test_a_version_stays_whole_when_its_lender_goes(context):
+    few = generate(prompts(context.store, TEXTS[:14], 1), DRAWING, context)
+    more = generate(prompts(context.store, TEXTS, 1), DRAWING, context)
     lender = context.store.open(few)
     for receipt in lender.manifest.shards:
         for entry in receipt.files:
@@ -107,44 +108,46 @@ def test_a_version_stays_whole_when_its_lender_goes(context, write_captions):
     assert verify(context.store, more) == []
 
 
-def test_a_lender_whose_files_are_gone_lends_nothing(context, counting, write_captions):
-    few = generate(write_captions(context.store, TEXTS[:14]), DRAWING, context)
+def test_a_lender_whose_files_are_gone_lends_nothing(context, counting):
+    few = generate(prompts(context.store, TEXTS[:14], 1), DRAWING, context)
     lender = context.store.open(few)
     for receipt in lender.manifest.shards:
         for entry in receipt.files:
             if entry.role == "tar":
                 context.store.files.delete(f"{lender.folder}/{entry.path}")
     counting.clear()
-    more = generate(write_captions(context.store, TEXTS), DRAWING, context)
+    more = generate(prompts(context.store, TEXTS, 1), DRAWING, context)
     assert sorted(counting) == sorted(TEXTS)
     assert verify(context.store, more) == []
 
 
-def test_failures_for_good_are_taken_over_too(context, counting, write_captions):
+def test_failures_for_good_are_taken_over_too(context, counting):
     odd = [*TEXTS[:5], "no scene at all"]
     config = DRAWING.model_copy(update={"max_reject_fraction": 0.5})
-    generate(write_captions(context.store, odd), config, context)
+    generate(prompts(context.store, odd, 1), config, context)
     counting.clear()
-    again = generate(write_captions(context.store, [*odd, *TEXTS[5:7]]), config, context)
+    again = generate(prompts(context.store, [*odd, *TEXTS[5:7]], 1), config, context)
     assert sorted(counting) == sorted(TEXTS[5:7])
     assert context.store.open(again).reject_reasons == {"caption_not_drawable": 1}
 
 
-def test_only_new_images_are_scored_and_encoded(context, monkeypatch, write_captions):
+def test_only_new_images_are_scored_and_encoded(context, monkeypatch):
     looked = []
     whole = PixelsScorer.score
-    monkeypatch.setattr(PixelsScorer, "score", lambda self, images, captions: looked.extend(captions) or whole(self, images, captions))
-    chain(context, write_captions, TEXTS[:14])
+    monkeypatch.setattr(
+        PixelsScorer, "score", lambda self, images, captions: looked.extend(captions) or whole(self, images, captions)
+    )
+    chain(context, TEXTS[:14])
     assert len(looked) == 14
     looked.clear()
-    features = chain(context, write_captions, TEXTS)
+    features = chain(context, TEXTS)
     assert sorted(looked) == sorted(TEXTS[14:])
     assert reused(context, features) == [14]
     assert verify(context.store) == []
 
 
-def chain(context, write_captions, texts):
-    images = generate(write_captions(context.store, texts), DRAWING, context)
+def chain(context, texts):
+    images = generate(prompts(context.store, texts, 1), DRAWING, context)
     scores = score(images, ScoreConfig(scorer=PixelsConfig()), context)
     kept = filter_images(images, {"pixels": scores}, FilterConfig(max_reject_fraction=1.0, repeats=()), context)
     # The VAE of the first images, as one that is given would be.
@@ -154,9 +157,9 @@ def chain(context, write_captions, texts):
     return encode(kept, images, vae, config, context)
 
 
-def test_copied_features_equal_encoded_ones(context, tmp_path, write_captions):
-    chain(context, write_captions, TEXTS[:14])
-    lent = context.store.open(chain(context, write_captions, TEXTS)).table()
+def test_copied_features_equal_encoded_ones(context, tmp_path):
+    chain(context, TEXTS[:14])
+    lent = context.store.open(chain(context, TEXTS)).table()
     order = lent["id"].to_pylist()
     kept = context.store.open(context.store.open("features@latest").parent("kept")).table()["id"].to_pylist()
     assert order == kept
@@ -236,7 +239,7 @@ def test_without_a_journal_a_kill_costs_the_shard(journal):
     assert {"c0", "c2"} <= set(again.asked)
 
 
-def test_a_sealed_version_keeps_no_journal(context, monkeypatch, write_captions):
+def test_a_sealed_version_keeps_no_journal(context, monkeypatch):
     monkeypatch.setattr(ScenesConfig, "journals", property(lambda self: True))
-    ref = generate(write_captions(context.store, TEXTS[:4]), DRAWING, context)
+    ref = generate(prompts(context.store, TEXTS[:4], 1), DRAWING, context)
     assert context.store.files.names(f"v/images/{ref.version}/partial") == []
