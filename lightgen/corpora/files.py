@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -33,7 +34,7 @@ TEXT_TYPES = (
 )
 
 
-class _FileCorpus(Member):
+class _FileCorpus(Member, ABC):
     """What all file corpora share: where the file is, and what to say of its captions."""
 
     path: str = Field(description="a local path or s3://bucket/key")
@@ -49,6 +50,10 @@ class _FileCorpus(Member):
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: a file that is not here, a column that it lacks."""
         yield from first_caption(self.read)
+
+    @abstractmethod
+    def read(self) -> Iterator[RawCaption]:
+        """All captions, in order. Raises InputCorrupt."""
 
     def open(self) -> BinaryIO:
         """The file's bytes; raises InputCorrupt naming the path."""

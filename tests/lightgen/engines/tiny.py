@@ -1,7 +1,6 @@
 """Small stages for tests of engines; imported by workers too, by their module's name."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa

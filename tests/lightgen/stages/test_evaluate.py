@@ -6,12 +6,12 @@ import re
 from collections import Counter
 
 import pytest
+from lightgen.stages.exam import read_exam
 from PIL import Image
 
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.seeds import content_id, derive_seed
 from lightgen.stages.evaluate import EvaluateConfig, evaluate
-from lightgen.stages.exam import read_exam
 from schemas.report import Report
 
 
