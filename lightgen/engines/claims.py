@@ -134,7 +134,7 @@ class Claims:
             holders = self._read([claim.name for claim in claims])
         except FileNotFoundError:
             return []  # given back or swept in this moment: the next look knows more
-        others = self.beats.living(self.worker) - {self.worker}
+        others = self.beats.others_alive(self.worker)
         held = zip(claims, holders, strict=True)
         return [Claim(claim.unit, claim.attempt + 1) for claim, holder in held if holder not in others]
 

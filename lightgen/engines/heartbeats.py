@@ -7,9 +7,12 @@ timestamps, so no clock of a worker is trusted. On one machine a lock tells of a
 import fcntl
 import hashlib
 import logging
+import os
 import platform
 import re
 import threading
+import time
+from contextlib import suppress
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -24,6 +27,7 @@ BEAT_S, DEAD_S = 30.0, 120.0
 NAME = re.compile(r"^([0-9a-f]{32})\.(\d+)\Z")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LEAVE_S = 5.0  # how long a worker that ends waits for a beat under way
+STALE_S = 3600.0  # locks of the dead are kept for those who still ask about them
 
 
 class Heartbeats:
@@ -55,14 +59,14 @@ class Heartbeats:
         mine = [name for name in self.names() if name.startswith(f"{worker}.")]
         self.files.delete_many([f"{self.folder}/{name}" for name in mine])
 
-    def living(self, reader: str) -> set[str]:
-        """The workers that are alive, as `reader` sees it. Takes one listing."""
+    def others_alive(self, reader: str) -> set[str]:
+        """The workers beside `reader` that are alive, as it sees them. Takes one listing."""
         newest: dict[str, tuple[int, float]] = {}
         for name, (_, modified) in self.files.listing(self.folder).items():
             if found := NAME.match(name):
                 newest[found[1]] = max(newest.get(found[1], (-1, 0.0)), (int(found[2]), modified))
         if reader in newest:
-            self._now = newest[reader][1]
+            self._now = newest.pop(reader)[1]
         return {worker for worker, (n, modified) in newest.items() if self._is_alive(worker, n, modified)}
 
     def _is_alive(self, worker: str, n: int, modified: float) -> bool:
@@ -70,9 +74,9 @@ class Heartbeats:
             return False
         if self._now is None:
             return True
-        before = self._seen.get(worker)
         # A timestamp in the future counts from the moment it was first seen: the store's clock may have been set back.
-        since = min(before[1] if before and before[0] == n else modified, self._now)
+        seen, at = self._seen.get(worker, (n, modified))
+        since = min(modified, self._now, at if seen == n else modified)
         self._seen[worker] = (n, since)
         return self._now - since <= self.dead_s
 
@@ -106,6 +110,8 @@ class Heart:
         """One more sign of life."""
         self.beats.beat(self.worker, self.n)
         self.n += 1
+        if self._lock is not None:
+            os.utime(self._lock.fileno())
 
     def _run(self) -> None:
         while not self._end.wait(self.beats.beat_s):
@@ -147,10 +153,11 @@ class Locks:
             return False
 
     def _sweep(self) -> None:
-        """Remove what killed workers left behind."""
+        """Remove what workers left behind that were killed long ago."""
         for path in self.folder.iterdir():
-            if NAME.match(f"{path.name}.0") and self.is_free(path.name):
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another sweeps too
+                if time.time() - path.stat().st_mtime > STALE_S and self.is_free(path.name):
+                    path.unlink()
 
 
 def _lock(file: FileIO, how: int) -> bool:

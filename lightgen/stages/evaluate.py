@@ -175,7 +175,7 @@ def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
 def checkpoint_of(scores: Version, store: Store) -> str | None:
     """Content of the checkpoint whose images were scored; None where no trained student drew them."""
     images = store.open(scores.parent("images"))
-    generator = images.plan.config["generator"]
+    generator = images.plan.config.get("generator")  # images that nothing here drew have none
     if isinstance(generator, dict) and generator["kind"] == UNTRAINED:
         return None
     return next((parent.content for parent in images.parents if parent.kind == "checkpoint"), None)

@@ -31,9 +31,8 @@ def test_only_retraining_is_scheduled():
 
 
 def test_flow_results_and_task_caches_stay_off():
-    from tasks.encode import encode
-
     from flows.build_distill_set import build_distill_set
+    from tasks.encode import encode
 
     assert build_distill_set.persist_result is False
     assert encode.persist_result is False

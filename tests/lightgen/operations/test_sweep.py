@@ -1,9 +1,9 @@
 """A sweep of learning rates: one version a rate, healths side by side, nothing done twice."""
 
 import pytest
-from lightgen.evaluation.detectors import ScenesDetectorConfig
 
 from lightgen.errors import ConfigError
+from lightgen.evaluation.detectors import ScenesDetectorConfig
 from lightgen.operations.sweep import Exam, sweep
 from lightgen.stages.evaluate import EvaluateConfig
 from tests.lightgen.stages.test_align import LOOP, align_config, sealed_pairs

@@ -1,55 +1,101 @@
 """Galleries of every kind: whole, escaped, alone; thumbnails stay small."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from lightgen.pages.gallery import gallery, thumbnails
+from lightgen.pages.gallery import gallery, thumbnails, write_page
+from lightgen.scorers.scenes import ScenesDetectorConfig
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.pair import PairConfig, pair
+from lightgen.stages.reference import ReferenceConfig, reference
+from lightgen.stages.score import ScoreConfig, score
+from lightgen.stages.source import SourceConfig, source
+from schemas.ref import ArtifactRef
+from tests.lightgen.conftest import Chain
+from tests.lightgen.sealed import pairs as sealed_pairs
+from tests.lightgen.stages.exam import exam_config, report_of
 
-KINDS = ("captions", "images", "kept", "vae", "features", "checkpoint")
+PICTURES = {"images": 10, "kept": 10, "features": 10, "checkpoint": 1, "pairs": 12, "report": 3 * 6 * 4}
 
 
 @pytest.fixture(scope="module")
-def pairs(chain, sample):
-    config = PairConfig.model_validate({"judge": {"kind": "scenes"}, "sample": sample, "device": "cpu"})
-    return pair(chain.images, chain.checkpoint, config, chain.store, seed=2)
+def refs(chain: Chain, sample) -> dict[str, ArtifactRef]:
+    """A version of every kind."""
+    pairs, drawn = sealed_pairs(chain.store, 6)
+    encoded = encode_pairs(pairs, chain.checkpoint, drawn, EncodePairsConfig(), chain.context())
+    asked = reference(chain.checkpoint, encoded, ReferenceConfig(draws=2, noise_copies=1), chain.context())
+    scenes = SourceConfig.model_validate({"corpora": [{"kind": "scenes", "split": "test", "count": 12}]})
+    made = {"captions": source(scenes, chain.context()), "pairs": pairs, "pair_features": encoded, "reference": asked}
+    return {**chain.refs, **made, "report": report_of(chain, exam_config(sample)).ref}
+
+
+KINDS = (
+    "captions", "prompts", "images", "scores", "kept", "vae", "features", "checkpoint", "pairs", "pair_features",
+    "reference", "report",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_has_a_page_that_stands_alone(chain, kind):
-    version = chain.store.open(getattr(chain, kind))
+def test_every_kind_has_a_page_that_stands_alone(chain: Chain, refs: dict[str, ArtifactRef], kind: str) -> None:
+    version = chain.store.open(refs[kind])
+    assert version.ref.kind == kind
     page = gallery(version, chain.store, limit=10)
     assert version.ref.version in page
     assert "<script" not in page
     assert "\x1b" not in page
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!data:)[a-z/]""", page)
-    pictures = {"images": 10, "kept": 10, "features": 10, "checkpoint": 1}
-    assert page.count("<img") == pictures.get(kind, 0)
+    assert page.count("<img") == PICTURES.get(kind, 0)
 
 
-def test_what_was_refused_is_shown_escaped(chain):
-    page = gallery(chain.store.open(chain.captions), chain.store)
+def test_what_was_refused_is_shown_escaped(chain: Chain) -> None:
+    page = gallery(chain.store.open(chain.prompts), chain.store)
     assert "too_long" in page
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; \\x1b[31mred\\x1b[0m {0} %s" in page
 
 
-def test_pairs_stand_side_by_side_with_their_verdicts(chain, pairs):
-    version = chain.store.open(pairs)
-    page = gallery(version, chain.store, limit=5)
-    assert page.count("<img") == 2 * min(5, version.rows)
-    assert "&#34;reason&#34;" in page
+def test_pairs_stand_side_by_side_with_their_scores(chain: Chain, refs: dict[str, ArtifactRef]) -> None:
+    page = gallery(chain.store.open(refs["pairs"]), chain.store, limit=5)
+    assert page.count("<img") == 2 * 5
+    assert page.count("winner, score 1.00") == page.count("loser, score 0.00") == 5
+    assert "teacher against student" in page
 
 
-def test_a_checkpoint_shows_its_loss(chain):
+def test_pairs_of_a_recipe_find_their_images_among_several_versions(chain: Chain, sample) -> None:
+    """Those that `pair` sealed: images of both generators are parents, scores are too."""
+    from lightgen.generators.scenes import ScenesConfig
+    from lightgen.stages.generate import GenerateConfig, generate
+
+    config, context = PairConfig(judge=ScenesDetectorConfig(), sample=sample), replace(chain.context(), seed=9)
+    made = config.generators(GenerateConfig(generator=ScenesConfig(), size_px=32, format="png"))
+    drawn = [generate(chain.prompts, one, context, chain.checkpoint) for one in made.values()]
+    judged = [score(one, ScoreConfig(scorer=config.judge), context) for one in drawn]
+    version = chain.store.open(pair(drawn, judged, config, context))
+    assert gallery(version, chain.store, limit=5).count("<img") == 2 * min(5, version.rows) > 0
+
+
+def test_a_checkpoint_shows_its_loss(chain: Chain) -> None:
     page = gallery(chain.store.open(chain.checkpoint), chain.store)
     assert "training: loss" in page
     assert page.count("<polyline") == 2
 
 
-def test_thumbnails_are_few_and_small(chain, pairs):
-    for ref, count in ((chain.images, 5), (chain.kept, 5), (pairs, 4), (chain.checkpoint, 1), (chain.captions, 0)):
-        shown = thumbnails(chain.store.open(ref), limit=5)
+def test_kept_images_say_what_each_rule_took(chain: Chain) -> None:
+    assert "after blank" in gallery(chain.store.open(chain.kept), chain.store)
+
+
+def test_thumbnails_are_few_and_small(chain: Chain, refs: dict[str, ArtifactRef]) -> None:
+    counts = {"images": 5, "kept": 5, "pairs": 4, "checkpoint": 1, "report": 1, "prompts": 0, "scores": 0}
+    for kind, count in counts.items():
+        shown = thumbnails(chain.store.open(refs[kind]), limit=5)
         assert len(shown) == count
         assert all(uri.startswith("data:image/webp;base64,") for _, uri in shown)
-        assert sum(len(uri) for _, uri in shown) < 60_000
+        assert sum(len(uri) for _, uri in shown) < 80_000
+
+
+def test_a_page_lies_beside_the_versions_of_its_store(chain: Chain) -> None:
+    path = write_page(chain.store.open(chain.kept), chain.store)
+    assert path.name == f"kept-{chain.kept.version[:12]}.html"
+    assert path.parent.name == "pages"
+    assert chain.kept.version in path.read_text(encoding="utf-8")

@@ -2,9 +2,9 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from lightgen.evaluation.detectors import ScenesDetectorConfig
 from scipy import ndimage
 
+from lightgen.evaluation.detectors import ScenesDetectorConfig
 from lightgen.evaluation.geneval import judge_image, scene_metadata
 from lightgen.scenes.detect import detect
 from lightgen.scenes.draw import draw

@@ -1,83 +1,44 @@
-"""CHECKPOINT + PAIRS -> CHECKPOINT: DPO and its control on sealed pairs."""
+"""CHECKPOINT + PAIR_FEATURES -> CHECKPOINT: DPO and its control on sealed pairs."""
 
-import io
 import json
 import math
-from itertools import islice
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from lightgen.storage.build import ShardOutput, build, make_plan
-from PIL import Image
-from pydantic import BaseModel
 
-from lightgen.errors import ConfigError
 from lightgen.generators.restore import load_student
-from lightgen.scenes.draw import draw
-from lightgen.scenes.grammar import captions, parse
-from lightgen.seeds import content_id
+from lightgen.model.sampling import SampleConfig
 from lightgen.stages.align import AlignConfig, align
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
+from lightgen.stages.reference import reference
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
-from schemas.pairs import SCHEMA
 from schemas.ref import ArtifactRef
+from tests.lightgen.conftest import Chain
+from tests.lightgen.sealed import pairs
 
 LOOP = LoopConfig(steps=4, optimizer=OptimizerConfig(lr=2e-3, warmup_steps=0), ema=0.0, log_every=1, threads=1)
 
 
-class _NoSettings(BaseModel):
-    pass
+@pytest.fixture(scope="module")
+def encoded(chain: Chain) -> ArtifactRef:
+    made, drawn = pairs(chain.store, 6)
+    return encode_pairs(made, chain.checkpoint, drawn, EncodePairsConfig(), chain.context())
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def noise_image(number: int) -> np.ndarray:
-    """The loser of pair `number`."""
-    return np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-
-
-def sealed_pairs(chain, count: int, broken: int | None = None) -> ArtifactRef:
-    """Sealed pairs: the right scene against noise; the loser of pair `broken` is no image."""
-    rows, blobs = [], []
-    for number, caption in enumerate(islice(captions("preference", "colors"), count)):
-        scene = parse(caption)
-        assert scene is not None
-        row = {
-            "id": content_id("pair", number),
-            "prompt_id": f"q{number}",
-            "caption": caption,
-            "winner_id": f"w{number}",
-            "winner_format": "png",
-        }
-        row |= {"loser_seed": number, "winner_score": 1.0, "loser_score": 0.0, "judge": "test"}
-        rows.append(row | {"winner_verdict": "{}", "loser_verdict": "{}"})
-        # A winner of twice the size takes the encoder's crop, as a web image would.
-        loser = b"no image" if number == broken else _png(noise_image(number))
-        blobs.append({"winner.png": _png(draw(scene, 64, number)), "loser.png": loser, "json": b"{}"})
-    extra = {"count": count, "broken": broken}
-    plan = make_plan("pairs", "pair", [], _NoSettings(), 0, [chain.checkpoint], 1, extra=extra)
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    return build(chain.store, plan, lambda _: ShardOutput(table=table, rows_in=count, blobs=blobs), SCHEMA)
-
-
-def _log(chain, ref: ArtifactRef) -> list[dict]:
+def _log(chain: Chain, ref: ArtifactRef) -> list[dict]:
     return [json.loads(line) for line in chain.store.open(ref).file("log.jsonl").read_text().splitlines()]
 
 
-def align_config(sample, **changes) -> AlignConfig:
+def align_config(sample: SampleConfig, **changes: Any) -> AlignConfig:
     settings = {"batch_size": 4, "noise_copies": 2, "beta": 50.0, "loop": LOOP, "samples": sample, "sample_captions": 4}
     return AlignConfig(**(settings | changes))
 
 
-def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain, sample) -> None:
+def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain: Chain, encoded: ArtifactRef, sample) -> None:
     config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}))
-    aligned = align(chain.checkpoint, sealed_pairs(chain, 6), config, chain.store, seed=1)
+    aligned = align(chain.checkpoint, encoded, config, chain.context())
     rows = _log(chain, aligned)
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert set(rows[0]) >= {"loss", "accuracy", "margin"}
@@ -88,35 +49,34 @@ def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain, sample) -> No
     assert not torch.equal(before.token_in.weight, after.token_in.weight)
 
 
-def test_the_control_trains_on_winners_alone_and_is_another_version(chain, sample) -> None:
-    pairs = sealed_pairs(chain, 6)
-    control = align(chain.checkpoint, pairs, align_config(sample, objective="sft"), chain.store, seed=1)
+def test_the_control_trains_on_winners_alone_and_is_another_version(chain: Chain, encoded: ArtifactRef, sample) -> None:
+    control = align(chain.checkpoint, encoded, align_config(sample, objective="sft"), chain.context())
     assert "margin" not in _log(chain, control)[0]
-    assert control.version != align(chain.checkpoint, pairs, align_config(sample), chain.store, seed=1).version
-    start, encoded = chain.store.open(control).parents
-    assert start == chain.checkpoint
-    assert chain.store.open(encoded).parents[0] == pairs
+    assert control.version != align(chain.checkpoint, encoded, align_config(sample), chain.context()).version
+    assert chain.store.open(control).parents == [chain.checkpoint, encoded]
 
 
-def test_the_reference_is_asked_once_and_training_hardly_differs(chain, sample) -> None:
+def test_the_reference_is_asked_once_and_training_hardly_differs(chain: Chain, encoded: ArtifactRef, sample) -> None:
     """With draws bounded, errors are an artifact of their own; a live reference under the same draws agrees."""
-    pairs = sealed_pairs(chain, 6)
     loop = LOOP.model_copy(update={"steps": 9, "precision": "fp32"})
     cached = align_config(sample, loop=loop, reference_draws=3)
-    aligned = align(chain.checkpoint, pairs, cached, chain.store, seed=1)
-    (reference,) = [ref for ref in chain.store.open(aligned).parents if ref.kind == "reference"]
-    assert reference.rows == 6 * 3
+    assert cached.reference is not None
+    asked = reference(chain.checkpoint, encoded, cached.reference, chain.context())
+    aligned = align(chain.checkpoint, encoded, cached, chain.context(), asked)
+    assert chain.store.open(aligned).parents == [chain.checkpoint, encoded, asked]
+    assert asked.rows == 6 * 3
     rows = _log(chain, aligned)
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
-    asked = chain.store.open(reference).table().to_pylist()
-    assert {row["draw"] for row in asked} == {0, 1, 2}
+    said = chain.store.open(asked).table().to_pylist()
+    assert {row["draw"] for row in said} == {0, 1, 2}
     first = next(row for row in rows if row["step"] == 1)
-    of_draw = [row["winner_error"] for row in asked if row["draw"] == 0]
+    of_draw = [row["winner_error"] for row in said if row["draw"] == 0]
     assert min(of_draw) <= first["winner_error"] <= max(of_draw)
-    again = align(chain.checkpoint, pairs, cached, chain.store, seed=1)
-    assert again == aligned
+    live = _log(chain, align(chain.checkpoint, encoded, cached, chain.context()))
+    assert [row["loss"] for row in live] == pytest.approx([row["loss"] for row in rows], rel=1e-3)
+    assert align(chain.checkpoint, encoded, cached, chain.context(), asked) == aligned
 
 
-def test_no_pairs_is_said(chain, sample) -> None:
-    with pytest.raises(ConfigError, match="holds no pairs"):
-        align(chain.checkpoint, sealed_pairs(chain, 0), align_config(sample), chain.store, seed=1)
+def test_the_control_asks_no_reference(sample) -> None:
+    assert align_config(sample, objective="sft", reference_draws=3).reference is None
+    assert align_config(sample).reference is None

@@ -1,4 +1,6 @@
-"""PAIRS -> PAIR_FEATURES: both sides by the encoders of the checkpoint's features, once; nothing lost."""
+"""PAIRS -> PAIR_FEATURES: both sides by the encoders of the checkpoint, once; nothing lost."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,27 +8,38 @@ import torch
 
 from lightgen.encoders.restore import load_encoders
 from lightgen.errors import ConfigError
+from lightgen.generators.restore import checkpoint_config
 from lightgen.stages import encode_pairs as stage
-from lightgen.stages.encode_pairs import encode_pairs
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
+from lightgen.stages.pretrain import pretrain
 from lightgen.training.data import Winners
+from lightgen.training.loop import LoopConfig
 from lightgen.training.stored import stored_features
-from tests.lightgen.stages.test_align import noise_image, sealed_pairs
+from schemas.ref import ArtifactRef
+from tests.lightgen.conftest import Chain, training
+from tests.lightgen.sealed import noise, pairs
 
 ROWS, FIRST_VISIT = np.arange(3), np.zeros(3, np.int64)
 
 
-def test_both_sides_take_the_encoders_way(chain) -> None:
-    vae, text = load_encoders(chain.store.open(chain.features), chain.store, "cpu")
-    pairs = chain.store.open(sealed_pairs(chain, 3))
-    version = chain.store.open(encode_pairs(pairs.ref, chain.features, chain.store))
+def encoded(chain: Chain, count: int, broken: int | None = None, **settings) -> tuple[ArtifactRef, ArtifactRef]:
+    """Pairs, and their features."""
+    made, drawn = pairs(chain.store, count, broken)
+    return made, encode_pairs(made, chain.checkpoint, drawn, EncodePairsConfig(**settings), chain.context())
+
+
+def test_both_sides_take_the_encoders_way(chain: Chain) -> None:
+    settings = checkpoint_config(chain.store.open(chain.checkpoint)).encoders
+    vae, text = load_encoders(settings, chain.store, "cpu")
+    made, ref = encoded(chain, 3)
+    version, source = chain.store.open(ref), chain.store.open(made)
     features = stored_features(version)
     assert (len(features), features.latent_shape) == (3, (8, 8, 8))
     batch = features.batch(ROWS, FIRST_VISIT)
     assert batch.mean.shape == (3, 2, 8, 8, 8)
-    rows = version.table().to_pylist()
-    for place, row in enumerate(rows):
-        assert row["caption"] == pairs.table().to_pylist()[place]["caption"]
-        loser = torch.from_numpy(noise_image(place)).unsqueeze(0)
+    for place, row in enumerate(version.table().to_pylist()):
+        assert row["caption"] == source.table().to_pylist()[place]["caption"]
+        loser = torch.from_numpy(noise(place)).unsqueeze(0)
         assert torch.equal(batch.mean[place, 1], vae.encode(loser)[0][0].half())
         (words,) = text.encode([row["caption"]])
         assert torch.equal(batch.text[place, : len(words)].float(), words)
@@ -35,22 +48,25 @@ def test_both_sides_take_the_encoders_way(chain) -> None:
     assert winners.ids.tolist() == batch.ids.tolist()
 
 
-def test_pairs_are_encoded_once(chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = sealed_pairs(chain, 3)
-    first = encode_pairs(pairs, chain.features, chain.store)
+def test_pairs_are_encoded_once_and_for_every_student_on_the_same_features(chain: Chain, monkeypatch) -> None:
+    made, first = encoded(chain, 3)
+    loop = LoopConfig(steps=0, threads=1)
+    other = pretrain(chain.features, training().model_copy(update={"loop": loop}), replace(chain.context(), seed=3))
     monkeypatch.setattr(stage, "load_encoders", lambda *_: pytest.fail("encoders were loaded again"))
-    assert encode_pairs(pairs, chain.features, chain.store) == first
+    assert encoded(chain, 3, batch=1) == (made, first)
+    _, drawn = pairs(chain.store, 3)
+    assert encode_pairs(made, other, drawn, EncodePairsConfig(), chain.context()) == first
 
 
-def test_a_pair_with_a_broken_side_is_rejected_with_its_reason(chain) -> None:
-    pairs = sealed_pairs(chain, 30, broken=4)
-    version = chain.store.open(encode_pairs(pairs, chain.features, chain.store))
-    assert (version.rows, sum(version.reject_reasons.values())) == (29, 1)
+def test_a_pair_with_a_broken_side_is_rejected_with_its_reason(chain: Chain) -> None:
+    made, ref = encoded(chain, 30, broken=4)
+    version = chain.store.open(ref)
+    assert (version.rows, version.reject_reasons) == (29, {"not_an_image": 1})
     kept = version.table().column("id").to_pylist()
-    ids = chain.store.open(pairs).table().column("id").to_pylist()
+    ids = chain.store.open(made).table().column("id").to_pylist()
     assert [id for id in ids if id not in kept] == [ids[4]]
 
 
-def test_no_pairs_is_said(chain) -> None:
+def test_no_pairs_is_said(chain: Chain) -> None:
     with pytest.raises(ConfigError, match="holds no pairs"):
-        encode_pairs(sealed_pairs(chain, 0), chain.features, chain.store)
+        encoded(chain, 0)

@@ -1,124 +1,156 @@
-"""Reports: the same exam for all, figures that agree with the rows, an escaped page, and a fingerprint of rows only."""
+"""Reports: the same exam for all, figures that agree with the rows, and what could not be judged counted as wrong."""
 
-import io
 import json
-import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from lightgen.stages.exam import read_exam
-from PIL import Image
 
 from lightgen.errors import ConfigError, InputCorrupt
-from lightgen.seeds import content_id, derive_seed
-from lightgen.stages.evaluate import EvaluateConfig, evaluate
+from lightgen.scorers.scenes import DETECTIONS
+from lightgen.seeds import derive_seed
+from lightgen.stages.evaluate import EvaluateConfig, evaluate, read_metadata
+from lightgen.storage.store import Store, open_or_create
+from lightgen.storage.version import Version
+from lightgen.work import Context
 from schemas.report import Report
+from tests.lightgen.conftest import Chain
+from tests.lightgen.sealed import Row, image, images, prompts, scores
+from tests.lightgen.stages.exam import exam_config, report_of, scores_of
 
 
 @pytest.fixture(scope="module")
-def config(sample):
-    settings = {
-        "detector": {"kind": "scenes"}, "sample": sample, "teacher": {"kind": "scenes"}, "size_px": 32,
-        "samples_per_prompt": 2, "resamples": 200, "exhibits_per_task": 2, "device": "cpu",
-    }  # fmt: skip
-    return EvaluateConfig.model_validate(settings)
+def config(sample) -> EvaluateConfig:
+    return exam_config(sample)
 
 
 @pytest.fixture(scope="module")
-def report(chain, config):
-    models = {"teacher": None, "student": chain.checkpoint}
-    return chain.store.open(evaluate(chain.captions, models, config, chain.store, seed=4))
+def report(chain: Chain, config: EvaluateConfig) -> Version:
+    return report_of(chain, config)
 
 
-def test_all_models_sit_the_same_exam(report):
+def figures(version: Version) -> Report:
+    return Report.model_validate_json(version.file("report.json").read_bytes())
+
+
+def test_all_models_sit_the_same_exam(report: Version, chain: Chain) -> None:
     rows = report.table().to_pylist()
-    questions = {name: {(r["prompt_id"], r["sample"], r["seed"]) for r in rows if r["model"] == name} for name in
+    questions = {name: {(r["prompt_id"], r["index"]) for r in rows if r["model"] == name} for name in
                  ("teacher", "untrained", "student")}  # fmt: skip
     assert len(questions["teacher"]) == 48
     assert questions["teacher"] == questions["untrained"] == questions["student"]
-    assert all(seed == derive_seed(4, "evaluate", prompt, sample) for prompt, sample, seed in questions["student"])
-    pictures = Counter(row["model"] for row in {row["image_sha256"]: row for row in rows}.values())
+    drawn = [chain.store.open(chain.store.open(ref).parent("images")).table().to_pylist() for ref in report.parents[1:]]
+    for one in drawn:
+        assert all(row["seed"] == derive_seed(4, "generate", row["prompt_id"], row["index"]) for row in one)
+    pictures = Counter(row["generator"] for one in drawn for row in {r["image_sha256"]: r for r in one}.values())
     assert pictures["student"] == pictures["untrained"] == 48, "fresh and trained weights draw different images"
+    assert {row["image_id"] for row in rows} == {row["id"] for one in drawn for row in one}
 
 
-def test_the_teacher_is_right_and_figures_are_those_of_the_rows(report):
-    figures = Report.model_validate_json(report.file("report.json").read_bytes())
-    rows = report.table().to_pylist()
-    for model in figures.models:
+def test_the_teacher_is_right_and_figures_are_those_of_the_rows(report: Version, chain: Chain) -> None:
+    said, rows = figures(report), report.table().to_pylist()
+    for model in said.models:
         for task, interval in model.tasks.items():
             marks = [row["correct"] for row in rows if (row["model"], row["task"]) == (model.name, task)]
             assert interval.mean == pytest.approx(sum(marks) / len(marks))
             assert interval.low <= interval.mean <= interval.high
         assert model.overall.mean == pytest.approx(sum(each.mean for each in model.tasks.values()) / 6)
-    assert figures.models[0].name == "teacher"
-    assert figures.models[0].overall.mean > 0.9
-    assert [model.version for model in figures.models] == [None, None, figures.models[2].version]
-    assert figures.differences == []
+    assert said.models[0].name == "teacher"
+    assert said.models[0].overall.mean > 0.9
+    assert [model.checkpoint for model in said.models] == [None, None, chain.checkpoint.content]
+    assert said.differences == []
 
 
-def test_the_page_stands_alone_and_shows_every_stage(report, chain):
-    page = report.file("report.html").read_text()
-    assert "<script" not in page
-    assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?(?!data:)[a-z/]""", page), "nothing is loaded from outside"
-    assert page.count("<img") == 3 * 6 * 2
-    for ref in (chain.captions, chain.images, chain.kept, chain.vae, chain.features, chain.checkpoint):
-        assert ref.version in page
-    assert "too_long 1" in page
-    with Image.open(io.BytesIO(report.file("grid.png").read_bytes())) as grid:
-        assert grid.size[0] > 600
-    assert len(report.file("grid.png").read_bytes()) < 300_000
+def test_what_the_page_shows_and_where_limits_lie_names_no_other_version(
+    chain: Chain, config: EvaluateConfig, report: Version
+) -> None:
+    found = scores_of(chain, config, {"student": chain.checkpoint})
+    for same in ({"max_reject_fraction": 1.0}, {"usd_per_hour": 2.5}, {"exhibits_per_task": 1}):
+        changed = config.model_copy(update=same)
+        assert evaluate(chain.prompts, found, changed, chain.context(4)) == report.ref
+    other = config.model_copy(update={"resamples": 300})
+    assert evaluate(chain.prompts, found, other, chain.context(4)).version != report.ref.version
 
 
-def test_limits_name_no_other_version_and_the_price_no_other_content(chain, config, report):
-    models = {"teacher": None, "student": chain.checkpoint}
-    same = config.model_copy(update={"max_reject_fraction": 1.0})
-    assert evaluate(chain.captions, models, same, chain.store, seed=4) == report.ref
-    small = config.model_copy(update={"untrained": False, "samples_per_prompt": 1})
-    costly = small.model_copy(update={"usd_per_hour": 2.5})
-    first, second = (evaluate(chain.captions, models, one, chain.store, seed=4) for one in (small, costly))
-    assert first.version != second.version
-    assert first.fingerprint == second.fingerprint
-    assert "2.50 USD an hour" in chain.store.open(second).file("report.html").read_text()
+def test_two_checkpoints_are_compared_with_the_first(chain: Chain, sample) -> None:
+    small = exam_config(sample, teacher=None, untrained=False, samples_per_prompt=1)
+    found = scores_of(chain, small, {"pretrained": chain.checkpoint, "again": chain.checkpoint})
+    said = figures(chain.store.open(evaluate(chain.prompts, found, small, chain.context(4))))
+    assert [(one.name, one.baseline) for one in said.differences] == [("again", "pretrained")]
+    assert said.differences[0].overall.mean == 0, "the same weights, prompts and seeds"
+    assert said.findings[0].startswith("again: no change against pretrained")
 
 
-def test_two_checkpoints_are_compared_with_the_first(chain, config):
-    models = {"pretrained": chain.checkpoint, "again": chain.checkpoint}
-    small = config.model_copy(update={"untrained": False, "samples_per_prompt": 1})
-    version = chain.store.open(evaluate(chain.captions, models, small, chain.store, seed=4))
-    figures = Report.model_validate_json(version.file("report.json").read_bytes())
-    assert [(one.name, one.baseline) for one in figures.differences] == [("again", "pretrained")]
-    assert figures.differences[0].overall.mean == 0, "the same weights, prompts and seeds"
-    assert figures.findings[0].startswith("again: no change against pretrained")
+CIRCLE = {"class": "circle", "color": "red", "score": 0.95, "box": [8, 8, 24, 24]}
+RIGHT: Row = {"detections": json.dumps([CIRCLE])}
 
 
-def test_prompts_without_meaning_are_refused_and_geneval_metadata_gives_it(chain, tmp_path):
-    prompts = chain.store.open(chain.captions)
-    path = tmp_path / "evaluation_metadata.jsonl"
-    caption = prompts.table().to_pylist()[0]["caption"]
-    meaning = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}], "prompt": caption}
-    path.write_text(json.dumps(meaning) + "\n")
-    plain, known = read_exam(prompts, None, 1, 0), read_exam(prompts, str(path), 1, 0)
-    assert plain.jobs[0].metadata.include[0].name != "dog"
-    assert known.jobs[0].metadata.include[0].name == "dog"
-    assert known.metadata_sha256
-    assert not plain.metadata_sha256
-    path.write_text("{}\n")
-    with pytest.raises(InputCorrupt, match="line 1"):
-        read_exam(prompts, str(path), 1, 0)
-    with pytest.raises(InputCorrupt, match="cannot be read"):
-        read_exam(prompts, str(tmp_path / "absent"), 1, 0)
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_or_create(str(tmp_path / "store"))
 
 
-def test_a_caption_outside_the_grammar_is_a_reject_of_the_report(chain, config, write_captions, evil):
-    prompts = write_captions(chain.store, ["a red circle", evil])
-    small = config.model_copy(update={"untrained": False, "samples_per_prompt": 1, "max_reject_fraction": 0.9})
-    version = chain.store.open(evaluate(prompts, {"student": chain.checkpoint}, small, chain.store, seed=4))
+def judged(store: Store, texts: list[str], answers: dict[int, Row], **changes: object) -> Version:
+    """The report on one model, whose image of prompt `place` got the answer at `place`; others it did not draw."""
+    asked = prompts(store, texts)
+    rows = [image(str(place), b"png", texts[place], prompt_id=f"{place:032x}") for place in answers]
+    drawn = images(store, rows)
+    by_id = {row["id"]: answer for (row, _), answer in zip(rows, answers.values(), strict=True)}
+    found = scores(store, drawn, by_id, DETECTIONS)
+    settings = {"detector": {"kind": "scenes"}, "samples_per_prompt": 1, "resamples": 100, "max_reject_fraction": 0.9}
+    config = EvaluateConfig.model_validate(settings | changes)
+    return store.open(evaluate(asked, {"model": found}, config, Context(store)))
+
+
+def test_an_image_that_was_not_drawn_or_could_not_be_scored_counts_as_wrong(store: Store) -> None:
+    silent: Row = {"unscored": "image_truncated"}
+    version = judged(store, ["a red circle", "a circle", "two red circles"], {0: RIGHT, 2: silent})
+    assert [(row["correct"], row["reason"], row["image_id"] is None) for row in version.table().to_pylist()] == [
+        (True, "", False), (False, "no image could be drawn", True), (False, "image_truncated", False),
+    ]  # fmt: skip
+    assert figures(version).models[0].images == 3
+
+
+def test_a_caption_outside_the_grammar_is_a_reject_of_the_report(store: Store, evil: str) -> None:
+    version = judged(store, ["a red circle", evil], {0: RIGHT, 1: RIGHT})
     assert version.rows == 1
     assert version.reject_reasons == {"not_a_geneval_prompt": 1}
-    assert version.rejects().to_pylist()[0]["id"] == content_id(evil)
+    assert version.rejects().to_pylist()[0]["id"] == f"{1:032x}"
 
 
-@pytest.mark.parametrize("models", [{}, {"teacher": None}])
-def test_models_that_cannot_be_judged_are_named(chain, config, models):
-    with pytest.raises(ConfigError):
-        evaluate(chain.captions, models, config.model_copy(update={"teacher": None}), chain.store, seed=4)
+def test_genevals_metadata_say_what_other_prompts_mean(store: Store, tmp_path: Path) -> None:
+    path, text = tmp_path / "evaluation_metadata.jsonl", "a photo of a red dog"
+    meaning = {"tag": "colors", "include": [{"class": "dog", "count": 1, "color": "red"}], "prompt": text}
+    path.write_text(json.dumps(meaning) + "\n")
+    dog: Row = {"detections": json.dumps([CIRCLE | {"class": "dog"}])}
+    plain = judged(store, [text, "a red circle"], {0: dog, 1: RIGHT})
+    known = judged(store, [text, "a red circle"], {0: dog, 1: RIGHT}, metadata=str(path))
+    assert plain.reject_reasons == {"not_a_geneval_prompt": 1}
+    assert [(row["task"], row["correct"]) for row in known.table().to_pylist()] == [("colors", True), ("colors", True)]
+    assert known.ref.version != plain.ref.version
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(path.read_bytes())
+    assert judged(store, [text, "a red circle"], {0: dog, 1: RIGHT}, metadata=str(moved)).ref == known.ref
+
+
+def test_metadata_that_cannot_be_read_are_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation_metadata.jsonl"
+    path.write_text("{}\n")
+    with pytest.raises(InputCorrupt, match="line 1"):
+        read_metadata(str(path))
+    with pytest.raises(InputCorrupt, match="cannot be read"):
+        read_metadata(str(tmp_path / "absent"))
+    assert read_metadata(None) == ({}, "")
+
+
+def test_no_image_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightgen.storage.pixels.decode_image", lambda data: pytest.fail("an image was decoded"))
+    monkeypatch.setattr("lightgen.storage.version.Version.samples", lambda *_: pytest.fail("a tar was read"))
+    monkeypatch.setattr("lightgen.storage.version.Version.member", lambda *_: pytest.fail("a tar was read"))
+    assert judged(store, ["a red circle"], {0: RIGHT}).rows == 1
+
+
+def test_nobody_to_judge_is_said(chain: Chain, config: EvaluateConfig) -> None:
+    assert config.model_copy(update={"teacher": None}).generators([]) == {}
+    with pytest.raises(ConfigError, match="no model to judge"):
+        evaluate(chain.prompts, {}, config, chain.context(4))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lightgen.encoders.restore import read_encoders
 from lightgen.errors import CheckpointCorrupt, ConfigError
 from lightgen.generators.restore import checkpoint_config, load_student
 from lightgen.generators.sampler import Sampler
@@ -17,11 +18,11 @@ from lightgen.training import job
 from lightgen.training.job import TrainingRun, run_training
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
+from tests.lightgen.conftest import training
 
 
-def _config(chain, **changes) -> PretrainConfig:
-    trained = PretrainConfig.model_validate(chain.store.open(chain.checkpoint).plan.config)
-    return trained.model_copy(update=changes)
+def _config(**changes) -> PretrainConfig:
+    return training().model_copy(update=changes)
 
 
 def test_a_checkpoint_holds_weights_average_log_and_samples(chain) -> None:
@@ -33,15 +34,19 @@ def test_a_checkpoint_holds_weights_average_log_and_samples(chain) -> None:
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert version.file("samples.png").read_bytes().startswith(b"\x89PNG")
     settings = checkpoint_config(version)
-    assert (settings.size_px, settings.steps, settings.features) == (32, 6, chain.features)
+    assert (settings.size_px, settings.steps, settings.encoders) == (
+        32,
+        6,
+        read_encoders(chain.store.open(chain.features)),
+    )
 
 
 def test_the_same_recipe_is_not_trained_twice_and_another_seed_is_another_version(chain, monkeypatch) -> None:
-    other = pretrain(chain.features, _config(chain), chain.store, seed=2)
+    other = pretrain(chain.features, _config(), chain.context(seed=2))
     assert other.version != chain.checkpoint.version
     assert other.fingerprint != chain.checkpoint.fingerprint
     monkeypatch.setattr(job, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert pretrain(chain.features, _config(chain), chain.store, seed=1) == chain.checkpoint
+    assert pretrain(chain.features, _config(), chain.context()) == chain.checkpoint
 
 
 def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None:
@@ -52,9 +57,9 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
         def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
             heard.append(f"{title} {total} {unit}")
 
-    config = _config(chain, batch_size=8, launch=LaunchConfig(processes=2, accumulate=2))
+    config = _config(batch_size=8, launch=LaunchConfig(processes=2, accumulate=2))
     exact = config.model_copy(update={"loop": config.loop.model_copy(update={"precision": "fp32"})})
-    many = chain.store.open(pretrain(chain.features, exact, chain.store, seed=5, progress=Heard()))
+    many = chain.store.open(pretrain(chain.features, exact, chain.context(5, Heard())))
     assert "train 6 steps" in heard
     speed = json.loads(many.file("speed.json").read_text())
     assert (speed["processes"], speed["device"]) == (2, "cpu")
@@ -62,24 +67,24 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
     other = open_or_create(str(tmp_path / "store"))
     run = TrainingRun(
         stage="pretrain", store=chain.store.uri, parents=[chain.features], config=exact.model_dump(mode="json"),
-        seed=5, folder=other.scratch(many.plan), run_id="r", starter=0,
+        seed=5, folder=other.scratch(many.plan), run_id="r", starter=0, device="cpu",
     )  # fmt: skip
-    prepared = replace(prepare(run, chain.store), launch=LaunchConfig())
+    prepared = replace(prepare(run, chain.store, "cpu"), launch=LaunchConfig())
     alone = run_training(prepared, run, SILENT)
-    logs = [text.decode().splitlines() for text in (many.file("log.jsonl").read_bytes(), alone.files["log.jsonl"])]
+    logs = [text.decode().splitlines() for text in (many.file("log.jsonl").read_bytes(), alone.extras["log.jsonl"])]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)  # dropout differs between the processes
 
 
 def test_no_steps_is_the_untrained_student(chain) -> None:
-    config = _config(chain, loop=LoopConfig(steps=0, threads=1))
-    student = load_student(chain.store.open(pretrain(chain.features, config, chain.store, seed=1)))
+    config = _config(loop=LoopConfig(steps=0, threads=1))
+    student = load_student(chain.store.open(pretrain(chain.features, config, chain.context())))
     assert student.head.token_out.weight.abs().max() == 0
 
 
 def test_training_goes_on_from_another_checkpoint_with_a_finer_grid(chain) -> None:
-    config = _config(chain, grid=8, loop=LoopConfig(steps=0, threads=1))
-    refined = chain.store.open(pretrain(chain.features, config, chain.store, seed=1, start=chain.checkpoint))
+    config = _config(grid=8, loop=LoopConfig(steps=0, threads=1))
+    refined = chain.store.open(pretrain(chain.features, config, chain.context(), chain.checkpoint))
     before, after = load_student(chain.store.open(chain.checkpoint)), load_student(refined)
     assert after.config.grid == 8
     assert after.decoder_positions.table.shape == (1, 64, 32)
@@ -89,11 +94,11 @@ def test_training_goes_on_from_another_checkpoint_with_a_finer_grid(chain) -> No
 
 
 def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
-    sizes = _config(chain).sizes()
+    sizes = _config().sizes()
     for update, message in (({"text_dim": 7}, "text_dim is 7"), ({"latent_channels": 3}, "do not fit latents")):
-        config = _config(chain, student=sizes.model_copy(update=update))
+        config = _config(student=sizes.model_copy(update=update))
         with pytest.raises(ConfigError, match=message):
-            pretrain(chain.features, config, chain.store, seed=1)
+            pretrain(chain.features, config, chain.context())
     with pytest.raises(ConfigError, match="no preset 'large'"):
         PretrainConfig(student="large").sizes()
 
@@ -103,7 +108,7 @@ def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
 )
 def test_more_mask_ratios_than_pieces_are_refused(chain, launch: LaunchConfig) -> None:
     with pytest.raises(ConfigError, match=r"^pretrain.mask_ratios is 2, but a step has 3 pieces"):
-        pretrain(chain.features, _config(chain, mask_ratios=2, launch=launch), chain.store, seed=1)
+        pretrain(chain.features, _config(mask_ratios=2, launch=launch), chain.context())
 
 
 def test_a_sampler_draws_what_the_checkpoint_says(chain, sample) -> None:

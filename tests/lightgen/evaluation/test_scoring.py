@@ -3,8 +3,8 @@
 import pytest
 from scipy.stats import binomtest
 
+from lightgen.evaluation.scoring import Bootstrap, compare, findings, model_scores
 from lightgen.pages.report import headline
-from lightgen.pages.scores import Bootstrap, compare, findings, model_scores
 from schemas.report import Report
 
 BOOTSTRAP = Bootstrap(resamples=500, seed=0)
@@ -72,7 +72,7 @@ def test_the_headline_names_the_first_student_unless_another_is_better_beyond_ch
     scores = [model_scores(name, name, marks, BOOTSTRAP) for name, marks in judged.items()]
     one = compare("dpo", judged["dpo"], "pretrained", judged["pretrained"], BOOTSTRAP)
     report = Report(
-        version="0" * 32, prompts={"colors": 60}, samples_per_prompt=1, detector="scenes", confidence=0.95,
-        models=scores, differences=[one], findings=[],
+        prompts={"colors": 60}, samples_per_prompt=1, verdict="scenes", confidence=0.95, models=scores,
+        differences=[one], findings=[],
     )  # fmt: skip
     assert headline(report).startswith(named)

@@ -1,0 +1,87 @@
+"""A stage that makes nothing much, for tests of engines; workers import it by its name."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from lightgen.config import Config
+from lightgen.engines.build import build
+from lightgen.errors import InputCorrupt
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
+from lightgen.storage.store import open_or_create
+from lightgen.work import Context, MakeShard, Needs, RunConfig, Sort, Work, Worker
+from schemas.ref import ArtifactRef
+
+ROWS = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int32(), nullable=False)])
+STAGE = Stage("notes", "captions", revision=1)
+
+
+class NotesConfig(Config):
+    """Every shard that is made, by whomever, leaves files in `marks`: one when it begins, one when it ends."""
+
+    name: str = "a"
+    shards: int = 4
+    marks: str = ""
+    rows: int = 4
+    seconds: float = 0.0
+    fails: tuple[int, ...] = ()
+    breaks: tuple[int, ...] = ()
+    sort: Sort = "map"
+
+
+def notes(config: NotesConfig, context: Context) -> ArtifactRef:
+    return build(work_of(config, context), context)
+
+
+def work_of(config: NotesConfig, context: Context) -> Work:
+    """Only name, shards and rows are in the plan: how long it takes and whether it fails are not."""
+    plan = STAGE.plan({"name": config.name, "rows": config.rows}, context.seed, [], config.shards)
+    needs = Needs(sort=config.sort, total=config.shards * config.rows)
+    return Work.of(plan, config, [], context, f"{__name__}:open", needs)
+
+
+def open(work: Work, worker: Worker) -> MakeShard:
+    config = NotesConfig.model_validate(work.config)
+    mark(config, f"opened-{worker.id}", f"{os.getpid()} {worker.device} {dict(os.environ)}")
+
+    def make_shard(shard: int) -> ShardOutput:
+        mark(config, f"begun-{shard:05d}-{worker.id}", str(os.getpid()))
+        for _ in range(config.rows):
+            time.sleep(config.seconds / config.rows)
+            worker.progress.advance(1)
+        if shard in config.fails:
+            raise InputCorrupt(f"shard {shard} cannot be read")
+        if shard in config.breaks:
+            raise RuntimeError(f"a mistake of the programmer in shard {shard}")
+        mark(config, f"ended-{shard:05d}-{worker.id}")
+        ids = [f"{config.name}-{shard}-{row}" for row in range(config.rows)]
+        table = pa.table({"id": ids, "n": list(range(config.rows))}, schema=ROWS)
+        return ShardOutput(table=table, rows_in=config.rows, schema=ROWS)
+
+    return make_shard
+
+
+def mark(config: NotesConfig, name: str, text: str = "") -> None:
+    if config.marks:
+        coming = Path(config.marks) / f".{name}"
+        coming.write_text(text)
+        coming.rename(Path(config.marks) / name)
+
+
+def marked(folder: Path, what: str) -> list[str]:
+    """Shards, or workers, of which `what` was marked; one that was made twice is there twice."""
+    return sorted(path.name.split("-")[1] for path in folder.glob(f"{what}-*"))
+
+
+def processes_of(folder: Path, what: str = "opened") -> set[int]:
+    """The processes that left such marks."""
+    return {int(path.read_text().split()[0]) for path in folder.glob(f"{what}-*")}
+
+
+if __name__ == "__main__":  # one that joins: store, settings, how to run
+    given = Context(open_or_create(sys.argv[1]), run=RunConfig.model_validate_json(sys.argv[3]))
+    print(notes(NotesConfig.model_validate_json(sys.argv[2]), given).fingerprint)
