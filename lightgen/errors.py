@@ -16,6 +16,7 @@
     │   └── DuplicateKey       one key twice in one shard
     ├── TooManyRejects       a stage refused more rows than allowed
     ├── InputCorrupt         a file given by the user cannot be read
+    ├── InputChanged         a file given by the user changed while a version was made of it
     ├── ModelError           weights or a model repository cannot be used
     ├── CheckpointCorrupt    a checkpoint fails verification
     ├── ResumeMismatch       a run is resumed with other settings
@@ -116,6 +117,10 @@ class TooManyRejects(LightgenError):
 
 class InputCorrupt(LightgenError):
     """A file given by the user cannot be read."""
+
+
+class InputChanged(LightgenError):
+    """A file given by the user is not what it was when its version was named."""
 
 
 class ModelError(LightgenError):

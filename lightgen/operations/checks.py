@@ -77,9 +77,10 @@ def _captions(recipe: Recipe) -> Iterator[Problem]:
     for key, source in uses.items():
         if not isinstance(source, SourceConfig) or text is None:
             continue
-        if isinstance(text, T5Config) and source.tokenizer != text.model:
-            what = f"counts tokens by {source.tokenizer}, and {text.model} cuts at {text.max_tokens} of its own"
-            yield _gap(f"{key}.tokenizer", what, f"give {text.model}, or the folder of its tokenizer")
+        counted = source.tokenizer if isinstance(source.tokenizer, str) else source.tokenizer.model
+        if isinstance(text, T5Config) and counted != text.model:
+            what = f"counts tokens by {counted}, and {text.model} cuts at {text.max_tokens} of its own"
+            yield _gap(f"{key}.tokenizer", what, f"give the model and revision of {text.model}")
         if source.max_tokens > text.max_tokens:
             what = f"lets {source.max_tokens} tokens pass, and the text encoder cuts at {text.max_tokens}"
             yield _gap(f"{key}.max_tokens", what, f"take {text.max_tokens}")

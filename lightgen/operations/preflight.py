@@ -66,8 +66,8 @@ def preflight(
 ) -> Preflight:
     """Look at the steps that `goals` need (without goals: all), on `machine`, by default this one.
 
-    With `compare` the store is asked how long such steps took. Raises ConfigError where the recipe has none of the goals,
-    StoreError where the store is damaged.
+    With `compare` the store is asked how long such steps took. Raises ConfigError where the recipe has none of the
+    goals, StoreError where the store is damaged.
     """
     machine, forecast = machine or this_machine(store), Forecast(recipe)
     problems = list(fit_problems(recipe))

@@ -7,7 +7,9 @@ from tests.lightgen.engines.simulated import Crowd, with_claims, without_claims
 SHARDS = 1000
 
 
-@pytest.mark.parametrize("workers", [16, pytest.param(64, marks=pytest.mark.long), pytest.param(256, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "workers", [16, pytest.param(64, marks=pytest.mark.long), pytest.param(256, marks=pytest.mark.long)]
+)
 def test_hardly_a_shard_is_made_twice(tmp_path, workers):
     assert Crowd(tmp_path, workers, SHARDS).run(with_claims) <= 0.02
 

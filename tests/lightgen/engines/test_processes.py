@@ -102,7 +102,7 @@ def test_a_stage_whose_workers_all_die_says_so_and_goes_on_with_the_same_command
 
 
 def test_an_error_that_every_worker_meets_is_raised_as_it_is(context):
-    with pytest.raises(InputCorrupt, match="^shard 1 cannot be read$"):
+    with pytest.raises(InputCorrupt, match=r"^shard 1 cannot be read$"):
         notes(NotesConfig(fails=(1,)), context)
 
 
@@ -125,7 +125,10 @@ def test_a_worker_that_fails_alone_does_not_stop_the_others(marks, context):
 def test_every_worker_sees_one_device_and_its_share_of_the_cores(marks, context):
     crew = Crew()
     try:
-        crew.start(work_of(NotesConfig(shards=2, seconds=1, marks=str(marks)), context), [Device("GPU-a", 3), Device("GPU-b", 3)])
+        crew.start(
+            work_of(NotesConfig(shards=2, seconds=1, marks=str(marks)), context),
+            [Device("GPU-a", 3), Device("GPU-b", 3)],
+        )
         wait_until(lambda: len(marked(marks, "opened")) == 2)
     finally:
         crew.close(grace_s=0.0)

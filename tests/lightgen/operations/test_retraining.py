@@ -2,10 +2,10 @@
 
 import pyarrow as pa
 import pytest
+from lightgen.storage.build import ShardOutput, build, make_plan
 
 from lightgen.operations.retraining import due
 from lightgen.recipe import load_recipe
-from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.store import open_store
 from tests.worked_version import SCHEMA, Config

@@ -18,7 +18,7 @@ from lightgen.seeds import content_id
 from lightgen.stages.encode import EncodeConfig, encode, fit_vae
 from lightgen.storage.feature_codec import _latents, latents_from_table, text_from_table
 from lightgen.storage.store import Store, open_or_create
-from lightgen.training.stored import stored_features
+from lightgen.training.features_on_disk import open_features
 from schemas import images as images_schema
 from schemas import kept as kept_schema
 from schemas.ref import ArtifactRef, Kind
@@ -119,7 +119,7 @@ def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store:
     found = _latents(table, "mirrored_mean")
     assert torch.equal(found, torch.where(allowed[:, None, None, None], mirrored, plain))
     assert torch.equal(_latents(table, "latent_mean"), plain)
-    stored = stored_features(features)
+    stored = open_features(features)
     rows = np.arange(ROWS - 2)
     seen = torch.stack([stored.batch(rows, np.full_like(rows, visit)).mean for visit in range(200)])
     told = (mirrored != plain).flatten(1).any(1) & allowed

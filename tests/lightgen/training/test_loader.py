@@ -1,4 +1,4 @@
-"""Every rank, number of pieces and number of workers sees the rows of the step, and of the step alone."""
+"""Ranks, microbatches and workers, however many, read the rows of the step, and of the step alone."""
 
 import os
 import signal
@@ -10,18 +10,17 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from lightgen.errors import ConfigError, StoreCorrupt, TrainingFailed
 from lightgen.training import workers
 from lightgen.training.data import rows_of_step
-from lightgen.training.loader import Loader, Share
+from lightgen.training.features_on_disk import open_feature_files
+from lightgen.training.loader import BatchSplit, Loader
 from lightgen.training.ranks import World
-from lightgen.training.stored import features_of_files
-from tests.lightgen.training.stored_files import read_features, write_shards
-from tests.lightgen.training.test_stored import assert_same
+from tests.lightgen.training.feature_files import read_features, write_shards
+from tests.lightgen.training.test_features_on_disk import assert_same
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs
 
 BATCH = 8
@@ -30,23 +29,23 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def stored(tmp_path):
-    return features_of_files(write_shards(tmp_path)[0])
+    return open_feature_files(write_shards(tmp_path)[0])
 
 
 def rows_of(features):
     return partial(rows_of_step, 3, rows=len(features), batch_size=BATCH)
 
 
-def expected(features, share, step):
-    return Loader(features, rows_of(features), share).at(step)
+def expected(features, split, step):
+    return Loader(features, rows_of(features), split).at(step)
 
 
 def assert_equal_steps(loader, steps):
     for step in steps:
-        pieces = loader.at(step)
-        wanted = expected(loader.features, loader.share, step)
-        assert len(pieces) == len(wanted) == loader.share.accumulate
-        for found, want in zip(pieces, wanted, strict=True):
+        batches = loader.at(step)
+        wanted = expected(loader.features, loader.split, step)
+        assert len(batches) == len(wanted) == loader.split.accumulate
+        for found, want in zip(batches, wanted, strict=True):
             assert found.text.dtype == want.text.dtype
             assert_same(found, replace(want, text=want.text.float()))
 
@@ -65,7 +64,7 @@ def kill_one_and_read(loader):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_workers_read_what_this_process_reads(stored, count, accumulate):
     """More steps than slots of the ring, over more than an epoch."""
-    with Loader(stored, rows_of(stored), Share(World(0, 2), accumulate), workers=count) as loader:
+    with Loader(stored, rows_of(stored), BatchSplit(World(0, 2), accumulate), workers=count) as loader:
         assert_equal_steps(loader, range(12))
         assert_equal_steps(loader, [40, 41, 42])  # on with other data
         assert_equal_steps(loader, [4, 5])  # and back
@@ -85,24 +84,24 @@ def test_a_new_loader_goes_on_in_the_middle(stored):
 
 
 @pytest.mark.parametrize("shares", [(1, 1), (1, 4), (2, 2), (4, 1)])
-def test_ranks_and_pieces_share_one_global_batch(tmp_path, shares):
+def test_ranks_and_microbatches_split_one_global_batch(tmp_path, shares):
     paths, table = write_shards(tmp_path)
-    stored, memory = features_of_files(paths), read_features(table)
+    stored, memory = open_feature_files(paths), read_features(table)
     size, accumulate = shares
     for step in (0, 3):
-        loaders = [Loader(stored, rows_of(stored), Share(World(rank, size), accumulate)) for rank in range(size)]
-        pieces = [piece for loader in loaders for piece in loader.at(step)]
+        loaders = [Loader(stored, rows_of(stored), BatchSplit(World(rank, size), accumulate)) for rank in range(size)]
+        batches = [batch for loader in loaders for batch in loader.at(step)]
         whole = memory.batch(*rows_of(memory)(step))
-        assert torch.equal(torch.cat([piece.ids for piece in pieces]), whole.ids)
-        assert torch.equal(torch.cat([piece.mean for piece in pieces]), whole.mean)
-        assert torch.equal(torch.cat([piece.text for piece in pieces]).float(), whole.text)
+        assert torch.equal(torch.cat([batch.ids for batch in batches]), whole.ids)
+        assert torch.equal(torch.cat([batch.mean for batch in batches]), whole.mean)
+        assert torch.equal(torch.cat([batch.text for batch in batches]).float(), whole.text)
 
 
 def test_a_batch_stays_until_the_next_call_and_after_the_end(stored):
     loader = Loader(stored, rows_of(stored), workers=2)
     (first,) = loader.at(0)
     time.sleep(0.3)  # the workers read on until they must wait
-    want = expected(stored, Share(), 0)[0]
+    want = expected(stored, BatchSplit(), 0)[0]
     assert torch.equal(first.mean, want.mean)
     loader.close()
     loader.close()
@@ -175,10 +174,10 @@ def test_workers_end_with_their_process():
         time.sleep(0.1)
 
 
-def test_a_batch_that_the_pieces_do_not_divide_is_refused():
+def test_a_batch_that_the_microbatches_do_not_divide_is_refused():
     with pytest.raises(ConfigError, match="multiple"):
-        Share(World(0, 3)).check(BATCH)
-    assert np.concatenate([list(Share(World(rank, 2), 3).numbers()) for rank in range(2)]).tolist() == list(range(6))
+        BatchSplit(World(0, 3)).check(BATCH)
+    assert [index for rank in range(2) for index in BatchSplit(World(rank, 2), 3).local_indices()] == list(range(6))
 
 
 @pytest.mark.gpu
@@ -189,10 +188,10 @@ def test_a_gpu_reads_pinned_memory_while_workers_go_on(stored):
         copies = []
         for step in range(20):
             torch.cuda._sleep(20_000_000)  # the GPU is behind, so copies wait
-            (piece,) = loader.at(step)
-            assert piece.mean.is_pinned()
-            copies.append(piece.to(device))
+            (batch,) = loader.at(step)
+            assert batch.mean.is_pinned()
+            copies.append(batch.to(device))
         for step, copy in enumerate(copies):
-            want = expected(stored, Share(), step)[0]
+            want = expected(stored, BatchSplit(), step)[0]
             assert torch.equal(copy.mean.cpu(), want.mean)
             assert torch.equal(copy.text.cpu(), want.text)
