@@ -16,6 +16,7 @@
     │   └── DuplicateKey       one key twice in one shard
     ├── TooManyRejects       a stage refused more rows than allowed
     ├── InputCorrupt         a file given by the user cannot be read
+    ├── InputChanged         a file given by the user changed while a version was made of it
     ├── ModelError           weights or a model repository cannot be used
     ├── CheckpointCorrupt    a checkpoint fails verification
     ├── ResumeMismatch       a run is resumed with other settings
@@ -116,6 +117,10 @@ class InputCorrupt(LightgenError):
     """A file given by the user cannot be read."""
 
 
+class InputChanged(LightgenError):
+    """A file given by the user is not what it was when its version was named."""
+
+
 class ModelError(LightgenError):
     """Weights or a model repository cannot be used."""
 
@@ -150,7 +155,3 @@ class TryLater(LightgenError):
 
 class NotMade(LightgenError):
     """A version that was only looked for is not made yet."""
-
-    def __init__(self, stage: str, detail: str) -> None:
-        super().__init__(f"stage {stage} is not made yet ({detail}): make it with `lightgen run`")
-        self.stage = stage

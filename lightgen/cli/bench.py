@@ -20,6 +20,7 @@ def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 5
 
     found = bench_near_duplicates(rows)
     _rates({"lightgen": found["ours_per_s"], "datasketch": found["datasketch_per_s"]}, "captions/s")
+    out.print(f"ratio over rounds in turns: {found['ratio_min']} to {found['ratio_max']}, median {found['ratio']}")
 
 
 @app.command("shards")
@@ -31,6 +32,19 @@ def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 K
     table = Table("writer", "samples/s", "ours is, least", "median", "most", box=None, header_style="bold")
     for rate in tar_rates(rows):
         table.add_row(rate.name, f"{rate.rows_per_s:,.0f}", *(f"{ratio:.2f}x" for ratio in rate.ratios))
+    out.print(table)
+    out.print(machine())
+
+
+@app.command("merge")
+def bench_merge(rows: Annotated[int, typer.Option(min=10, help="rows of the version")] = 2_000_000) -> None:
+    """Sealing a version: fingerprint and duplicate keys, merged in parts against all at once."""
+    from lightgen.bench.machine import machine
+    from lightgen.bench.merge import merge_costs
+
+    table = Table("way", "seconds", "peak GB", box=None, header_style="bold")
+    for cost in merge_costs(rows):
+        table.add_row(cost.name, f"{cost.seconds:,.1f}", f"{cost.peak_gb:.2f}")
     out.print(table)
     out.print(machine())
 

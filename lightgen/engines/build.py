@@ -56,7 +56,10 @@ def _found(work: Work, context: Context) -> ArtifactRef:
     if found := context.store.find_sealed(work.plan):
         return found
     done = len(done_shards(context.store, work.plan))
-    raise NotMade(work.plan.stage, f"{done} of {work.plan.n_shards} shards are there")
+    raise NotMade(
+        f"stage {work.plan.stage} is not made yet ({done} of {work.plan.n_shards} shards are there): make it with "
+        "`lightgen run`"
+    )
 
 
 @contextmanager

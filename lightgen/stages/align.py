@@ -15,15 +15,15 @@ from lightgen.stages.reference import ReferenceConfig, read_reference
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from lightgen.training.content import sample_drawer
 from lightgen.training.data import Features, Winners
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint, training_shard
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.job import TrainingJob, TrainingSetup, build_checkpoint, training_shard
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
-from lightgen.training.preference import LiveReference, Measure, Preference
-from lightgen.training.stored import stored_features
+from lightgen.training.output import sample_grid
+from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
@@ -83,18 +83,18 @@ def open(work: Work, worker: Worker) -> MakeShard:
     return training_shard(work, worker, prepare)
 
 
-def prepare(run: TrainingRun, store: Store, device: str) -> Prepared:
-    """Student, objective and sample grid of a run on `device`."""
-    config = AlignConfig.model_validate(run.config)
-    checkpoint, encoded, *asked = run.parents
+def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
+    """Student, objective and sample grid of a job on `device`."""
+    config = AlignConfig.model_validate(job.config)
+    checkpoint, encoded, *asked = job.parents
     start = store.open(checkpoint)
     settings = checkpoint_config(start)
-    data = stored_features(store.open(encoded))
+    data = open_features(store.open(encoded))
     student = load_student(start, config.start_weights).to(device)
     vae = load_vae_of(settings.encoders, store, device)
-    draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
-    objective = _objective(student, data, config, run.seed, [store.open(ref) for ref in asked])
-    return Prepared(student, objective, draw, settings, config.loop, config.launch, config.samples)
+    draw_samples = sample_grid(data, vae, config.samples, config.sample_captions, job.folder, job.seed)
+    objective = _objective(student, data, config, job.seed, [store.open(ref) for ref in asked])
+    return TrainingSetup(student, objective, draw_samples, settings, config.loop, config.launch, config.samples)
 
 
 def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int, asked: list[Version]) -> Objective:
@@ -102,6 +102,6 @@ def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int
         return MaskedDiffusion(
             Winners(pairs), config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
         )
-    measure = Measure(config.noise_copies, seed, config.masks, config.reference_draws)
+    estimator = PairErrorEstimator(config.noise_copies, seed, config.masks, config.reference_draws)
     live = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    return Preference(pairs, read_reference(asked[0]) if asked else live, measure, config.batch_size, config.beta)
+    return Preference(pairs, read_reference(asked[0]) if asked else live, estimator, config.batch_size, config.beta)

@@ -10,7 +10,6 @@ import pytest
 from lightgen.storage.build import build
 
 from lightgen.errors import RefNotFound, StoreCorrupt, StoreError
-from lightgen.storage.build import build
 from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.inspect import list_versions, trace
 from lightgen.storage.local import LocalFiles

@@ -12,7 +12,6 @@ from lightgen.storage.build import build
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsupported
 from lightgen.storage import s3
-from lightgen.storage.build import build
 from lightgen.storage.collect import stale_uploads
 from lightgen.storage.inspect import list_versions
 from lightgen.storage.s3 import S3Files
