@@ -16,6 +16,7 @@
     │   └── DuplicateKey       one key twice in one shard
     ├── TooManyRejects       a stage refused more rows than allowed
     ├── InputCorrupt         a file given by the user cannot be read
+    ├── InputChanged         a file given by the user changed while a version was made of it
     ├── ModelError           weights or a model repository cannot be used
     ├── CheckpointCorrupt    a checkpoint fails verification
     ├── ResumeMismatch       a run is resumed with other settings
@@ -30,6 +31,8 @@ Mistakes of the programmer are assertions, and failures of single rows are value
 """
 
 import re
+
+from schemas.documents import Plan
 
 # Control characters but tab and newline, marks that turn the direction of text, and surrogates, which are not UTF-8.
 UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -116,6 +119,10 @@ class InputCorrupt(LightgenError):
     """A file given by the user cannot be read."""
 
 
+class InputChanged(LightgenError):
+    """A file given by the user is not what it was when its version was named."""
+
+
 class ModelError(LightgenError):
     """Weights or a model repository cannot be used."""
 
@@ -151,6 +158,11 @@ class TryLater(LightgenError):
 class NotMade(LightgenError):
     """A version that was only looked for is not made yet."""
 
-    def __init__(self, stage: str, detail: str) -> None:
-        super().__init__(f"stage {stage} is not made yet ({detail}): make it with `lightgen run`")
-        self.stage = stage
+    def __init__(self, plan: Plan, done: int, units: int) -> None:
+        """`done` shards of `plan` have receipts; all of them take in `units` rows, 0 where that is not known."""
+        there = f"{done} of {plan.n_shards} shards are there"
+        super().__init__(f"stage {plan.stage} is not made yet ({there}): make it with `lightgen run`")
+        self.plan, self.done, self.units = plan, done, units
+
+    def __reduce__(self) -> tuple[type["NotMade"], tuple[Plan, int, int]]:
+        return type(self), (self.plan, self.done, self.units)  # it travels between processes

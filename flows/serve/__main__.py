@@ -15,6 +15,7 @@ from prefect.settings import get_current_settings
 
 from flows.serve import children, server
 from flows.serve.setup import POOL, prepare
+from lightgen.settings import default_store
 
 UNPROTECTED = (
     "{host} can be reached from other machines and this server has no password, so anybody could run code here. "
@@ -22,6 +23,8 @@ UNPROTECTED = (
 )
 READY = """
 LightGen Distill is served at {page}   (Ctrl-C stops server, worker and runs; finished shards are kept)
+
+Runs use the store {store}, unless they are given another.
 
 In another terminal, in this folder:
 {export}  prefect deployment run build-distill-set
@@ -84,7 +87,13 @@ def _start(options: argparse.Namespace) -> None:
         server.ROOT,
     )
     export = "" if told else f"  export PREFECT_API_URL={api_url}\n"
-    _say(READY.format(page=api_url.removesuffix("/api"), export=export))
+    _say(READY.format(page=api_url.removesuffix("/api"), store=_store(), export=export))
+
+
+def _store() -> str:
+    """Where runs of the worker look for the store: it starts them in the project folder."""
+    store = default_store()
+    return store if "://" in store else str(server.ROOT / store)
 
 
 def _watch() -> None:

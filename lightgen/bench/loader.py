@@ -1,8 +1,9 @@
-"""How fast training reads features at random, beside other ways to store and read the same rows, in the same run.
+"""Speed of reading features in random order, compared with other ways to store and read the same rows.
 
-Rows are as large as those of the full recipe: latent moments of 16 x 32 x 32 in float16 and a T5-XXL text of 39 tokens
-on average (a guess at real captions), all random. Every way gives the same padded batches of the same shuffled rows.
-The page cache is warm. Rounds are interleaved, and the median counts: other work on the machine changes all of them.
+Rows are as large as those of the full recipe: latent moments of 16 x 32 x 32 in float16, and a T5-XXL text of 39 tokens
+on average (a guess at real captions). All values are random. Every way gives the same padded batches of the same
+shuffled rows. The page cache is warm. Rounds are interleaved and the median counts, because other work on the machine
+slows all ways down.
 """
 
 import itertools
@@ -25,8 +26,8 @@ from lightgen.seeds import content_id
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.storage.parquet import conform, write_parquet
 from lightgen.training.data import rows_of_step
+from lightgen.training.features_on_disk import FeaturesOnDisk, open_feature_files
 from lightgen.training.loader import Loader
-from lightgen.training.stored import StoredFeatures, features_of_files
 from schemas.features import schema
 
 LATENT, TEXT_DIM, TOKENS, MAX_TOKENS = (16, 32, 32), 4096, 39, 128
@@ -39,7 +40,7 @@ Rows = list[int]
 
 @dataclass(frozen=True)
 class LoaderRate:
-    """One way of reading; GB are those of the rows as we store them, without padding."""
+    """Speed of one way to read; GB are those of the rows as we store them, without padding."""
 
     name: str
     rows_per_s: float
@@ -47,10 +48,10 @@ class LoaderRate:
 
 
 def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
-    """Ours with 0 to `workers` processes, then the baselines."""
+    """Ours with 0 to `workers` worker processes, then the baselines."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        features = features_of_files(_write_shards(folder, rows))
+        features = open_feature_files(_write_shards(folder, rows))
         few = min(rows, SLOW_ROWS)
         names = ["lightgen, 1 worker" if n == 1 else f"lightgen, {n} workers" for n in range(workers + 1)]
         ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {
@@ -69,7 +70,7 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
 def _measure(
     ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]], batch: int, row_bytes: float
 ) -> list[LoaderRate]:
-    """Rates of whole passes over the rows, workers started and their first batch read before the clock starts."""
+    """Rows a second of whole passes; workers have started and read a first batch before the clock starts."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, (rows, read) in ways.items():
@@ -83,14 +84,14 @@ def _measure(
     return [LoaderRate(name, rate, rate * row_bytes / 1e9) for name, rate in rates.items()]
 
 
-def _ours(features: StoredFeatures, batch: int, workers: int, steps: int) -> Iterator[object]:
+def _ours(features: FeaturesOnDisk, batch: int, workers: int, steps: int) -> Iterator[object]:
     with Loader(features, partial(rows_of_step, 0, rows=len(features), batch_size=batch), workers=workers) as loader:
         for step in range(steps):
             yield loader.at(step)
 
 
 def _row_groups(file: Path, group_rows: int, batch: int, rows: int, steps: int) -> Iterator[object]:
-    """Row groups in which the rows of a batch lie, decoded by pyarrow."""
+    """pyarrow decodes the row groups in which the rows of a batch lie."""
     opened = pq.ParquetFile(file, memory_map=True)
     longest = int(opened.read(["text_tokens"]).column(0).to_numpy().max())
     columns = ["latent_mean", "latent_std", "text"]
@@ -156,14 +157,14 @@ def _table(first: int, rows: int) -> pa.Table:
 
 
 def _write_groups(folder: Path, group_rows: int) -> Path:
-    """The first shard again in small row groups; our writer makes one of a whole shard, which would be far slower."""
+    """The first shard in small row groups. Our writer makes one group of a shard, which would be far slower here."""
     path = folder / f"groups-{group_rows}"
     table = pq.read_table(folder / "0.parquet")
     pq.write_table(table, path, row_group_size=group_rows, compression="none", use_dictionary=False)
     return path
 
 
-def _write_npz(folder: Path, features: StoredFeatures, rows: int) -> None:
+def _write_npz(folder: Path, features: FeaturesOnDisk, rows: int) -> None:
     for row in range(rows):
         batch = features.batch(np.array([row]), np.array([0]))
         assert batch.std is not None
@@ -172,6 +173,6 @@ def _write_npz(folder: Path, features: StoredFeatures, rows: int) -> None:
         np.savez(folder / f"{row}.text.npz", text=batch.text[0, : features.text_tokens[row]].float().numpy())
 
 
-def _row_bytes(features: StoredFeatures) -> float:
+def _row_bytes(features: FeaturesOnDisk) -> float:
     shards = itertools.chain.from_iterable((shard.mean, shard.std, shard.text) for shard in features.shards)
-    return sum(int(column.size.sum()) for column in shards) / len(features)
+    return sum(int(column.sizes.sum()) for column in shards) / len(features)

@@ -1,9 +1,11 @@
-"""How fast the student trains and draws, beside the way of the published code, in the same run.
+"""Speed of training and sampling, compared with a baseline in the same run.
 
-MFU is model FLOP/s over a ceiling measured here: products of square matrices in bfloat16, or float32 if that is faster.
-The baseline has the published code's habits: the head on all tokens, every block recomputed in the backward pass, plain
-AdamW and float32 products on a CPU, float16 on a GPU; and for drawing, the whole trunk once for each half of guidance,
-with keys and values of the text anew in every pass.
+The baseline works as the published code does. In training, its head runs on all tokens, every block is recomputed in
+the backward pass, and products are float32 on a CPU and float16 on a GPU. In sampling, it runs the whole trunk once for
+each half of guidance, and computes keys and values of the text again in every pass.
+
+MFU is model FLOP/s divided by a ceiling that is measured here: products of square matrices, in bfloat16 or float32,
+whichever is faster.
 """
 
 from contextlib import AbstractContextManager
@@ -20,13 +22,14 @@ from lightgen.model.flops import sample_flops, time_flops, train_flops
 from lightgen.model.masking import MaskLaw, masked_count
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
-from lightgen.training import keyed
-from lightgen.training.data import Batch, FeatureSet
+from lightgen.training import counter_rng
+from lightgen.training.data import Batch, FeaturesInMemory
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import Loader
-from lightgen.training.loop import LoopConfig, exact, make_job, mixed_precision, train_step
-from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place, as_tokens, unread_parameters
-from lightgen.training.preference import LiveReference, Measure, Preference, cache_reference
+from lightgen.training.loop import LoopConfig, make_trainer, train_step
+from lightgen.training.numerics import deterministic_mode, mixed_precision
+from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch, Objective, as_tokens, unread_parameters
+from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference, cache_reference
 from lightgen.training.ranks import World
 from lightgen.training.speed import matmul_ceiling, timed
 
@@ -38,7 +41,7 @@ TOLERANCE = 0.1  # standard deviations of the images; bfloat16 against float32 e
 
 @dataclass(frozen=True)
 class Rate:
-    """One way of doing it."""
+    """Speed of one way to do the work."""
 
     name: str
     images_per_s: float
@@ -46,13 +49,13 @@ class Rate:
     mfu: float
     memory_gb: float
     difference: float | None = None
-    """Largest difference of a drawn number from what the first way drew, in standard deviations."""
+    """Largest difference of a sampled number from the first way's, in standard deviations."""
 
 
 def bench_train(
     preset: str, size_px: int, batch: int, steps: int, words: int = 64, *, compiled: bool = False
 ) -> list[Rate]:
-    """Ours, then the baseline: training steps on random features, head, optimizer and EMA included."""
+    """Training steps on random features, with optimizer and EMA: ours, then the baseline."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, side = PRESETS[preset], size_px // 16
     features = _random_features(config, side, words, 4 * batch)
@@ -76,7 +79,7 @@ def bench_train(
 def bench_sample(
     preset: str, size_px: int, batch: int, iterations: int, head_steps: int, words: int = 64
 ) -> list[Rate]:
-    """Ours, then the baseline: whole images from aligned text, under guidance. Both must draw the same."""
+    """Whole images sampled from aligned text, with guidance: ours, then the baseline. Both must sample the same."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student, side = _lively_student(preset, size_px).to(device), size_px // 16
     text = torch.randn(batch, words, student.config.text_dim, generator=torch.Generator().manual_seed(0)).to(device)
@@ -100,27 +103,27 @@ def bench_sample(
 
 
 def bench_dpo(preset: str, size_px: int, pairs: int, steps: int, words: int = 64) -> list[Rate]:
-    """Steps of DPO on random pairs with cached errors of the reference, then with a live one; both train alike.
+    """Steps of DPO on random pairs: with a cached reference, with a live one, and as the published code might do it.
 
-    Last with the habits of the published code, which has no DPO of its own: a live reference, blocks recomputed, and on
-    a CPU float32. The head stays on hidden tokens.
+    The first two train alike. The published code has no DPO, so the last takes its habits: a live reference, recomputed
+    blocks, and float32 on a CPU. Its head still runs on hidden tokens only.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, side = PRESETS[preset], size_px // 16
     winners = _random_features(config, side, words, 2 * pairs)
     data = replace(winners, mean=torch.stack([winners.mean, -winners.mean], dim=1))
     law = MaskLaw(mean=HIDDEN, std=1e-6, low=HIDDEN - 1e-3, high=HIDDEN + 1e-3)
-    measure = Measure(COPIES, 0, law, draws=1)
+    estimator = PairErrorEstimator(COPIES, 0, law, draws=1)
     frozen = Student(config.model_copy(update={"grid": side})).init(0).to(device).requires_grad_(False)
     ceiling = matmul_ceiling(device)
     live, habits = LiveReference(frozen), LaunchConfig(recompute=True)
     rates = []
     for name, reference, precision, launch in (
-        ("lightgen, cached reference", cache_reference(frozen, data, measure, pairs), "auto", LaunchConfig()),
+        ("lightgen, cached reference", cache_reference(frozen, data, estimator, pairs), "auto", LaunchConfig()),
         ("live reference", live, "auto", LaunchConfig()),
         ("published code's habits", live, "fp32" if device == "cpu" else "auto", habits),
     ):
-        objective = Preference(data, reference, measure, pairs, beta=5000)
+        objective = Preference(data, reference, estimator, pairs, beta=5000)
         seconds, memory = time_training(config, side, objective, precision, device, steps, launch)
         work = objective.flops(frozen) * pairs / seconds
         rates.append(Rate(name, pairs / seconds, work / 1e12, work / ceiling, memory))
@@ -136,35 +139,36 @@ def time_training(
     steps: int,
     launch: LaunchConfig,
 ) -> tuple[float, float]:
-    """Seconds of a step, loading included, and the peak of the device's memory in GB."""
+    """Seconds a step, loading included, and peak device memory in GB (0 on a CPU)."""
     student = Student(config.model_copy(update={"grid": side})).init(0).to(device)
     loop = LoopConfig.model_validate({"steps": 10**9, "optimizer": {"lr": 1e-6}, "precision": precision})
-    job, gpu = make_job(student, objective, loop, 0, World(), launch), device == "cuda"
+    trainer, gpu = make_trainer(student, objective, loop, 0, World(), launch), device == "cuda"
     # A GPU would wait for a batch of random features to be copied longer than for one that is read ahead.
     workers = WORKERS if gpu else 0
-    with exact(loop), Loader(objective.features, objective.schedule(), job.share, workers, pin=gpu) as loader:
-        return timed(lambda: train_step(job, loader.at(job.run.step)), steps, device)
+    loader = Loader(objective.features, objective.schedule(), trainer.split, workers, pin=gpu)
+    with deterministic_mode(loop.deterministic, loop.threads), loader:
+        return timed(lambda: train_step(trainer, loader.at(trainer.state.step)), steps, device)
 
 
-def _random_features(config: StudentConfig, side: int, words: int, rows: int) -> FeatureSet:
+def _random_features(config: StudentConfig, side: int, words: int, rows: int) -> FeaturesInMemory:
     generator = torch.Generator().manual_seed(0)
     latent = (rows, config.latent_channels, side * config.patch, side * config.patch)
     text = torch.randn(rows * words, config.text_dim, generator=generator)
     start, mean = np.arange(rows) * words, torch.randn(latent, generator=generator).half()
-    return FeatureSet(torch.arange(rows), mean, None, text, start, np.full(rows, words))
+    return FeaturesInMemory(torch.arange(rows), mean, None, text, start, np.full(rows, words))
 
 
 @dataclass(frozen=True)
 class _Published(MaskedDiffusion):
-    """The objective with the published code's habits."""
+    """The same loss, computed as the published code does."""
 
     half: bool = False
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[torch.Tensor, Figures]:
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[torch.Tensor, Metrics]:
         student.train()
         keys = batch.keys(self.seed)
         tokens, grid = as_tokens(student, batch.latents(keys))
-        order = keyed.permutations(keyed.stream(keys, "order"), grid.tokens)
+        order = counter_rng.permutations(counter_rng.stream(keys, "order"), grid.tokens)
         hidden = self.masks.hidden(grid.tokens, 0.5)
         with self._precision():
             text = student.text(batch.text, batch.keep)
@@ -180,7 +184,7 @@ class _Published(MaskedDiffusion):
     def _head_everywhere(
         student: Student, tokens: torch.Tensor, text: Text, grid: Grid, visible: torch.Tensor, masked: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of hidden tokens, from a head that is run on all of them and a trunk that is run twice."""
+        """The loss of hidden tokens, with a head that runs on all tokens and a trunk that runs twice."""
 
         def trunk(values: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
             encoded = student.encode(values, visible, grid)
@@ -206,7 +210,7 @@ def _draw_ours(student: Student, text: Text, side: int, batch: int, config: Samp
 
 
 def _draw_published(student: Student, text: Text, side: int, batch: int, config: SampleConfig) -> torch.Tensor:
-    """With a twin that shares the student's weights but nothing between passes."""
+    """Sample with a twin that has the student's weights and shares no work between passes."""
     with torch.device("meta"):
         twin = _SharesNothing(student.config)
     twin.load_state_dict(student.state_dict(), assign=True)
@@ -214,7 +218,7 @@ def _draw_published(student: Student, text: Text, side: int, batch: int, config:
 
 
 class _SharesNothing(Student):
-    """Encoder, decoder and text blocks, with their keys and values, anew for each half of guidance and iteration."""
+    """Computes encoder, decoder and text blocks again for each half of guidance and each iteration."""
 
     def read(self, text: Text) -> Text:
         return text
@@ -228,9 +232,10 @@ class _SharesNothing(Student):
 
 
 def _lively_student(preset: str, size_px: int) -> Student:
-    """A fresh student whose pictures hang on text and trunk: its last layers, which start at zero, get noise.
+    """A fresh student whose samples depend on text and trunk: layers of the head that start at zero get noise.
 
-    It predicts tokens and not noise, for an untrained head then draws numbers of ordinary size; the cost is the same.
+    It predicts tokens in place of noise, because an untrained head then samples numbers of ordinary size. The cost is
+    the same.
     """
     config = PRESETS[preset].model_copy(update={"grid": size_px // 16, "prediction": "sample"})
     student = Student(config).init(0).eval()
@@ -242,7 +247,7 @@ def _lively_student(preset: str, size_px: int) -> Student:
 
 
 def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The largest difference of a number, in standard deviations; both must be the same images up to rounding."""
+    """The largest difference of a number, in standard deviations. Asserts that images are the same up to rounding."""
     gap = (ours - theirs).float() / ours.float().std()
     error = float(gap.square().mean().sqrt())
     assert error <= TOLERANCE, f"both ways must draw the same images, not {error:.2g} standard deviations apart"

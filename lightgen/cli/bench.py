@@ -20,6 +20,7 @@ def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 5
 
     found = bench_near_duplicates(rows)
     _rates({"lightgen": found["ours_per_s"], "datasketch": found["datasketch_per_s"]}, "captions/s")
+    out.print(f"ratio over rounds in turns: {found['ratio_min']} to {found['ratio_max']}, median {found['ratio']}")
 
 
 @app.command("shards")

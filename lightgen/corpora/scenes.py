@@ -2,29 +2,74 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import pyarrow as pa
+from pydantic import Field
 
+from lightgen.corpora.base import Corpus
+from lightgen.corpora.ranges import Inventory, Place, cut_values, values_digest
 from lightgen.corpora.raw import RawCaption
+from lightgen.errors import InputChanged
 from lightgen.scenes.grammar import TASKS, Split, Task, captions
 
 
-class ScenesCorpus(BaseModel):
+class ScenesCorpus(Corpus):
     """`count` captions of one split, as many of each task; a task that has fewer gives all it has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["scenes"] = "scenes"
     split: Split = Field(description="by content: no scene is in two splits")
     count: int = Field(ge=6)
 
+    @property
+    def key(self) -> str:
+        """See `Corpus.key`."""
+        return f"scenes/{self.split}"
+
+    @property
+    def given(self) -> str:
+        """See `Corpus.given`."""
+        return f"scenes:{self.split}"
+
+    @property
+    def sources(self) -> set[str]:
+        """See `Corpus.sources`."""
+        return {f"scenes/{self.split}/{task}" for task in TASKS}
+
+    def state(self) -> str:
+        """See `Corpus.state`."""
+        return values_digest(_texts(self.split, self.count))
+
+    def cut(self, rows: int) -> Inventory:
+        """See `Corpus.cut`."""
+        return Inventory(sha256=self.state(), ranges=cut_values([_texts(self.split, self.count)], rows, None))
+
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> list[RawCaption]:
+        """See `Corpus.read_range`."""
+        rows = slice(place.first, place.first + place.range.rows)
+        if values_digest(_texts(self.split, self.count)[rows]) != place.range.sha256:
+            raise InputChanged(
+                f"{self.given}: this program writes other captions than the one that began the version. Run the same "
+                "release everywhere, or begin again with this one"
+            )
+        return list(itertools.islice(self.read(), rows.start, rows.stop))
+
     def read(self) -> Iterator[RawCaption]:
         """The captions, task after task in turns; the source of each names its split and its task."""
-        pools = (self._of_task(task) for task in TASKS)
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*pools))
-        for row, (text, task) in enumerate(turn for turn in turns if turn is not None):
-            yield RawCaption(text, f"scenes/{self.split}/{task}", "CC0-1.0", f"scenes:{row}")
+        for row, (text, task) in enumerate(_captions(self.split, self.count)):
+            yield RawCaption(text, f"scenes/{self.split}/{task}", "CC0-1.0", f"scenes:{row}", row)
 
-    def _of_task(self, task: Task) -> Iterator[tuple[str, Task]]:
-        return ((text, task) for text in itertools.islice(captions(self.split, task), self.count // len(TASKS)))
+
+@cache
+def _captions(split: Split, count: int) -> tuple[tuple[str, Task], ...]:
+    pools: dict[Task, list[str]] = {
+        task: list(itertools.islice(captions(split, task), count // len(TASKS))) for task in TASKS
+    }
+    turns = range(max(map(len, pools.values())))
+    return tuple((pool[turn], task) for turn in turns for task, pool in pools.items() if turn < len(pool))
+
+
+def _texts(split: Split, count: int) -> pa.LargeBinaryArray:
+    return pa.array([text for text, _ in _captions(split, count)], pa.large_string()).cast(pa.large_binary())

@@ -4,18 +4,17 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import sparse
 
+from lightgen.config import Config
 from lightgen.decisions.shingles import Shingles, shingle
 
 BLOCK = 4096
 
 
-class ContaminationConfig(BaseModel):
+class ContaminationConfig(Config):
     """How close to an evaluation prompt is too close."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     containment: float | None = Field(
         default=0.8, gt=0, le=1, description="share of the prompt's n-grams in a caption; null: no such check"

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.decisions.columns import UNSCORED, column, numbers, why_unscored
 from lightgen.errors import SchemaMismatch
 from lightgen.evaluation.detections import read_detections
@@ -43,32 +44,26 @@ GENEVAL = pa.schema(
 ANSWERS = pa.schema([pa.field("mean", pa.float32(), metadata={"range": "0 to 1"}), GENEVAL.field(UNSCORED)])
 
 
-class Geneval(BaseModel):
+class Geneval(Config):
     """GenEval's rules over detections whose scores are a detector's confidences."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["geneval"] = "geneval"
     column: str = Field(default="detections", description="JSON text, see lightgen.evaluation.detections")
 
 
-class Scenes(BaseModel):
+class Scenes(Config):
     """GenEval's rules over detections in the scene world, whose scores are overlaps of silhouettes.
 
     A thing with more than `sure` counts as recognised, in every task.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["scenes"] = "scenes"
     column: str = Field(default="detections", description="JSON text, see lightgen.evaluation.detections")
     sure: float = Field(default=0.82, gt=0, lt=1, description="least overlap (IoU) with the shape")
 
 
-class Answers(BaseModel):
+class Answers(Config):
     """The mean of a judge's answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["answers"] = "answers"
     columns: tuple[str, ...] = Field(

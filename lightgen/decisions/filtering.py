@@ -45,8 +45,9 @@ def decide(columns: pa.Table, rules: Sequence[Rule], repeats: Sequence[Repeats])
     decision = Decision(verdicts.rule == KEPT, verdicts.reason, verdicts.detail, nobody, yields)
     for rule in repeats:
         decision = _with_hash(columns, rule, decision)
+    order = pc.sort_indices(columns["id"].combine_chunks()).to_numpy() if repeats else nobody
     for rule in sorted(repeats, key=lambda rule: rule.bits > 0):
-        decision = _once(columns, rule, decision)
+        decision = _once(columns, rule, order[decision.kept[order]], decision)
     return _resolved(columns, decision)
 
 
@@ -59,9 +60,9 @@ def _with_hash(columns: pa.Table, rule: Repeats, given: Decision) -> Decision:
     return _refuse(given, missing, why, texts(len(why), f"{rule.column} is missing"), UNSCORED)
 
 
-def _once(columns: pa.Table, rule: Repeats, given: Decision) -> Decision:
-    """The decision with repeats among what it keeps refused."""
-    first = first_kept(columns, rule, given.kept)
+def _once(columns: pa.Table, rule: Repeats, alive: Int64[np.ndarray, " k"], given: Decision) -> Decision:
+    """The decision with repeats refused among what it keeps: `alive`, in order of id."""
+    first = first_kept(columns, rule, alive)
     details = explained(columns, rule, first)
     left = _refuse(given, first >= 0, texts(len(details), rule.reason), details, rule.reason)
     return replace(left, twin=np.maximum(left.twin, first))

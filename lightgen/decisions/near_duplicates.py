@@ -12,21 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.decisions.buckets import share_a_band
 from lightgen.decisions.independent_set import Texts, first_kept, first_same
 from lightgen.decisions.minhash import band_keys, plan_bands
-from lightgen.decisions.shingles import content, encode, shingle_encoded
+from lightgen.decisions.shingles import BLOCK, Shingles, content, encode, joined, shingle_encoded
 
 # Words that leave what a caption shows as it is.
 FILLERS = ("a", "an", "the", "some", "is", "are", "was", "were", "be", "being")
 
 
-class NearDuplicateConfig(BaseModel):
+class NearDuplicateConfig(Config):
     """When two captions count as one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(default=0.7, gt=0, le=1, description="Jaccard similarity of the word n-grams")
     words: int = Field(default=2, ge=1, le=8, description="words an n-gram; 3 is too strict for short captions")
@@ -67,17 +66,15 @@ def near_duplicates(
     more than 256 is split by further bands; in one that no band splits, each caption is compared with the 256 kept
     ones that come nearest before it. A caption without a word is kept.
 
-    Time: bands x n log n, and at most bands x 256 comparisons a caption. Memory beside the texts: 8 bytes a band and
-    caption, 4 bytes an n-gram, 12 bytes for each bucket that a caption shares.
+    Time: bands x n log n, and at most bands x 256 comparisons a caption. Memory beside ids and texts: 8 bytes a band
+    and caption, 8 bytes an n-gram, 12 bytes for each bucket that a caption shares.
     """
     order = _by_priority(ids, keep)
-    encoded = encode(list(map(texts.__getitem__, order.tolist())))
-    grams = shingle_encoded(encoded, config.words)
-    words, length = content(encoded, FILLERS)
-    given = Texts(grams.hashes, grams.offsets, words, length <= config.short_words)
+    given = _read(texts, order, config)
     same = first_same(given)
     repeats = same != np.arange(len(same))
-    alone = np.flatnonzero(~repeats & (np.diff(grams.offsets) > 0))
+    alone = np.flatnonzero(~repeats & (np.diff(given.offsets) > 0))
+    grams = Shingles(given.hashes, given.offsets)
     buckets = share_a_band(band_keys(grams, *plan_bands(config.threshold, config.recall)), alone)
     twin, compared, skipped = first_kept(given, buckets, config.threshold)
     twin[repeats] = np.where(twin[same] >= 0, twin[same], same)[repeats]
@@ -90,3 +87,16 @@ def _by_priority(ids: Sequence[str], keep: Bool[np.ndarray, " n"] | None) -> Int
     """Indices in order of priority."""
     names = np.array(ids, dtype="S") if ids else np.zeros(0, "S1")
     return np.lexsort((names, ~keep)) if keep is not None else np.argsort(names)
+
+
+def _read(texts: Sequence[str], order: Int64[np.ndarray, " n"], config: NearDuplicateConfig) -> Texts:
+    """The texts in order, some at a time."""
+    grams, words, short = [], [np.zeros(0, np.uint64)], [np.zeros(0, bool)]
+    for start in range(0, len(order), BLOCK):
+        encoded = encode(list(map(texts.__getitem__, order[start : start + BLOCK].tolist())))
+        hashes, length = content(encoded, FILLERS)
+        grams.append(shingle_encoded(encoded, config.words))
+        words.append(hashes)
+        short.append(length <= config.short_words)
+    whole = joined(grams)
+    return Texts(whole.hashes, whole.offsets, np.concatenate(words), np.concatenate(short))

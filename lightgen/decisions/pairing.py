@@ -13,8 +13,9 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lightgen.config import Config
 from lightgen.decisions.columns import UNSCORED
 from lightgen.seeds import content_id
 from lightgen.storage.shards import Reject
@@ -44,10 +45,8 @@ PAIRS = pa.schema(
 )
 
 
-class PairRules(BaseModel):
+class PairRules(Config):
     """Whose images are compared, and what makes one the better."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     winner: str = Field(
         default=ANY, min_length=1, description="the generator whose images win; any: images of a prompt meet each other"

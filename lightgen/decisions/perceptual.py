@@ -1,4 +1,4 @@
-"""Perceptual hashes of images, and exact nearest neighbours among them.
+"""Perceptual hashes of images.
 
 The hash is the 64-bit DCT hash of Zauner (2010) with the choices of the `imagehash` package: luma at 32 x 32, the 8 x 8
 lowest frequencies, one bit each for "above their median", row by row, most significant bit first.
@@ -6,16 +6,11 @@ lowest frequencies, one bit each for "above their median", row by row, most sign
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt64
+from jaxtyping import UInt8, UInt64
 from PIL import Image
 
-from lightgen.decisions.hamming import differing_bits
-
 SIDE, LOW, BITS = 32, 8, 64
-NO_OTHER = BITS + 1
-BLOCK = 1024
 
 
 def luma(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
@@ -49,37 +44,7 @@ def phash(thumbnails: Sequence[UInt8[np.ndarray, "32 32"]]) -> UInt64[np.ndarray
     return np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64)
 
 
-def nearest(hashes: UInt64[np.ndarray, " n"]) -> tuple[Int32[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    """Distance to the nearest other hash, and its position: the first of equals; (65, -1) where there is no other.
-
-    Exact, over all pairs: 100,000 hashes are 10^10 distances, some seconds of one core.
-    """
-    distance, position = np.zeros(len(hashes), np.int32), np.full(len(hashes), -1, np.int64)
-    _nearest(hashes, distance, position)
-    return distance, position
-
-
 def _dct_basis() -> np.ndarray:
     """[8, 32]: the first rows of an unnormalised DCT-II."""
     k, x = np.arange(LOW)[:, None], np.arange(SIDE)[None, :]
     return 2 * np.cos(np.pi * k * (2 * x + 1) / (2 * SIDE))
-
-
-@numba.njit(nogil=True)
-def _nearest(hashes: np.ndarray, distance: np.ndarray, position: np.ndarray) -> None:
-    """Fill `distance` and `position`: the least of each block first, its place only once, in the best block."""
-    for i in range(len(hashes)):
-        mine, best, where = hashes[i], np.uint64(NO_OTHER), 0
-        for start in range(0, len(hashes), BLOCK):
-            # This loop must stay as it is to be vectorised: a slice, unsigned numbers, one `min`. Five times faster.
-            block, least = hashes[start : start + BLOCK], np.uint64(NO_OTHER)
-            for j in range(len(block)):
-                bits = differing_bits(mine, block[j])
-                least = min(least, bits) if start + j != i else least
-            if least < best:
-                best, where = least, start
-        distance[i] = best
-        for j in range(where, min(where + BLOCK, len(hashes))):
-            if j != i and differing_bits(mine, hashes[j]) == best:
-                position[i] = j
-                break

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int16
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from lightgen.config import Config
 from lightgen.decisions.columns import joined, numbers, texts, why_unscored
 
 SLUG = r"^[a-z][a-z0-9_]{0,63}$"
@@ -26,10 +27,10 @@ def _reason(given: dict[str, Any]) -> str:
     return f"{side}_{re.sub('[^a-z0-9]+', '_', given['column'].lower()).strip('_')}"[:64]
 
 
-class Rule(BaseModel):
+class Rule(Config):
     """The range that a column must be in. The ends belong to it: `most: 0` lets 0 pass."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     column: str = Field(min_length=1, description="of the scores; where there are several scorers `<score>.<column>`")
     least: float | None = Field(default=None, description="smaller values are refused")

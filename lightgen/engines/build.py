@@ -55,8 +55,7 @@ def _found(work: Work, context: Context) -> ArtifactRef:
     """The sealed version, or NotMade."""
     if found := context.store.find_sealed(work.plan):
         return found
-    done = len(done_shards(context.store, work.plan))
-    raise NotMade(work.plan.stage, f"{done} of {work.plan.n_shards} shards are there")
+    raise NotMade(work.plan, len(done_shards(context.store, work.plan)), work.needs.total)
 
 
 @contextmanager

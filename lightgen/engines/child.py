@@ -5,13 +5,13 @@ import logging
 import sys
 
 from lightgen.engines.join import join
-from lightgen.engines.lifetime import die_with
-from lightgen.engines.lines import Printed, refuse
+from lightgen.engines.lifetime import exit_with_parent
+from lightgen.engines.lines import PrintedProgress, refuse
 from lightgen.errors import LightgenError
 from lightgen.work import Work
 
 
-class PrintedShards(Printed):
+class PrintedShards(PrintedProgress):
     """`ShardProgress` as lines."""
 
     def begin(self, shard: int) -> None:
@@ -26,7 +26,7 @@ class PrintedShards(Printed):
 
 def main(device: str, parent: int) -> None:
     """Work on `device`, the only one in view, for the process `parent`."""
-    die_with(parent)
+    exit_with_parent(parent)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for line in sys.stdin:
         _take_part(Work.load(line), device)

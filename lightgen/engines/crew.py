@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from lightgen.engines.devices import Device
-from lightgen.engines.lifetime import GRACE_S, take_down
+from lightgen.engines.lifetime import GRACE_S, terminate
 from lightgen.errors import LightgenError
 from lightgen.settings import worker_environment
 from lightgen.work import Work
@@ -124,7 +124,7 @@ class Crew:
         for child in self.children:
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(grace_s)
-            take_down(child.process)
+            terminate(child.process)
         self.children = []
 
     def _new(self, device: Device) -> Child:

@@ -1,10 +1,12 @@
-"""The devices of this machine, one for each worker."""
+"""The devices of this machine: one for each worker, and each GPU for one worker at a time, whichever run it is of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lightgen.engines.gpu_slot import visible_gpus
+from lightgen.engines.gpu_slot import gpu_slots, visible_gpus
 from lightgen.errors import ConfigError
-from lightgen.settings import cores
+from lightgen.settings import cores, pick_device
 from lightgen.work import Needs, RunConfig
 
 
@@ -35,3 +37,24 @@ def devices(run: RunConfig, needs: Needs) -> list[Device]:
         )
     threads = max(1, cores() // count)
     return [Device(gpu, threads) for gpu in gpus[:count] or [""] * count]
+
+
+@contextmanager
+def held_device(run: RunConfig, needs: Needs) -> Iterator[str]:
+    """The device of a worker in this process, once no other run has it: the first GPU, for a job all of them."""
+    if not needs.gpu or pick_device(run.device) == "cpu":
+        yield "cpu"
+        return
+    gpus = visible_gpus()
+    with gpu_slots(gpus if needs.sort == "job" else gpus[:1]):
+        yield "cuda"
+
+
+@contextmanager
+def held_view(device: str) -> Iterator[None]:
+    """For a process that sees no device but its own: wait until no other run has it."""
+    if device == "cpu":
+        yield
+        return
+    with gpu_slots():
+        yield

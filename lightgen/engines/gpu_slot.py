@@ -18,7 +18,9 @@ from lightgen.settings import gpu_lock_folder
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-FOLDER_MODE, FILE_MODE = 0o1777, 0o666  # the users of a machine share its GPUs
+# All users of a machine share its GPUs. The sticky bit of a file keeps systemd from tidying it away after some days: a
+# run may last longer, and a lock file that is made again locks out nobody.
+FOLDER_MODE, FILE_MODE = 0o1777, 0o1666
 _locked = WeakSet[io.FileIO]()
 _holding: ContextVar[bool] = ContextVar("holding", default=False)
 

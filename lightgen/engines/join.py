@@ -6,6 +6,7 @@ from typing import Any
 
 from lightgen.config import Config
 from lightgen.engines.board import ShardProgress
+from lightgen.engines.devices import held_view
 from lightgen.engines.loop import work_loop
 from lightgen.errors import RefNotFound, WorkerMismatch
 from lightgen.storage.store import Store, open_store
@@ -17,7 +18,8 @@ def join(work: Work, device: str, progress: ShardProgress, worker_id: str | None
     store = open_right_store(work)
     check_code(work)
     worker = Worker(store, device) if worker_id is None else Worker(store, device, id=worker_id)
-    work_loop(work, worker, progress)
+    with held_view(device):
+        work_loop(work, worker, progress)
 
 
 def open_right_store(work: Work) -> Store:

@@ -10,7 +10,7 @@ from pathlib import Path
 GRACE_S = 10.0
 
 
-def die_with(parent: int, every_s: float = 1.0) -> None:
+def exit_with_parent(parent: int, every_s: float = 1.0) -> None:
     """End this process when `parent` or its own parent is gone: orphans would hold the GPUs for nobody."""
     own = os.getppid()
 
@@ -20,10 +20,10 @@ def die_with(parent: int, every_s: float = 1.0) -> None:
         os._exit(1)
 
     if Path("/proc").exists():
-        threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+        threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
 
 
-def take_down(process: "subprocess.Popen[str]", grace_s: float = GRACE_S) -> None:
+def terminate(process: "subprocess.Popen[str]", grace_s: float = GRACE_S) -> None:
     """End the whole process group of a child that leads one: politely, then not."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:

@@ -9,11 +9,11 @@ from pathlib import Path
 from lightgen import errors
 from lightgen.errors import LightgenError
 
-SAID = "@progress "
-REFUSED = "@refused "
+PROGRESS_MARK = "@progress "
+REFUSAL_MARK = "@refused "
 
 
-class Printed:
+class PrintedProgress:
     """Progress as lines, which the parent reads by `said`; ticks are gathered for `every_s` seconds."""
 
     def __init__(self, every_s: float = 0.5, write: Callable[[str], object] = print) -> None:
@@ -41,7 +41,7 @@ class Printed:
 
     def say(self, verb: str, *values: object) -> None:
         """One line: a verb and its values."""
-        _tell(SAID, verb, *values, write=self.write)
+        _tell(PROGRESS_MARK, verb, *values, write=self.write)
 
     def _flush(self, note: str) -> None:
         self.say("advance", self.count, note)
@@ -50,19 +50,19 @@ class Printed:
 
 def refuse(error: LightgenError) -> None:
     """Tell of an error that the user must mend."""
-    _tell(REFUSED, type(error).__name__, str(error))
+    _tell(REFUSAL_MARK, type(error).__name__, str(error))
 
 
 def said(line: str) -> list | None:
-    """Verb and values of a line that `Printed` wrote; None for any other."""
-    return json.loads(line.removeprefix(SAID)) if line.startswith(SAID) else None
+    """Verb and values of a line that `PrintedProgress` wrote; None for any other."""
+    return json.loads(line.removeprefix(PROGRESS_MARK)) if line.startswith(PROGRESS_MARK) else None
 
 
 def refused(line: str) -> LightgenError | None:
     """The error of a line that `refuse` wrote; None for any other."""
-    if not line.startswith(REFUSED):
+    if not line.startswith(REFUSAL_MARK):
         return None
-    name, message = json.loads(line.removeprefix(REFUSED))
+    name, message = json.loads(line.removeprefix(REFUSAL_MARK))
     return getattr(errors, name)(message)
 
 

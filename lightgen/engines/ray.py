@@ -55,6 +55,11 @@ class Ray:
     """
 
     def __init__(self, config: RunConfig) -> None:
+        if (config.address or "").startswith("ray://"):
+            raise ConfigError(
+                f"run.address {config.address}: such a client loses its cluster after 30 s without a network; use the "
+                "address host:port on a machine of the cluster, for example in `ray job submit`"
+            )
         self.config = config
         self.seats: dict[bool, list[Seat]] = {}
         self.connected = False

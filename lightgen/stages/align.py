@@ -1,6 +1,7 @@
 """CHECKPOINT + PAIR_FEATURES -> CHECKPOINT: direct preference optimisation, or a fine-tune on the winners. A job."""
 
 import copy
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -11,19 +12,21 @@ from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
+from lightgen.problems import Problem
 from lightgen.stages.reference import ReferenceConfig, read_reference
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from lightgen.training.content import sample_drawer
 from lightgen.training.data import Features, Winners
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint, training_shard
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.job import TrainingJob, TrainingSetup, build_checkpoint, training_shard
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
-from lightgen.training.preference import LiveReference, Measure, Preference
-from lightgen.training.stored import stored_features
+from lightgen.training.output import sample_grid
+from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference
+from lightgen.training.problems import training_problems
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
@@ -55,6 +58,13 @@ class AlignConfig(Config):
     )
     launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from training_problems(self.batch_size, self.loop, self.launch)
+        if self.objective == "dpo" and self.loop.precision != "fp32":
+            what = "DPO's loss is a small difference of large errors, which bfloat16 rounds away where it is native"
+            yield Problem("recipe", "loop.precision", what, "take fp32", "gap")
+
     @property
     def reference(self) -> ReferenceConfig | None:
         """How the reference is asked before training, where it is."""
@@ -62,7 +72,7 @@ class AlignConfig(Config):
             return None
         return ReferenceConfig(
             draws=self.reference_draws, noise_copies=self.noise_copies, masks=self.masks, weights=self.start_weights,
-            batch_size=self.batch_size,
+            batch_size=max(1, self.batch_size // (self.launch.size * self.launch.accumulate)),
         )  # fmt: skip
 
 
@@ -83,18 +93,18 @@ def open(work: Work, worker: Worker) -> MakeShard:
     return training_shard(work, worker, prepare)
 
 
-def prepare(run: TrainingRun, store: Store, device: str) -> Prepared:
-    """Student, objective and sample grid of a run on `device`."""
-    config = AlignConfig.model_validate(run.config)
-    checkpoint, encoded, *asked = run.parents
+def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
+    """Student, objective and sample grid of a job on `device`."""
+    config = AlignConfig.model_validate(job.config)
+    checkpoint, encoded, *asked = job.parents
     start = store.open(checkpoint)
     settings = checkpoint_config(start)
-    data = stored_features(store.open(encoded))
+    data = open_features(store.open(encoded))
     student = load_student(start, config.start_weights).to(device)
     vae = load_vae_of(settings.encoders, store, device)
-    draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
-    objective = _objective(student, data, config, run.seed, [store.open(ref) for ref in asked])
-    return Prepared(student, objective, draw, settings, config.loop, config.launch, config.samples)
+    draw_samples = sample_grid(data, vae, config.samples, config.sample_captions, job.folder, job.seed)
+    objective = _objective(student, data, config, job.seed, [store.open(ref) for ref in asked])
+    return TrainingSetup(student, objective, draw_samples, settings, config.loop, config.launch, config.samples)
 
 
 def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int, asked: list[Version]) -> Objective:
@@ -102,6 +112,6 @@ def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int
         return MaskedDiffusion(
             Winners(pairs), config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
         )
-    measure = Measure(config.noise_copies, seed, config.masks, config.reference_draws)
+    estimator = PairErrorEstimator(config.noise_copies, seed, config.masks, config.reference_draws)
     live = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    return Preference(pairs, read_reference(asked[0]) if asked else live, measure, config.batch_size, config.beta)
+    return Preference(pairs, read_reference(asked[0]) if asked else live, estimator, config.batch_size, config.beta)

@@ -1,5 +1,7 @@
 """FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from lightgen.config import RUN, Config
@@ -10,15 +12,17 @@ from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
+from lightgen.problems import Problem
 from lightgen.seeds import derive_seed
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
-from lightgen.training.content import sample_drawer
-from lightgen.training.job import Prepared, TrainingRun, build_checkpoint, training_shard
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.job import TrainingJob, TrainingSetup, build_checkpoint, training_shard
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
-from lightgen.training.stored import stored_features
+from lightgen.training.output import sample_grid
+from lightgen.training.problems import training_problems
 from lightgen.training.weights import resize_positions
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
@@ -51,13 +55,28 @@ class PretrainConfig(Config):
     )
     launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from training_problems(self.batch_size, self.loop, self.launch)
+        for key, check in (("student", self.sizes), ("mask_ratios", lambda: _check_ratios(self))):
+            try:
+                check()
+            except ConfigError as error:
+                yield Problem("recipe", key, str(error), "change one of them")
+        if self.launch.compile and self.masks.visible_multiple == 1:
+            what = "blocks are compiled again for every number of visible tokens"
+            yield Problem("recipe", "masks.visible_multiple", what, "8 leaves about ten numbers", "remark")
+
     def sizes(self) -> StudentConfig:
         """The student's sizes, names resolved."""
-        if isinstance(self.student, StudentConfig):
-            return self.student
-        if self.student not in PRESETS:
+        if self.known_sizes is None:
             raise ConfigError(f"pretrain.student: no preset {self.student!r}; there are {', '.join(PRESETS)}")
-        return PRESETS[self.student]
+        return self.known_sizes
+
+    @property
+    def known_sizes(self) -> StudentConfig | None:
+        """The student's sizes; None for a name that is no preset."""
+        return self.student if isinstance(self.student, StudentConfig) else PRESETS.get(self.student)
 
 
 def pretrain(
@@ -73,23 +92,23 @@ def open(work: Work, worker: Worker) -> MakeShard:
     return training_shard(work, worker, prepare)
 
 
-def prepare(run: TrainingRun, store: Store, device: str) -> Prepared:
-    """Student, objective and sample grid of a run on `device`."""
-    config = PretrainConfig.model_validate(run.config)
-    features, *start = run.parents
+def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
+    """Student, objective and sample grid of a job on `device`."""
+    config = PretrainConfig.model_validate(job.config)
+    features, *start = job.parents
     source = store.open(features)
-    data, encoders = stored_features(source), read_encoders(source)
-    student = _first_student(config, store, start[0] if start else None, run.seed).to(device)
+    data, encoders = open_features(source), read_encoders(source)
+    student = _first_student(config, store, start[0] if start else None, job.seed).to(device)
     check_features(student, data.latent_shape, data.text_dim)
     _check_ratios(config)
     vae = load_vae_of(encoders, store, device)
-    draw = sample_drawer(data, vae, config.samples, config.sample_captions, run.folder, run.seed)
+    draw_samples = sample_grid(data, vae, config.samples, config.sample_captions, job.folder, job.seed)
     objective = MaskedDiffusion(
-        data, config.batch_size, config.noise_copies, run.seed, config.variance_bound, config.masks, config.time_power,
+        data, config.batch_size, config.noise_copies, job.seed, config.variance_bound, config.masks, config.time_power,
         config.mask_ratios,
     )  # fmt: skip
     settings = CheckpointConfig(student=student.config, encoders=encoders, steps=0)
-    return Prepared(student, objective, draw, settings, config.loop, config.launch, config.samples)
+    return TrainingSetup(student, objective, draw_samples, settings, config.loop, config.launch, config.samples)
 
 
 def _first_student(config: PretrainConfig, store: Store, start: ArtifactRef | None, seed: int) -> Student:
@@ -100,11 +119,11 @@ def _first_student(config: PretrainConfig, store: Store, start: ArtifactRef | No
 
 
 def _check_ratios(config: PretrainConfig) -> None:
-    """Refuse more shares of hidden tokens than pieces can have: a piece has one."""
-    pieces = config.launch.size * config.launch.accumulate
-    if pieces % config.mask_ratios:
+    """Refuse more shares of hidden tokens than microbatches can have: a microbatch has one."""
+    microbatches = config.launch.size * config.launch.accumulate
+    if microbatches % config.mask_ratios:
         raise ConfigError(
-            f"pretrain.mask_ratios is {config.mask_ratios}, but a step has {pieces} pieces "
+            f"pretrain.mask_ratios is {config.mask_ratios}, but a step has {microbatches} microbatches "
             "(launch: nodes x processes x accumulate); take a multiple of it"
         )
 

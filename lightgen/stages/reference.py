@@ -17,8 +17,8 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.version import Version
 from lightgen.training.data import number_ids
-from lightgen.training.preference import CachedReference, Measure, cache_reference
-from lightgen.training.stored import stored_features
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.preference import CachedReference, PairErrorEstimator, cache_reference
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.reference import SCHEMA
@@ -50,14 +50,14 @@ def open(work: Work, worker: Worker) -> MakeShard:
     config = ReferenceConfig.model_validate(work.config)
     checkpoint, encoded = map(worker.store.open, work.parents)
     student = load_student(checkpoint, config.weights).to(worker.device)
-    measure = Measure(config.noise_copies, work.plan.seed, config.masks, config.draws)
+    estimator = PairErrorEstimator(config.noise_copies, work.plan.seed, config.masks, config.draws)
 
     def make_shard(shard: int) -> ShardOutput:
         ids = encoded.table(shard, columns=["id"])["id"].to_pylist()
         if not ids:
             return ShardOutput(table=SCHEMA.empty_table(), schema=SCHEMA, rows_in=0)
-        pairs = stored_features(encoded, shards=[shard])
-        cached = cache_reference(student, pairs, measure, config.batch_size, worker.progress)
+        pairs = open_features(encoded, shards=[shard])
+        cached = cache_reference(student, pairs, estimator, config.batch_size, worker.progress)
         table = _rows(cached, ids)
         return ShardOutput(table=table, schema=SCHEMA, rows_in=table.num_rows)
 

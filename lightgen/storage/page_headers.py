@@ -1,7 +1,7 @@
-"""Where the values of a Parquet column lie in its file: the headers of its data pages, and no more of the format.
+"""Reads the headers of Parquet data pages, to find where in the file the values of a column lie.
 
-A header is a Thrift struct in the compact protocol: fields by number, integers as zigzag varints. pyarrow decodes pages
-but does not say where they are.
+pyarrow decodes pages but does not say where they are. A header is a Thrift struct in the compact protocol: numbered
+fields whose integers are zigzag varints. Nothing more of the Parquet format is implemented here.
 """
 
 from dataclasses import dataclass
@@ -11,74 +11,77 @@ from lightgen.errors import SchemaMismatch, StoreCorrupt
 
 DATA_PAGE, DATA_PAGE_V2 = 0, 3
 PLAIN = 0
-DEEPEST = 8  # structs in structs; a damaged header must not recurse for ever
-LONGEST_VARINT = 10
+MAX_DEPTH = 8  # structs in structs; a damaged header must not recurse for ever
+MAX_VARINT_BYTES = 10
 
 
 @dataclass(frozen=True)
-class Page:
-    """One data page of a column without nulls: nothing but its values, and their CRC-32 where the writer gave one."""
+class DataPage:
+    """One data page of a column without nulls: it holds its values and nothing else.
 
-    values: int
-    start: int
-    size: int
-    crc: int | None
-
-
-def data_pages(data: memoryview, start: int, size: int, values: int, where: str) -> list[Page]:
-    """The pages of a column chunk that takes `size` bytes from `start` and holds `values` values.
-
-    Raises SchemaMismatch for values that do not lie there as they are, StoreCorrupt for what is no chain of pages.
+    `offset` and `size` are in bytes and do not include the header. `crc32` is None where the writer gave none.
     """
-    pages: list[Page] = []
-    at, end = start, start + size
-    while at < end and end <= len(data):
-        page = _page(data, at, where)
+
+    num_values: int
+    offset: int
+    size: int
+    crc32: int | None
+
+
+def data_pages(data: memoryview, offset: int, size: int, num_values: int, label: str) -> list[DataPage]:
+    """The pages of a column chunk that takes `size` bytes from `offset` and holds `num_values` values.
+
+    Raises SchemaMismatch for values that are compressed or encoded, StoreCorrupt for what is no chain of pages.
+    """
+    pages: list[DataPage] = []
+    position, end = offset, offset + size
+    while position < end and end <= len(data):
+        page = _page(data, position, label)
         pages.append(page)
-        at = page.start + page.size
-    found = sum(page.values for page in pages)
-    if at != end or found != values:
+        position = page.offset + page.size
+    found = sum(page.num_values for page in pages)
+    if position != end or found != num_values:
         raise StoreCorrupt(
-            f"{where}: {found} of {values} values in pages up to byte {at}, the column ends at {end} of {len(data)}; "
-            "the file is cut or damaged: run `lightgen verify`, then make this version again"
+            f"{label}: {found} of {num_values} values in pages up to byte {position}, the column ends at {end} of "
+            f"{len(data)}; the file is cut or damaged: run `lightgen verify`, then make this version again"
         )
     return pages
 
 
-def _page(data: memoryview, at: int, where: str) -> Page:
-    reader = _Compact(data, at)
+def _page(data: memoryview, position: int, label: str) -> DataPage:
+    reader = _CompactReader(data, position)
     try:
         header = reader.struct()
         kind, size, crc = header[1], header[3], header.get(4)
         if kind not in (DATA_PAGE, DATA_PAGE_V2):
-            raise SchemaMismatch(f"{where}: a page of type {kind} at byte {at}, expected data pages alone")
+            raise SchemaMismatch(f"{label}: a page of type {kind} at byte {position}, expected data pages alone")
         page = header[5] if kind == DATA_PAGE else header[8]
         encoding, levels = (page[2], 0) if kind == DATA_PAGE else (page[4], page[5] + page[6])
-        values = page[1]
+        num_values = page[1]
     except (IndexError, KeyError) as error:
-        raise StoreCorrupt(f"{where}: no page header at byte {at} ({error}); run `lightgen verify`") from error
+        raise StoreCorrupt(f"{label}: no page header at byte {position} ({error}); run `lightgen verify`") from error
     if encoding != PLAIN or levels or header[2] != size:
         raise SchemaMismatch(
-            f"{where}: encoding {encoding}, {levels} bytes of levels, {header[2]} bytes in {size} at byte {at}; "
+            f"{label}: encoding {encoding}, {levels} bytes of levels, {header[2]} bytes in {size} at byte {position}; "
             "expected plain values (encoding 0), no levels, no compression, as stage encode writes them"
         )
-    return Page(values, reader.at, size, None if crc is None else crc & 0xFFFFFFFF)
+    return DataPage(num_values, reader.position, size, None if crc is None else crc & 0xFFFFFFFF)
 
 
-class _Compact:
-    """A cursor over Thrift's compact protocol; IndexError where the bytes make no sense."""
+class _CompactReader:
+    """A cursor over Thrift's compact protocol. Raises IndexError where the bytes make no sense."""
 
-    def __init__(self, data: memoryview, at: int) -> None:
-        self.data, self.at = data, at
+    def __init__(self, data: memoryview, position: int) -> None:
+        self.data, self.position = data, position
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Values by field number; those of strings, of which statistics are made, are skipped (None)."""
-        if depth > DEEPEST:
+        """Values by field number; strings and lists, which only statistics use, are skipped (None)."""
+        if depth > MAX_DEPTH:
             raise IndexError("structs nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._number()
+            number = number + (head >> 4) if head >> 4 else self._zigzag()
             fields[number] = self._value(head & 15, depth)
         return fields
 
@@ -88,37 +91,37 @@ class _Compact:
         if kind == 3:
             return self._byte()
         if kind in (4, 5, 6):
-            return self._number()
+            return self._zigzag()
         if kind in (7, 8):
             return self._skip(8 if kind == 7 else self._varint())
         if kind in (9, 10):
-            return self._list(depth)
+            return self._skip_list(depth)
         if kind == 12:
             return self.struct(depth + 1)
         raise IndexError(f"field of type {kind}")
 
-    def _list(self, depth: int) -> None:
+    def _skip_list(self, depth: int) -> None:
         head = self._byte()
         count = self._varint() if head >> 4 == 15 else head >> 4
         for _ in range(count):
             self._byte() if head & 15 in (1, 2) else self._value(head & 15, depth + 1)
 
     def _skip(self, count: int) -> None:
-        self.at += count
+        self.position += count
 
     def _byte(self) -> int:
-        self.at += 1
-        return self.data[self.at - 1]
+        self.position += 1
+        return self.data[self.position - 1]
 
     def _varint(self) -> int:
         value = 0
-        for place in range(LONGEST_VARINT):
+        for index in range(MAX_VARINT_BYTES):
             byte = self._byte()
-            value |= (byte & 127) << 7 * place
+            value |= (byte & 127) << 7 * index
             if byte < 128:
                 return value
         raise IndexError("an integer without an end")
 
-    def _number(self) -> int:
+    def _zigzag(self) -> int:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)

@@ -1,7 +1,8 @@
-"""Sealed checkpoints of a run: a folder counts only when its manifest, written last, agrees with every byte.
+"""Checkpoints of a run in progress. A folder counts only if its manifest, written last, agrees with every byte.
 
-Every process writes its share of the tensors, whole ones, as safetensors and then a receipt; the first process seals
-when all receipts are there. So a checkpoint can be read by any number of processes, and nothing in it is pickle.
+Every rank writes its share of the full tensors as safetensors, and then a receipt with their digests. Rank 0 writes the
+manifest when all receipts are there: the checkpoint is then sealed. Any number of processes can read it, and nothing in
+it is pickled.
 """
 
 import hashlib
@@ -28,14 +29,15 @@ KEPT = 2
 RECEIPTS_WITHIN_S = 1800.0
 _log = logging.getLogger(__name__)
 
-Groups = dict[str, dict[str, Tensor]]
+TensorGroups = dict[str, dict[str, Tensor]]
 
 
 @dataclass
 class Saver:
-    """Writes checkpoints beside the training, one at a time; `attempt` is new at every start of the run.
+    """Writes checkpoints in a thread while training goes on, one at a time.
 
-    A folder's name is never used twice, so a torn save is never mistaken for a whole one.
+    `attempt` is a random word, new at every start of the run. No folder name is used twice, so that a torn checkpoint
+    is never mistaken for a complete one.
     """
 
     folder: Path
@@ -45,19 +47,19 @@ class Saver:
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "checkpoint"))
     _pending: "Future[None] | None" = None
 
-    def save(self, step: int, groups: Groups, texts: dict[str, str]) -> None:
-        """Begin to write this process's share, which must be its own copy; waits for the save before."""
+    def save(self, step: int, groups: TensorGroups, texts: dict[str, str]) -> None:
+        """Begin to write this rank's share, which nobody may change meanwhile; waits for the save before."""
         self.wait()
-        place = self.folder / f"step-{step:08d}.{self.attempt}"
-        self._pending = self._thread.submit(self._write, place, step, groups, texts)
+        folder = self.folder / f"step-{step:08d}.{self.attempt}"
+        self._pending = self._thread.submit(self._write, folder, step, groups, texts)
 
     def check(self) -> None:
-        """Raise what went wrong in a save that has ended."""
+        """Raise the error of a save that has ended."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
-        """Until nothing is being written; raises what went wrong."""
+        """Wait until nothing is being written; raise the error of that save, if any."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -66,68 +68,74 @@ class Saver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Let the save in work end; where nothing else went wrong, raise what did in it."""
+        """Let the save in work end; raise its error, unless another one is under way."""
         self._thread.shutdown()
         if kind is None:
             self.wait()
 
-    def _write(self, place: Path, step: int, groups: Groups, texts: dict[str, str]) -> None:
-        write_share(place, self.world.rank, groups, texts)
-        if self.world.leads:
-            seal(place, step, self.run, self.world.size)
-            _forget_old(self.folder)
+    def _write(self, folder: Path, step: int, groups: TensorGroups, texts: dict[str, str]) -> None:
+        write_share(folder, self.world.rank, groups, texts)
+        if self.world.is_main:
+            seal(folder, step, self.run, self.world.size)
+            _remove_old(self.folder)
 
 
-def write_share(place: Path, rank: int, groups: Groups, texts: dict[str, str]) -> None:
-    """One safetensors file a group, one file a text, and the receipt that names their digests, on disk for good."""
-    place.mkdir(parents=True, exist_ok=True)
-    paths = {place / f"{name}.{rank:05d}.safetensors": tensors for name, tensors in groups.items() if tensors}
+def write_share(folder: Path, rank: int, groups: TensorGroups, texts: dict[str, str]) -> None:
+    """Write one safetensors file a group, one file a text, then the receipt with their digests; all synced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {folder / f"{name}.{rank:05d}.safetensors": tensors for name, tensors in groups.items() if tensors}
     for path, tensors in paths.items():
         save_file({key: value.contiguous() for key, value in tensors.items()}, path)
     for name, text in texts.items():
-        (place / name).write_text(text)
-    written = [*paths, *(place / name for name in texts)]
+        (folder / name).write_text(text)
+    written = [*paths, *(folder / name for name in texts)]
     for path in written:
         _sync(path)
     facts = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(written)}
-    _put(place / f"receipt.{rank:05d}.json", json.dumps(facts))
+    _write_atomically(folder / f"receipt.{rank:05d}.json", json.dumps(facts))
 
 
-def seal(place: Path, step: int, run: str, processes: int, within_s: float = RECEIPTS_WITHIN_S) -> None:
-    """Write the manifest once every process's receipt is there. Raises TimeoutError where one stays away."""
+def seal(folder: Path, step: int, run: str, processes: int, within_s: float = RECEIPTS_WITHIN_S) -> None:
+    """Write the manifest once the receipts of all processes are there. Raises TimeoutError after `within_s`."""
     give_up = time.monotonic() + within_s
-    while len(receipts := sorted(place.glob("receipt.*.json"))) < processes:
+    while len(receipts := sorted(folder.glob("receipt.*.json"))) < processes:
         if time.monotonic() > give_up:
-            raise TimeoutError(f"{place}: {len(receipts)} of {processes} processes wrote their share in {within_s:g} s")
+            raise TimeoutError(
+                f"{folder}: {len(receipts)} of {processes} processes wrote their share in {within_s:g} s"
+            )
         time.sleep(0.01)
     files = {name: fact for receipt in receipts for name, fact in json.loads(receipt.read_text()).items()}
-    _put(place / MANIFEST, json.dumps({"step": step, "run": run, "processes": processes, "files": files}, indent=1))
-    _sync(place.parent)
+    manifest = {"step": step, "run": run, "processes": processes, "files": files}
+    _write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
+    _sync(folder.parent)
 
 
-def newest(folder: Path, run: str) -> tuple[int, Path] | None:
-    """Step and folder of the newest sealed checkpoint that verifies; damaged ones are skipped with a warning."""
-    for place in _folders(folder):
-        if not (place / MANIFEST).exists():
+def newest(runs: Path, run: str) -> tuple[int, Path] | None:
+    """Step and folder of the newest sealed checkpoint that verifies, or None; damaged ones are skipped with a warning.
+
+    Raises ResumeMismatch if it belongs to another run.
+    """
+    for folder in _folders(runs):
+        if not (folder / MANIFEST).exists():
             continue
         try:
-            manifest = _verify(place)
+            manifest = _verify(folder)
         except CheckpointCorrupt as damage:
             _log.warning("%s; falling back to the checkpoint before it", damage)
             continue
         if manifest["run"] != run:
             raise ResumeMismatch(
-                f"{place} belongs to run {manifest['run'][:12]}, not to {run[:12]}: settings, data or seed differ. "
+                f"{folder} belongs to run {manifest['run'][:12]}, not to {run[:12]}: settings, data or seed differ. "
                 "Use the settings it was started with, or another folder"
             )
-        return manifest["step"], place
+        return manifest["step"], folder
     return None
 
 
-def load(place: Path, group: str) -> dict[str, Tensor]:
-    """The tensors of one group of a verified checkpoint, put together from all shares."""
+def load(folder: Path, group: str) -> dict[str, Tensor]:
+    """The tensors of one group of a verified checkpoint, from the shares of all ranks. Raises CheckpointCorrupt."""
     tensors: dict[str, Tensor] = {}
-    for path in sorted(place.glob(f"{group}.*.safetensors")):
+    for path in sorted(folder.glob(f"{group}.*.safetensors")):
         try:
             tensors.update(load_file(path))
         except (OSError, SafetensorError) as error:
@@ -135,36 +143,36 @@ def load(place: Path, group: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _folders(folder: Path) -> Iterator[Path]:
+def _folders(runs: Path) -> Iterator[Path]:
     """Checkpoint folders, newest step first."""
-    yield from sorted(folder.glob("step-*"), reverse=True)
+    yield from sorted(runs.glob("step-*"), reverse=True)
 
 
-def _verify(place: Path) -> dict:
-    """The manifest, once every file it lists has the bytes it says."""
+def _verify(folder: Path) -> dict:
+    """The manifest, after comparing every file with it."""
     try:
-        manifest = json.loads((place / MANIFEST).read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointCorrupt(f"{place / MANIFEST} cannot be read: {error}") from error
+        raise CheckpointCorrupt(f"{folder / MANIFEST} cannot be read: {error}") from error
     for name, fact in manifest["files"].items():
-        path = place / name
+        path = folder / name
         if not path.exists() or path.stat().st_size != fact["bytes"] or _digest(path) != fact["sha256"]:
             raise CheckpointCorrupt(f"{path} is not what its manifest says")
     return manifest
 
 
-def _forget_old(folder: Path) -> None:
-    """Keep the newest sealed checkpoints; torn folders older than them go too."""
+def _remove_old(runs: Path) -> None:
+    """Keep the newest sealed checkpoints; remove older folders, sealed or torn."""
     sealed = 0
-    for place in list(_folders(folder)):
+    for folder in list(_folders(runs)):
         if sealed >= KEPT:
-            shutil.rmtree(place)
-        elif (place / MANIFEST).exists():
+            shutil.rmtree(folder)
+        elif (folder / MANIFEST).exists():
             sealed += 1
 
 
-def _put(path: Path, text: str) -> None:
-    """A whole file under its name, or none."""
+def _write_atomically(path: Path, text: str) -> None:
+    """A complete file under its name, or none."""
     draft = path.with_name(f"{path.name}.tmp")
     draft.write_text(text)
     _sync(draft)

@@ -1,6 +1,9 @@
-"""Batches of features: which rows a step reads is a function of (seed, step), so resume needs no loader state."""
+"""Batches of features, and the order in which training reads rows.
 
-from collections.abc import Sequence
+Which rows a step reads depends only on the seed and the step. A resumed run therefore needs no state of the loader.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
@@ -12,18 +15,21 @@ from torch import Tensor
 
 from lightgen.model.padding import pad_text
 from lightgen.seeds import derive_seed
-from lightgen.training import keyed
+from lightgen.training import counter_rng
+
+# (rows, epochs) of a step: numbers of the rows to read, and for each the epoch it is read in.
+Schedule = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of features: who they are, the moments of their latents, the padded text with its mask.
+    """A training batch: sample ids, epochs, VAE posterior moments, padded text embeddings and their mask.
 
-    Latents of preference pairs have a leading axis of two, winner and loser.
+    The latents of preference pairs have an axis of two after the first: winner and loser.
     """
 
     ids: Int[Tensor, " b"]
-    visits: Int[Tensor, " b"]
+    epochs: Int[Tensor, " b"]
     mean: Float[Tensor, "b ... c h w"]
     std: Float[Tensor, "b ... c h w"] | None
     text: Float[Tensor, "b l t"]
@@ -32,52 +38,52 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The batch on `device`."""
         std = None if self.std is None else self.std.to(device, non_blocking=True)
-        ids, visits, mean, text, keep = (
-            part.to(device, non_blocking=True) for part in (self.ids, self.visits, self.mean, self.text, self.keep)
+        ids, epochs, mean, text, keep = (
+            part.to(device, non_blocking=True) for part in (self.ids, self.epochs, self.mean, self.text, self.keep)
         )
-        return Batch(ids, visits, mean, std, text, keep)
+        return Batch(ids, epochs, mean, std, text, keep)
 
-    def keys(self, seed: int) -> keyed.Keys:
-        """One key for each (sample, visit of it): all randomness of training hangs on it."""
-        return keyed.keys_for(self.ids, self.visits, seed)
+    def keys(self, seed: int) -> counter_rng.Keys:
+        """One key for each sample in its epoch: all random numbers drawn for the sample come from it."""
+        return counter_rng.sample_keys(self.ids, self.epochs, seed)
 
-    def latents(self, keys: keyed.Keys) -> Float[Tensor, "b ... c h w"]:
-        """Latents in float32, drawn from their posterior where it has a spread."""
+    def latents(self, keys: counter_rng.Keys) -> Float[Tensor, "b ... c h w"]:
+        """Latents in float32, drawn from their posterior; without `std`, its mean."""
         mean = self.mean.float()
         if self.std is None:
             return mean
-        noise = keyed.normal(keyed.stream(keys, "posterior"), mean[0].numel()).view_as(mean)
+        noise = counter_rng.normal(counter_rng.stream(keys, "posterior"), mean[0].numel()).view_as(mean)
         return mean + self.std.float() * noise
 
 
 class Features(Protocol):
-    """Rows that training reads by their number, from memory or from disk."""
+    """Rows of features, read by number, from memory or from disk."""
 
     def __len__(self) -> int: ...
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns."""
+        """Channels, height and width of one image's latents."""
         ...
 
     @property
     def text_dim(self) -> int:
-        """Channels of the text."""
+        """Channels of a text embedding."""
         ...
 
     @property
     def longest_text(self) -> int:
-        """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
+        """Tokens of the longest text. Every batch is padded to it, so that shapes do not change."""
         ...
 
-    def batch(self, rows: np.ndarray, visits: np.ndarray) -> Batch:
-        """The given rows; `visits` says how often each was read before."""
+    def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
+        """The given rows, each read in the given epoch."""
         ...
 
 
 @dataclass(frozen=True)
-class FeatureSet:
-    """Features in memory: latent moments as float16, the texts one after the other in their stored type."""
+class FeaturesInMemory:
+    """Features held in memory: latent moments as float16, all texts one after the other in their stored type."""
 
     ids: Int[Tensor, " n"]
     mean: Float[Tensor, "n ... c h w"]
@@ -91,31 +97,28 @@ class FeatureSet:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns."""
         channels, rows, columns = self.mean.shape[-3:]
         return channels, rows, columns
 
     @property
     def text_dim(self) -> int:
-        """Channels of the text."""
         return self.text.shape[1]
 
     @property
     def longest_text(self) -> int:
-        """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
         return int(self.text_tokens.max())
 
-    def batch(self, rows: np.ndarray, visits: np.ndarray) -> Batch:
+    def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         """The given rows, copied."""
         index = torch.from_numpy(rows)
         text, keep = pad_text(self.text, self.text_start[rows], self.text_tokens[rows], self.longest_text)
         std = None if self.std is None else self.std[index]
-        return Batch(self.ids[index], torch.from_numpy(visits), self.mean[index], std, text, keep)
+        return Batch(self.ids[index], torch.from_numpy(epochs), self.mean[index], std, text, keep)
 
 
 @dataclass(frozen=True)
 class Winners:
-    """The first image of every pair, as features of single images."""
+    """The winning image of every pair, as features of single images."""
 
     pairs: Features
 
@@ -124,22 +127,19 @@ class Winners:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, rows, columns."""
         return self.pairs.latent_shape
 
     @property
     def text_dim(self) -> int:
-        """Channels of the text."""
         return self.pairs.text_dim
 
     @property
     def longest_text(self) -> int:
-        """Tokens of the longest text: every batch is padded to it, so that shapes do not change."""
         return self.pairs.longest_text
 
-    def batch(self, rows: np.ndarray, visits: np.ndarray) -> Batch:
+    def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         """The given rows, without their losers."""
-        both = self.pairs.batch(rows, visits)
+        both = self.pairs.batch(rows, epochs)
         return replace(both, mean=both.mean[:, 0], std=None if both.std is None else both.std[:, 0])
 
 
@@ -150,23 +150,26 @@ def number_ids(ids: Sequence[str]) -> Int[Tensor, " n"]:
 
 
 def rows_of_step(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that step `step` (from 0) reads, and their visits: permutations of the epochs, cut into batches."""
+    """Rows and epochs of step `step` (from 0): one permutation an epoch, cut into batches.
+
+    A batch at the end of an epoch takes its other rows from the next one.
+    """
     first = step * batch_size
-    places = np.arange(first, first + batch_size)
-    epochs = places // rows
-    chosen = [_permutation(seed, int(epoch), rows)[places[epochs == epoch] % rows] for epoch in np.unique(epochs)]
+    positions = np.arange(first, first + batch_size)
+    epochs = positions // rows
+    chosen = [_permutation(seed, int(epoch), rows)[positions[epochs == epoch] % rows] for epoch in np.unique(epochs)]
     return np.concatenate(chosen), epochs
 
 
-def rows_of_epoch_step(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `rows_of_step`, but no batch spans two epochs: all its rows are at the same visit.
+def rows_of_step_within_epoch(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `rows_of_step`, but all rows of a batch are of one epoch.
 
-    What an epoch's last whole batch leaves over is not read in it; fewer rows than a batch are repeated to fill one.
+    What an epoch's last whole batch leaves over is not read in it. Fewer rows than a batch are repeated to fill one.
     """
     per_epoch = max(1, rows // batch_size)
-    epoch, place = divmod(step, per_epoch)
+    epoch, number = divmod(step, per_epoch)
     order = np.resize(_permutation(seed, epoch, rows), per_epoch * batch_size)
-    return order[place * batch_size : (place + 1) * batch_size], np.full(batch_size, epoch)
+    return order[number * batch_size : (number + 1) * batch_size], np.full(batch_size, epoch)
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""A training run of a stage, in this process or in many: both stages that train go through `run_training`."""
+"""A training job: the part that both training stages share, in this process or in many under torchrun."""
 
 import gc
 import importlib
@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from lightgen.config import Config
 from lightgen.engines.build import build
-from lightgen.engines.lifetime import die_with
-from lightgen.engines.lines import Printed
+from lightgen.engines.lifetime import exit_with_parent
+from lightgen.engines.lines import PrintedProgress
 from lightgen.generators.restore import CheckpointConfig
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
@@ -26,23 +26,25 @@ from lightgen.settings import local_device, torchrun_place
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store, open_store
-from lightgen.training.content import checkpoint_output
 from lightgen.training.launch import LaunchConfig
-from lightgen.training.loop import LoopConfig, train
+from lightgen.training.loop import DrawSamples, LoopConfig, train
 from lightgen.training.objectives import Objective
-from lightgen.training.ranks import World, joined
+from lightgen.training.output import checkpoint_output
+from lightgen.training.ranks import World, process_group
 from lightgen.training.speed import summary
-from lightgen.training.state import Run
-from lightgen.training.torchrun import refusals_told, run_processes
+from lightgen.training.state import TrainState
+from lightgen.training.torchrun import report_refusals, run_processes
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
-PROCESS = "lightgen.training.job"  # the module that every process of torchrun runs
-Draw = Callable[[int, Student], Path]
+RANK_MODULE = "lightgen.training.job"  # what torchrun runs in every process
 
 
-class TrainingRun(BaseModel):
-    """Everything a process needs to take part: who prepares, parents, settings, and where checkpoints lie."""
+class TrainingJob(BaseModel):
+    """All that a process needs to take part: stage, parents, settings, and the folder of checkpoints in progress.
+
+    `starter` is the process that started torchrun; the others exit when it is gone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,20 +60,20 @@ class TrainingRun(BaseModel):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What a stage makes of its parents and settings before the first step."""
+class TrainingSetup:
+    """What a stage prepares before the first step; `checkpoint` are the settings that the student is sealed with."""
 
     student: Student
     objective: Objective
-    draw: Draw
-    settings: CheckpointConfig
+    draw_samples: DrawSamples
+    checkpoint: CheckpointConfig
     loop: LoopConfig
     launch: LaunchConfig
     samples: SampleConfig
 
 
-# The run, its store and the device of this process.
-Prepare = Callable[[TrainingRun, Store, str], Prepared]
+# The job, its store and the device of this process.
+Prepare = Callable[[TrainingJob, Store, str], TrainingSetup]
 
 
 def build_checkpoint(
@@ -79,13 +81,14 @@ def build_checkpoint(
 ) -> ArtifactRef:
     """The sealed checkpoint of a stage that trains."""
     plan = stage.plan(config, context.seed, parents, 1)
-    needs = Needs(sort="job", gpu=True, unit="tensors")
+    machines = LaunchConfig.model_validate(config.model_dump()["launch"]).nodes
+    needs = Needs(sort="job", gpu=True, unit="tensors", machines=machines)
     return build(Work.of(plan, config, parents, context, open, needs), context)
 
 
 def training_shard(work: Work, worker: Worker, prepare: Prepare) -> MakeShard:
     """Makes the one shard of a checkpoint: trains here, or in the processes that the settings' `launch` asks for."""
-    run = TrainingRun(
+    job = TrainingJob(
         stage=work.plan.stage, store=work.store, parents=list(work.parents), config=work.config, seed=work.plan.seed,
         folder=worker.store.scratch(work.plan), run_id=work.plan.version, starter=os.getpid(), device=worker.device,
     )  # fmt: skip
@@ -93,58 +96,60 @@ def training_shard(work: Work, worker: Worker, prepare: Prepare) -> MakeShard:
 
     def make_shard(_: int) -> ShardOutput:
         if launch.size == 1:
-            return run_training(prepare(run, worker.store, run.device), run, worker.progress)
-        _run_in_processes(run, launch, worker.progress)
-        # What they leave is taken up as after any interruption; prepared only now, for until here the GPU was theirs.
-        return run_training(prepare(run, worker.store, run.device), run, SILENT)
+            return train_to_output(prepare(job, worker.store, job.device), job, worker.progress)
+        _train_in_processes(job, launch, worker.progress)
+        # This process resumes from their last checkpoint. Until here it prepared nothing: the GPU was theirs.
+        return train_to_output(prepare(job, worker.store, job.device), job, SILENT)
 
     return make_shard
 
 
-def run_training(prepared: Prepared, run: TrainingRun, progress: Progress) -> ShardOutput:
-    """Train to the end in this process and hand over the one shard of a CHECKPOINT version."""
-    alone = prepared.launch.model_copy(update={"processes": 1, "nodes": 1, "rendezvous": None})
-    done = _train(prepared, run, World(), alone, progress)
-    speed = summary(done, prepared.objective, prepared.launch.size)
-    settings = prepared.settings.model_copy(update={"steps": prepared.settings.steps + done.step})
-    samples = prepared.draw(done.step, done.average).read_bytes()
-    return checkpoint_output(done, settings, prepared.samples, samples, speed)
+def train_to_output(setup: TrainingSetup, job: TrainingJob, progress: Progress) -> ShardOutput:
+    """Train to the end in this process; returns the one shard of a CHECKPOINT version."""
+    alone = setup.launch.model_copy(update={"processes": 1, "nodes": 1, "rendezvous": None})
+    state = _train(setup, job, World(), alone, progress)
+    speed = summary(state, setup.objective, setup.launch.size)
+    config = setup.checkpoint.model_copy(update={"steps": setup.checkpoint.steps + state.step})
+    samples = setup.draw_samples(state.step, state.ema).read_bytes()
+    return checkpoint_output(state, config, setup.samples, samples, speed)
 
 
-def _run_in_processes(run: TrainingRun, launch: LaunchConfig, progress: Progress) -> None:
-    """Train to the end under torchrun: a sealed checkpoint of the last step is left in the run's folder."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    # Machines share the folder, but each has its own starter.
-    job = run.folder / f"job-{platform.node()}-{run.starter}.json"
-    job.write_text(run.model_dump_json(indent=1))
+def _train_in_processes(job: TrainingJob, launch: LaunchConfig, progress: Progress) -> None:
+    """Train to the end under torchrun, which leaves a sealed checkpoint of the last step in the job's folder."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    # Machines share the folder, but each has a starter of its own.
+    path = job.folder / f"job-{platform.node()}-{job.starter}.json"
+    path.write_text(job.model_dump_json(indent=1))
     # What a stage did before, such as asking the reference, must not take memory from the processes to come.
     gc.collect()
     torch.cuda.empty_cache()
-    run_processes(PROCESS, job, launch, run.run_id, progress)
+    run_processes(RANK_MODULE, path, launch, job.run_id, progress)
 
 
-def _train(prepared: Prepared, run: TrainingRun, world: World, launch: LaunchConfig, progress: Progress) -> Run:
+def _train(
+    setup: TrainingSetup, job: TrainingJob, world: World, launch: LaunchConfig, progress: Progress
+) -> TrainState:
     return train(
-        prepared.student, prepared.objective, prepared.loop, seed=run.seed, folder=run.folder, run_id=run.run_id,
-        world=world, launch=launch, progress=progress, on_sample=prepared.draw,
+        setup.student, setup.objective, setup.loop, seed=job.seed, folder=job.folder, run_id=job.run_id,
+        world=world, launch=launch, progress=progress, draw_samples=setup.draw_samples,
     )  # fmt: skip
 
 
-def take_part(job: Path) -> None:
-    """One process of many, started by torchrun."""
-    run = TrainingRun.model_validate_json(job.read_text())
-    die_with(run.starter)
+def run_rank(path: Path) -> None:
+    """Take part in the job at `path`, as one of the processes that torchrun started."""
+    job = TrainingJob.model_validate_json(path.read_text())
+    exit_with_parent(job.starter)
     place = torchrun_place()
     assert place is not None, "this process was not started by torchrun"
     world = World(*place)
-    logging.basicConfig(level=logging.INFO if world.leads else logging.WARNING, format="%(message)s")
-    # By its name, as whoever started this process wrote it: training knows no stage.
-    prepare: Prepare = importlib.import_module(f"lightgen.stages.{run.stage}").prepare
-    with refusals_told():
-        prepared = prepare(run, open_store(run.store), local_device(run.device, world.local_rank))
-        with joined(world, prepared.student.null_text.device.type):
-            _train(prepared, run, world, prepared.launch, Printed() if world.leads else SILENT)
+    logging.basicConfig(level=logging.INFO if world.is_main else logging.WARNING, format="%(message)s")
+    # The stage is found by its name, for training imports no stage.
+    prepare: Prepare = importlib.import_module(f"lightgen.stages.{job.stage}").prepare
+    with report_refusals():
+        setup = prepare(job, open_store(job.store), local_device(job.device, world.local_rank))
+        with process_group(world, setup.student.null_text.device.type):
+            _train(setup, job, world, setup.launch, PrintedProgress() if world.is_main else SILENT)
 
 
 if __name__ == "__main__":
-    take_part(Path(sys.argv[1]))
+    run_rank(Path(sys.argv[1]))

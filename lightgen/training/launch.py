@@ -1,4 +1,4 @@
-"""How a run is spread over processes: nothing of it changes what is computed, but for rounding."""
+"""How a run is spread over processes. None of these settings changes what is computed, except for rounding."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Strategy = Literal["ddp", "fsdp"]
 
 
 class LaunchConfig(BaseModel):
-    """Processes of a training run and what each does to save time or memory."""
+    """Processes of a training run, and what each of them does to save time or memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -16,7 +16,7 @@ class LaunchConfig(BaseModel):
     nodes: int = Field(default=1, ge=1, description="machines; each runs the same command")
     rendezvous: str | None = Field(default=None, description="host:port that all nodes reach, with nodes above 1")
     strategy: Strategy = Field(default="ddp", description="fsdp: parameters and optimizer are sharded too")
-    accumulate: int = Field(default=1, ge=1, description="pieces that a process's share of the batch is cut into")
+    accumulate: int = Field(default=1, ge=1, description="microbatches that a process's part of a batch is cut into")
     workers: int = Field(default=0, ge=0, description="processes that read features ahead, for each training process")
     compile: bool = Field(default=False, description="torch.compile the blocks; wants masks.visible_multiple")
     recompute: bool = Field(default=False, description="compute blocks again in the backward pass: less memory")

@@ -1,121 +1,119 @@
-"""What a rank reads in a step: its share of the global batch, in pieces that are run one after the other."""
+"""What a rank reads in a step: its part of the global batch, as microbatches that run one after the other."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
 from lightgen.errors import ConfigError
-from lightgen.training.data import Batch, Features
-from lightgen.training.packing import Packing, copy_into
+from lightgen.training.data import Batch, Features, Schedule
+from lightgen.training.layout import BatchLayout, copy_batch
 from lightgen.training.ranks import World
-from lightgen.training.workers import Ahead
-
-RowsOf = Callable[[int], tuple[np.ndarray, np.ndarray]]
+from lightgen.training.workers import Prefetcher
 
 
 @dataclass(frozen=True)
-class Share:
-    """The part of every global batch that this process of `world` works on, cut into `accumulate` pieces."""
+class BatchSplit:
+    """How a global batch is split into microbatches: `accumulate` for every process of `world`."""
 
     world: World = field(default_factory=World)
     accumulate: int = 1
 
     @property
-    def pieces(self) -> int:
-        """Pieces of a whole global batch."""
+    def microbatches(self) -> int:
+        """Microbatches of a global batch, in all processes together."""
         return self.world.size * self.accumulate
 
-    def numbers(self) -> range:
-        """The pieces of this rank."""
+    def local_indices(self) -> range:
+        """Indices of this rank's microbatches."""
         return range(self.world.rank * self.accumulate, (self.world.rank + 1) * self.accumulate)
 
     def check(self, batch_size: int) -> None:
-        """Refuse a global batch that the pieces do not divide: every rank must do equal work."""
-        if batch_size % self.pieces:
+        """Raise ConfigError unless all microbatches are of one size: every rank must do equal work."""
+        if batch_size % self.microbatches:
             raise ConfigError(
-                f"batch_size {batch_size} cannot be cut into {self.world.size} processes x {self.accumulate} pieces "
-                "(launch.accumulate); take a multiple"
+                f"batch_size {batch_size} cannot be cut into {self.world.size} processes x {self.accumulate} "
+                "microbatches (launch.accumulate); take a multiple"
             )
 
 
 @runtime_checkable
-class Fills(Protocol):
-    """Features that write a batch to where it is wanted; those of others are copied there."""
+class ReadsInto(Protocol):
+    """Features that can write a batch into given memory, which saves a copy."""
 
-    def fill(self, rows: np.ndarray, visits: np.ndarray, into: Batch) -> None:
-        """Write the given rows over a batch of zeros, or one that was filled before."""
+    def read_into(self, rows: np.ndarray, epochs: np.ndarray, into: Batch) -> None:
+        """Write the given rows over a batch of zeros, or over one that this wrote before."""
         ...
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """What a rank reads; nothing but the step's number decides what that is. Workers get a copy of it."""
+class MicrobatchReader:
+    """Reads this rank's microbatches of any step. A pure function of the step; workers get a pickled copy."""
 
     features: Features
-    rows_of: RowsOf
-    share: Share
+    schedule: Schedule
+    split: BatchSplit
 
     def read(self, step: int) -> list[Batch]:
-        """The pieces of a step."""
-        return [self.features.batch(rows, visits) for rows, visits in self._cut(step)]
+        """The microbatches of a step."""
+        return [self.features.batch(rows, epochs) for rows, epochs in self._rows(step)]
 
-    def fill(self, step: int, into: list[Batch]) -> None:
-        """Write the pieces of a step over those of another."""
-        for (rows, visits), batch in zip(self._cut(step), into, strict=True):
-            if isinstance(self.features, Fills):
-                self.features.fill(rows, visits, batch)
+    def read_into(self, step: int, into: list[Batch]) -> None:
+        """Write the microbatches of a step over those of another."""
+        for (rows, epochs), batch in zip(self._rows(step), into, strict=True):
+            if isinstance(self.features, ReadsInto):
+                self.features.read_into(rows, epochs, batch)
             else:
-                copy_into(self.features.batch(rows, visits), batch)
+                copy_batch(self.features.batch(rows, epochs), batch)
 
-    def packing(self, step: int) -> Packing:
-        """How a piece lies in memory: all are of one shape."""
-        rows, visits = self._cut(step)[0]
-        return Packing.like(self.features.batch(rows[:1], visits[:1]), len(rows))
+    def layout(self, step: int) -> BatchLayout:
+        """The memory layout of a microbatch, the same for all."""
+        rows, epochs = self._rows(step)[0]
+        return BatchLayout.like(self.features.batch(rows[:1], epochs[:1]), len(rows))
 
-    def _cut(self, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        rows, visits = self.rows_of(step)
-        size = len(rows) // self.share.pieces
-        cuts = [slice(number * size, (number + 1) * size) for number in self.share.numbers()]
-        return [(rows[cut], visits[cut]) for cut in cuts]
+    def _rows(self, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        rows, epochs = self.schedule(step)
+        size = len(rows) // self.split.microbatches
+        cuts = [slice(index * size, (index + 1) * size) for index in self.split.local_indices()]
+        return [(rows[cut], epochs[cut]) for cut in cuts]
 
 
 @dataclass
 class Loader:
-    """Reads a rank's pieces of any step, itself or with `workers` processes that read ahead; the batches are the same.
+    """Reads a rank's microbatches of any step, in this process or ahead in `workers` processes.
 
-    Workers start at the first call of `at`, and anew where a step does not follow the one before; features and
-    `rows_of` must be picklable for them. `pin` page-locks their memory, for training on a GPU.
+    The batches are the same either way. Workers start at the first call of `at`, and again where a step does not follow
+    the one before. Features and schedule must be picklable for them. `pin` page-locks their memory, for training on a
+    GPU. `prefetch` is in steps a worker.
     """
 
     features: Features
-    rows_of: RowsOf
-    share: Share = Share()
+    schedule: Schedule
+    split: BatchSplit = BatchSplit()
     workers: int = 0
     prefetch: int = 2
     pin: bool = False
-    _ahead: Ahead | None = field(default=None, init=False, repr=False)
+    _prefetcher: Prefetcher | None = field(default=None, init=False, repr=False)
 
     def at(self, step: int) -> list[Batch]:
-        """The pieces of this rank in step `step`, valid until the next call: memory of workers is used again.
+        """The microbatches of this rank in step `step`. They are valid until the next call, which reuses their memory.
 
-        Raises TrainingFailed where a worker has died, and what reading raises.
+        Raises TrainingFailed where a worker has died, and whatever reading raises.
         """
-        pieces = Pieces(self.features, self.rows_of, self.share)
+        reader = MicrobatchReader(self.features, self.schedule, self.split)
         if not self.workers:
-            return pieces.read(step)
-        if self._ahead is None or self._ahead.step != step:
+            return reader.read(step)
+        if self._prefetcher is None or self._prefetcher.step != step:
             self.close()
-            packing, count = pieces.packing(step), self.share.accumulate
-            self._ahead = Ahead(pieces.fill, packing, count, step, self.workers, self.prefetch, self.pin)
-        return self._ahead.next()
+            layout, count = reader.layout(step), self.split.accumulate
+            self._prefetcher = Prefetcher(reader.read_into, layout, count, step, self.workers, self.prefetch, self.pin)
+        return self._prefetcher.next()
 
     def close(self) -> None:
         """End the workers, if any."""
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
 
     def __enter__(self) -> Self:
         return self

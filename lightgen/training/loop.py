@@ -1,55 +1,56 @@
-"""The one training loop: steps, averages, logs, seals and resumes; what is minimised is the objective's affair."""
+"""The training loop: steps, EMA, log, checkpoints and resume. The objective decides what is minimised."""
 
 import copy
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from lightgen.config import RUN, Config
 from lightgen.errors import ConfigError, TrainingDiverged
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
-from lightgen.settings import deterministic_matrix_products
-from lightgen.training import state
+from lightgen.training import state as states
 from lightgen.training.checkpoint import Saver
 from lightgen.training.data import Batch
-from lightgen.training.ema import update_average
+from lightgen.training.ema import update_ema
+from lightgen.training.frozen import assert_gradients, freeze_untrained
 from lightgen.training.launch import LaunchConfig
-from lightgen.training.loader import Loader, Share
-from lightgen.training.objectives import Figures, Objective, Place
+from lightgen.training.loader import BatchSplit, Loader
+from lightgen.training.numerics import deterministic_mode, mixed_precision
+from lightgen.training.objectives import Metrics, Microbatch, Objective
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
-from lightgen.training.ranks import World, spread, synchronise, whole
-from lightgen.training.speed import Meter
-from lightgen.training.state import Run
+from lightgen.training.ranks import World, full_tensor, parallelize, set_gradient_sync
+from lightgen.training.speed import SpeedMeter
+from lightgen.training.state import TrainState
 
 _log = logging.getLogger(__name__)
 
-OnSample = Callable[[int, Student], Path]
+DrawSamples = Callable[[int, Student], Path]  # draws images at a step and returns the path of the picture
 SPIKE_AFTER = 100  # steps before a norm of the gradient can be called a spike
 
 
-class LoopConfig(BaseModel):
-    """Length and rhythm of a run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class LoopConfig(Config):
+    """Length of a run, and how often it logs, saves and draws samples."""
 
     steps: int = Field(default=100_000, ge=0)
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: float = Field(default=0.9999, ge=0, lt=1)
-    log_every: int = Field(default=20, gt=0, description="steps")
-    checkpoint_every: int = Field(default=1000, gt=0, description="steps")
-    sample_every: int = Field(default=0, ge=0, description="steps between sample grids; 0: only the last")
+    log_every: int = Field(default=20, gt=0, description="steps", json_schema_extra=RUN)
+    checkpoint_every: int = Field(default=1000, gt=0, description="steps", json_schema_extra=RUN)
+    sample_every: int = Field(
+        default=0, ge=0, description="steps between sample grids; 0: only the last", json_schema_extra=RUN
+    )
     spike: float = Field(
         default=20.0, gt=1, description="a step is skipped whose gradient is so many times its running (geometric) mean"
     )
@@ -60,39 +61,44 @@ class LoopConfig(BaseModel):
         description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
     )
     deterministic: bool = Field(
-        default=True, description="kernels whose sums have one order; without them a GPU is faster, and never exact"
+        default=True,
+        description="kernels whose sums have one order; without them a GPU is faster, and never exact",
+        json_schema_extra=RUN,
     )
     threads: int | None = Field(
-        default=None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
+        default=None,
+        gt=0,
+        description="threads of the CPU; None: torch's choice. They move the last bits of a result",
+        json_schema_extra=RUN,
     )
 
 
-class Loss(nn.Module):
-    """Student and objective as one module, for DDP and FSDP2 act on a module's forward pass."""
+class LossModule(nn.Module):
+    """Student and objective as one module: DDP and FSDP2 act on the forward pass of a module."""
 
     def __init__(self, student: Student, objective: Objective) -> None:
         super().__init__()
         self.student, self.objective = student, objective
 
-    def forward(self, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-        return self.objective.loss(self.student, batch, place)
+    def forward(self, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+        return self.objective.loss(self.student, batch, microbatch)
 
 
 @dataclass
-class Job:
-    """What a run is made of; `module` is the loss as it is spread over the processes."""
+class Trainer:
+    """What a run is made of. `module` is the loss, spread over the processes."""
 
-    run: Run
+    state: TrainState
     module: nn.Module
     objective: Objective
     config: LoopConfig
     seed: int
-    share: Share
+    split: BatchSplit
 
     @property
     def device(self) -> torch.device:
         """Where the student is."""
-        return self.run.student.null_text.device
+        return self.state.student.null_text.device
 
 
 def train(
@@ -106,187 +112,156 @@ def train(
     world: World | None = None,
     launch: LaunchConfig | None = None,
     progress: Progress = SILENT,
-    on_sample: OnSample | None = None,
-) -> Run:
+    draw_samples: DrawSamples | None = None,
+) -> TrainState:
     """Train `student` in place until `config.steps`; resumes from the newest sealed checkpoint in `folder`.
 
     `run_id` names settings, data and seed: a checkpoint of another run raises ResumeMismatch. Every process of `world`
-    calls this with the same arguments and returns the same run; under FSDP2 its tensors are whole again. `on_sample`
-    draws with the average every `sample_every` steps, in the first process, and says where the picture is.
+    calls this with the same arguments and returns the same state, with full weights under FSDP2 too. Rank 0 calls
+    `draw_samples` with the EMA every `sample_every` steps. Raises ConfigError, TrainingDiverged, TrainingFailed.
     """
     world, launch = world or World(), launch or LaunchConfig()
-    with exact(config):
-        job = make_job(student, objective, config, seed, world, launch)
-        job.share.check(objective.batch_size)
-        state.resume(job.run, folder, run_id, world)
-        saver = Saver(folder, run_id, world, world.agree(token_hex(4)))
-        pin = job.device.type == "cuda"
-        with saver, Loader(objective.features, objective.schedule(), job.share, launch.workers, pin=pin) as loader:
-            _steps(job, loader, saver, folder, progress if world.leads else SILENT, on_sample)
-        world.meet()
-    return state.put_together(job.run)
+    with deterministic_mode(config.deterministic, config.threads):
+        trainer = make_trainer(student, objective, config, seed, world, launch)
+        trainer.split.check(objective.batch_size)
+        states.resume(trainer.state, folder, run_id, world)
+        saver = Saver(folder, run_id, world, world.broadcast(token_hex(4)))
+        pin = trainer.device.type == "cuda"
+        with saver, Loader(objective.features, objective.schedule(), trainer.split, launch.workers, pin=pin) as loader:
+            _run_steps(trainer, loader, saver, folder, progress if world.is_main else SILENT, draw_samples)
+        world.barrier()
+    return states.with_full_weights(trainer.state)
 
 
-def make_job(
+def make_trainer(
     student: Student, objective: Objective, config: LoopConfig, seed: int, world: World, launch: LaunchConfig
-) -> Job:
-    """Average, optimizers and the spread module around fresh weights."""
+) -> Trainer:
+    """EMA, optimizers and the parallel module around fresh weights. Raises ConfigError."""
     if launch.strategy == "fsdp" and world.size > 1 and config.optimizer.kind == "muon":
         raise ConfigError("optimizer.kind muon needs whole matrices; take launch.strategy: ddp, or adamw")
-    average = copy.deepcopy(student).requires_grad_(False)
+    ema = copy.deepcopy(student).requires_grad_(False)
     freeze_untrained(student, objective)
     student.recompute = launch.recompute
     if launch.compile:
         student.compile_blocks()
-    module = spread(Loss(student, objective), world, launch.strategy, student.blocks())
+    module = parallelize(LossModule(student, objective), world, launch.strategy, student.blocks())
     if launch.strategy == "fsdp":
-        spread(average, world, "fsdp", average.blocks())
-    run = Run(student, average, make_optimizers(student, config.optimizer))
-    return Job(run, module, objective, config, seed, Share(world, launch.accumulate))
+        parallelize(ema, world, "fsdp", ema.blocks())
+    state = TrainState(student, ema, make_optimizers(student, config.optimizer))
+    return Trainer(state, module, objective, config, seed, BatchSplit(world, launch.accumulate))
 
 
-def freeze_untrained(student: Student, objective: Objective) -> None:
-    """Have gradients computed for exactly the parameters that `objective` trains.
-
-    DDP waits in every backward pass for the gradient of each parameter that may have one, and fails in the second step
-    where one never comes. A frozen parameter is not waited for, costs neither memory nor traffic, and, having no
-    gradient, is left alone by optimizer and weight decay with any number of processes. `find_unused_parameters` would
-    walk the whole graph in every step to find out what is known before the first. Frozen parameters stay in the
-    optimizer's groups, so that the numbers under which a checkpoint keeps the others do not depend on the objective.
-    """
-    untrained = {id(parameter) for parameter in objective.untrained(student)}
-    for parameter in student.parameters():
-        parameter.requires_grad_(id(parameter) not in untrained)
-
-
-def assert_gradients(student: Student) -> None:
-    """Every parameter that is not frozen must have a gradient: one process then finds what many would wait for."""
-    missing = [name for name, value in student.named_parameters() if value.requires_grad and value.grad is None]
-    assert not missing, f"no gradient came to {', '.join(missing)}: the objective's `untrained` must name them"
-
-
-def _steps(
-    job: Job, loader: Loader, saver: Saver, folder: Path, progress: Progress, on_sample: OnSample | None
+def _run_steps(
+    trainer: Trainer,
+    loader: Loader,
+    saver: Saver,
+    folder: Path,
+    progress: Progress,
+    draw_samples: DrawSamples | None,
 ) -> None:
-    run, config, world = job.run, job.config, job.share.world
-    meter = Meter(job.objective, run.student, job.device, world.size)
-    progress.start("train", config.steps, "steps", run.step)
-    while run.step < config.steps:
+    state, config, world = trainer.state, trainer.config, trainer.split.world
+    meter = SpeedMeter(trainer.objective, state.student, trainer.device, world.size)
+    progress.start("train", config.steps, "steps", state.step)
+    while state.step < config.steps:
         began = time.monotonic()
-        value = train_step(job, loader.at(run.step + run.skipped_ahead))
-        run.seconds += time.monotonic() - began
+        loss = train_step(trainer, loader.at(state.step + state.skipped_batches))
+        state.seconds += time.monotonic() - began
         saver.check()
-        progress.advance(1, meter.note(value, time.monotonic() - began))
-        if run.bad_steps >= config.max_bad_steps:
+        progress.advance(1, meter.note(loss, time.monotonic() - began))
+        if state.bad_steps >= config.max_bad_steps:
             saver.wait()
-            _roll_back(job, folder, saver.run)
-        elif run.step % config.checkpoint_every == 0 or run.step == config.steps:
-            saver.save(run.step, *state.share_of(run, world))
-        if on_sample and config.sample_every and run.step % config.sample_every == 0:
-            drawn = state.whole_student(run.average)
-            if world.leads:
-                progress.picture(on_sample(run.step, drawn))
+            _roll_back(trainer, folder, saver.run)
+        elif state.step % config.checkpoint_every == 0 or state.step == config.steps:
+            saver.save(state.step, *states.rank_share(state, world))
+        if draw_samples and config.sample_every and state.step % config.sample_every == 0:
+            drawn_with = states.full_student(state.ema)
+            if world.is_main:
+                progress.picture(draw_samples(state.step, drawn_with))
     progress.finish()
 
 
-def train_step(job: Job, pieces: list[Batch]) -> float:
-    """One update; a step whose loss or gradient is not finite, or a spike, is skipped and counted."""
-    run, config, world = job.run, job.config, job.share.world
-    torch.manual_seed(derive_seed(job.seed, "dropout", run.step, world.rank))
-    rate = learning_rate(config.optimizer, run.step, config.steps)
-    for optimizer in run.optimizers:
+def train_step(trainer: Trainer, batches: list[Batch]) -> float:
+    """One update from this rank's microbatches; returns the loss over all ranks.
+
+    A step is skipped and counted if loss or gradient norm is not finite, or the norm is a spike.
+    """
+    state, config, world = trainer.state, trainer.config, trainer.split.world
+    torch.manual_seed(derive_seed(trainer.seed, "dropout", state.step, world.rank))
+    lr = learning_rate(config.optimizer, state.step, config.steps)
+    for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-    figures = world.mean(_backward(job, pieces))
-    assert_gradients(run.student)
-    norm = whole(nn.utils.clip_grad_norm_(run.student.parameters(), config.optimizer.clip))
-    value, size = torch.stack([figures[0], norm]).tolist()
-    run.step += 1
-    if why := _unusable(run, config, value, size):
-        return _skip(run, value, why)
-    for optimizer in run.optimizers:
+            group["lr"] = lr
+    means = world.all_reduce_mean(_backward(trainer, batches))
+    assert_gradients(state.student)
+    norm = full_tensor(nn.utils.clip_grad_norm_(state.student.parameters(), config.optimizer.clip))
+    loss, grad_norm = torch.stack([means[0], norm]).tolist()
+    state.step += 1
+    if reason := _reason_to_skip(state, config, loss, grad_norm):
+        _count_skipped(state, reason)
+        return loss
+    for optimizer in state.optimizers:
         optimizer.step()
-    run.bad_steps = 0
-    run.log_norm += (math.log(max(size, 1e-30)) - run.log_norm) / min(run.step, SPIKE_AFTER)
-    update_average(run.average, run.student, config.ema, run.step)
-    run.window.append(value)
-    if run.step % config.log_every == 0 or run.step == config.steps:
-        named = dict(zip(run.names, figures[1:].tolist(), strict=True))
-        row = {"step": run.step, "loss": sum(run.window) / len(run.window), "lr": rate, "grad_norm": size, **named}
-        run.rows.append(json.dumps(row))
-        run.window.clear()
-    return value
+    state.bad_steps = 0
+    state.log_grad_norm += (math.log(max(grad_norm, 1e-30)) - state.log_grad_norm) / min(state.step, SPIKE_AFTER)
+    update_ema(state.ema, state.student, config.ema, state.step)
+    state.loss_window.append(loss)
+    if state.step % config.log_every == 0 or state.step == config.steps:
+        _log_step(state, lr, grad_norm, means[1:])
+    return loss
 
 
-def _backward(job: Job, pieces: list[Batch]) -> Tensor:
-    """Gradients of all pieces of this process; returns the means of loss and figures, still this process's own."""
+def _backward(trainer: Trainer, batches: list[Batch]) -> Tensor:
+    """Gradients of all microbatches of this rank; returns its means of loss and metrics, not yet reduced over ranks."""
     means: list[Tensor] = []
-    *_, last = job.share.numbers()
-    for number, piece in zip(job.share.numbers(), pieces, strict=True):
-        place = Place(job.run.step + job.run.skipped_ahead, number, job.share.pieces)
-        synchronise(job.module, number == last)
-        with mixed_precision(job.config.precision, job.device.type):
-            loss, figures = job.module(piece.to(job.device), place)
-        (loss / len(pieces)).backward()
-        job.run.names = list(figures)
-        means.append(torch.stack([loss.detach().float(), *(figure.float() for figure in figures.values())]))
+    state, split = trainer.state, trainer.split
+    *_, last = split.local_indices()
+    for index, batch in zip(split.local_indices(), batches, strict=True):
+        microbatch = Microbatch(state.step + state.skipped_batches, index, split.microbatches)
+        set_gradient_sync(trainer.module, index == last)
+        with mixed_precision(trainer.config.precision, trainer.device.type):
+            loss, metrics = trainer.module(batch.to(trainer.device), microbatch)
+        (loss / len(batches)).backward()
+        state.metric_names = list(metrics)
+        means.append(torch.stack([loss.detach().float(), *(metric.float() for metric in metrics.values())]))
     return torch.stack(means).mean(0)
 
 
-def _unusable(run: Run, config: LoopConfig, loss: float, norm: float) -> str:
-    """Why a step must not change the weights, or nothing. Loss and norm are the same in all processes."""
-    if not (math.isfinite(loss) and math.isfinite(norm)):
+def _log_step(state: TrainState, lr: float, grad_norm: float, metrics: Tensor) -> None:
+    """One line of the log: mean loss since the line before, the rest of this step."""
+    named = dict(zip(state.metric_names, metrics.tolist(), strict=True))
+    loss = sum(state.loss_window) / len(state.loss_window)
+    state.log.append(json.dumps({"step": state.step, "loss": loss, "lr": lr, "grad_norm": grad_norm, **named}))
+    state.loss_window.clear()
+
+
+def _reason_to_skip(state: TrainState, config: LoopConfig, loss: float, grad_norm: float) -> str:
+    """Why a step must not change the weights, or "". Loss and norm are the same in all processes."""
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         return "loss or gradient is not finite"
-    usual = math.exp(run.log_norm)
-    if run.step > SPIKE_AFTER and norm > config.spike * usual:
-        return f"gradient of {norm:.3g}, usually {usual:.3g}"
+    usual = math.exp(state.log_grad_norm)
+    if state.step > SPIKE_AFTER and grad_norm > config.spike * usual:
+        return f"gradient of {grad_norm:.3g}, usually {usual:.3g}"
     return ""
 
 
-def _skip(run: Run, value: float, why: str) -> float:
-    run.bad_steps += 1
-    run.rows.append(json.dumps({"step": run.step, "skipped": why}))
-    _log.warning("step %d: %s, skipped (%d in a row)", run.step, why, run.bad_steps)
-    return value
+def _count_skipped(state: TrainState, reason: str) -> None:
+    state.bad_steps += 1
+    state.log.append(json.dumps({"step": state.step, "skipped": reason}))
+    _log.warning("step %d: %s, skipped (%d in a row)", state.step, reason, state.bad_steps)
 
 
-def _roll_back(job: Job, folder: Path, run_id: str) -> None:
-    """Back to the newest checkpoint, on to other data: the same ones would end the same way."""
-    run, config, bad = job.run, job.config, job.run.step
-    rollbacks, ahead, log = run.rollbacks + 1, run.skipped_ahead, run.rows
+def _roll_back(trainer: Trainer, folder: Path, run_id: str) -> None:
+    """Go back to the newest checkpoint and on with other data: the same data would end the same way."""
+    state, config, bad = trainer.state, trainer.config, trainer.state.step
+    rollbacks, skipped, log = state.rollbacks + 1, state.skipped_batches, state.log
     advice = (
-        f"{run.bad_steps} steps in a row had no usable gradient, until step {bad}. "
+        f"{state.bad_steps} steps in a row had no usable gradient, until step {bad}. "
         f"Lower optimizer.lr (now {config.optimizer.lr:g}) or raise optimizer.warmup_steps, then start again"
     )
-    if rollbacks > config.max_rollbacks or not state.resume(run, folder, run_id, job.share.world):
+    if rollbacks > config.max_rollbacks or not states.resume(state, folder, run_id, trainer.split.world):
         raise TrainingDiverged(advice)
-    run.rollbacks, run.bad_steps = rollbacks, 0
-    run.skipped_ahead = ahead + bad - run.step
-    run.rows = [*log, json.dumps({"step": bad, "rolled_back_to": run.step})]
-    _log.warning("step %d: back to the checkpoint of step %d, on with other data", bad, run.step)
-
-
-def mixed_precision(precision: str, device: str) -> torch.autocast:
-    """Autocast to bfloat16, or none, for a forward pass on `device` ("cpu", "cuda")."""
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and native))
-
-
-@contextmanager
-def exact(config: LoopConfig) -> Iterator[None]:
-    """Deterministic kernels and a fixed number of threads while training."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    mode: Any = torch.utils.deterministic
-    filled = mode.fill_uninitialized_memory
-    deterministic_matrix_products()
-    # Deterministic mode writes NaN into all fresh memory, a tenth of a step; nothing here reads it before writing.
-    mode.fill_uninitialized_memory = False
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    torch.set_num_threads(config.threads or before[0])
-    try:
-        yield
-    finally:
-        mode.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(before[1], warn_only=True)
-        torch.set_num_threads(before[0])
+    state.rollbacks, state.bad_steps = rollbacks, 0
+    state.skipped_batches = skipped + bad - state.step
+    state.log = [*log, json.dumps({"step": bad, "rolled_back_to": state.step})]
+    _log.warning("step %d: back to the checkpoint of step %d, on with other data", bad, state.step)

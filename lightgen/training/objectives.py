@@ -1,4 +1,4 @@
-"""What a step minimises: masked diffusion, which is pretraining and fine-tuning; `preference.py` has DPO."""
+"""What a training step minimises: masked diffusion, for pretraining and fine-tuning. `preference.py` has DPO."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,29 +12,28 @@ from lightgen.model.flops import forward_flops
 from lightgen.model.masking import MaskLaw, gather_tokens, patchify
 from lightgen.model.student import Grid, Student, Text
 from lightgen.seeds import derive_seed
-from lightgen.training import keyed
-from lightgen.training.data import Batch, Features, rows_of_step
-from lightgen.training.loader import RowsOf
+from lightgen.training import counter_rng
+from lightgen.training.data import Batch, Features, Schedule, rows_of_step
 
 PAPER_MASKS = MaskLaw()
-Figures = dict[str, Tensor]
+Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Piece `piece` of the `pieces` into which processes and accumulation cut the global batch of a step."""
+class Microbatch:
+    """Microbatch `index` of the `count` into which processes and accumulation split the global batch of a step."""
 
     step: int
-    piece: int = 0
-    pieces: int = 1
+    index: int = 0
+    count: int = 1
 
 
 class Objective(Protocol):
-    """A loss that is a pure function of weights, batch and place; randomness is keyed by sample, never by rank."""
+    """A loss that is a pure function of weights, batch and microbatch; random numbers belong to samples, not ranks."""
 
     @property
     def features(self) -> Features:
-        """What is read."""
+        """The features to read."""
         ...
 
     @property
@@ -42,12 +41,12 @@ class Objective(Protocol):
         """Samples of the global batch."""
         ...
 
-    def schedule(self) -> RowsOf:
+    def schedule(self) -> Schedule:
         """The rows of every step."""
         ...
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-        """The mean loss of a piece and the figures to log beside it, all of them means over samples."""
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+        """The mean loss of a microbatch and the metrics to log beside it, which are averaged over microbatches."""
         ...
 
     def flops(self, student: Student) -> float:
@@ -55,15 +54,16 @@ class Objective(Protocol):
         ...
 
     def untrained(self, student: Student) -> list[nn.Parameter]:
-        """Parameters that the loss depends on for no batch at all; `make_job` freezes them."""
+        """Parameters that the loss depends on for no batch at all; `make_trainer` freezes them."""
         ...
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The randomness of a piece: what is hidden, at which noise level, with which noise.
+class MaskAndNoise:
+    """What is drawn at random for a microbatch: which tokens are hidden, and their timesteps and noise.
 
-    Copies come first: row c * (images * masked) + i of `times` and `noise` is copy c of masked token i.
+    A hidden token gets several timesteps ("copies"). Row c * (images * masked) + i of `times` and `noise` is copy c of
+    hidden token i.
     """
 
     visible: Int[Tensor, "b v"]
@@ -73,25 +73,27 @@ class Draw:
 
     @property
     def copies(self) -> int:
-        """Noise levels for each masked token."""
+        """Timesteps of each hidden token."""
         return len(self.times) // self.masked.numel()
 
 
-def make_draw(keys: keyed.Keys, tokens: int, token_dim: int, hidden: int, copies: int, time_power: float = 1.0) -> Draw:
-    """An order for each image, of which the first `hidden` tokens are hidden, `copies` noise levels for each of them.
+def draw_mask_and_noise(
+    keys: counter_rng.Keys, tokens: int, token_dim: int, hidden: int, copies: int, time_power: float = 1.0
+) -> MaskAndNoise:
+    """For each image a random order, of which the first `hidden` tokens are hidden, each with `copies` timesteps.
 
-    Levels are u^time_power of the schedule, u uniform: below 1 the coarse ones come more often, where all that a token
-    can know comes from the trunk.
+    Timesteps are u^time_power of the schedule with u uniform. A power below 1 makes high noise more frequent. There,
+    all that can be known of a token comes from the trunk.
     """
-    orders = keyed.permutations(keyed.stream(keys, "order"), tokens)
+    orders = counter_rng.permutations(counter_rng.stream(keys, "order"), tokens)
     shape = (len(keys), copies, hidden)
     if time_power == 1:
-        times = keyed.integers(keyed.stream(keys, "time"), copies * hidden, STEPS)
+        times = counter_rng.integers(counter_rng.stream(keys, "time"), copies * hidden, STEPS)
     else:
-        levels = keyed.uniform(keyed.stream(keys, "time"), copies * hidden) ** time_power
+        levels = counter_rng.uniform(counter_rng.stream(keys, "time"), copies * hidden) ** time_power
         times = (STEPS * levels).long().clamp(max=STEPS - 1)
-    noise = keyed.normal(keyed.stream(keys, "noise"), copies * hidden * token_dim)
-    return Draw(
+    noise = counter_rng.normal(counter_rng.stream(keys, "noise"), copies * hidden * token_dim)
+    return MaskAndNoise(
         orders[:, hidden:],
         orders[:, :hidden],
         times.view(shape).transpose(0, 1).flatten(),
@@ -99,25 +101,32 @@ def make_draw(keys: keyed.Keys, tokens: int, token_dim: int, hidden: int, copies
     )
 
 
-def errors(
-    student: Student, tokens: Float[Tensor, "b n t"], text: Text, grid: Grid, draw: Draw, bound: bool
+def denoising_errors(
+    student: Student, tokens: Float[Tensor, "b n t"], text: Text, grid: Grid, drawn: MaskAndNoise, bound: bool
 ) -> Float[Tensor, "c b m"]:
-    """Prediction error (plus the variance bound) of each copy of each masked token; the head sees no other token."""
-    encoded = student.encode(tokens, draw.visible, grid)
-    (z,) = student.conditions(encoded, draw.visible, grid, text)
-    condition = student.head.condition(gather_tokens(z, draw.masked).flatten(0, 1)).repeat(draw.copies, 1)
-    x0 = gather_tokens(tokens, draw.masked).flatten(0, 1).repeat(draw.copies, 1)
-    xt = add_noise(x0, draw.times, draw.noise)
-    output, prediction = student.head(xt, draw.times, condition), student.config.prediction
-    error = prediction_error(prediction, output, x0, draw.noise, draw.times)
+    """Denoising error of each copy of each hidden token, plus its variance bound with `bound`.
+
+    The head runs on hidden tokens only.
+    """
+    encoded = student.encode(tokens, drawn.visible, grid)
+    (z,) = student.conditions(encoded, drawn.visible, grid, text)
+    condition = student.head.condition(gather_tokens(z, drawn.masked).flatten(0, 1)).repeat(drawn.copies, 1)
+    x0 = gather_tokens(tokens, drawn.masked).flatten(0, 1).repeat(drawn.copies, 1)
+    xt = add_noise(x0, drawn.times, drawn.noise)
+    output, prediction = student.head(xt, drawn.times, condition), student.config.prediction
+    error = prediction_error(prediction, output, x0, drawn.noise, drawn.times)
     if bound:
-        error = error + variance_bound(as_noise(prediction, output, xt, draw.times), x0, xt, draw.times)
-    return error.unflatten(0, (draw.copies, *draw.masked.shape))
+        error = error + variance_bound(as_noise(prediction, output, xt, drawn.times), x0, xt, drawn.times)
+    return error.unflatten(0, (drawn.copies, *drawn.masked.shape))
 
 
 @dataclass(frozen=True)
 class MaskedDiffusion:
-    """Predict the noise of hidden tokens from the visible ones and the text."""
+    """Denoise hidden tokens, given the visible ones and the text.
+
+    `copies`: timesteps of a hidden token in a step. `bound`: train the variance of the sampler too. `ratios`: different
+    shares of hidden tokens in a step.
+    """
 
     features: Features
     batch_size: int
@@ -128,20 +137,18 @@ class MaskedDiffusion:
     time_power: float = 1.0
     ratios: int = 1
 
-    def schedule(self) -> RowsOf:
+    def schedule(self) -> Schedule:
         return partial(rows_of_step, self.seed, rows=len(self.features), batch_size=self.batch_size)
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
         student.train()
         keys = batch.keys(self.seed)
         tokens, grid = as_tokens(student, batch.latents(keys))
-        # All images of a piece hide equally many tokens; `ratios` says how many different numbers a step has.
-        share = uniform_of(self.seed, "mask-ratio", place.step, place.piece * self.ratios // place.pieces)
-        hidden = self.masks.hidden(grid.tokens, share)
-        draw = make_draw(keys, grid.tokens, tokens.shape[2], hidden, self.copies, self.time_power)
-        dropped = keyed.uniform(keyed.stream(keys, "text-drop"), 1)[:, 0] < student.config.text_drop
+        hidden = self.masks.hidden(grid.tokens, self._mask_quantile(microbatch))
+        drawn = draw_mask_and_noise(keys, grid.tokens, tokens.shape[2], hidden, self.copies, self.time_power)
+        dropped = counter_rng.uniform(counter_rng.stream(keys, "text-drop"), 1)[:, 0] < student.config.text_drop
         text = student.drop_text(student.text(batch.text.float(), batch.keep), dropped)
-        return errors(student, tokens, text, grid, draw, self.bound).mean(), {}
+        return denoising_errors(student, tokens, text, grid, drawn, self.bound).mean(), {}
 
     def flops(self, student: Student) -> float:
         return 3 * image_flops(student, self.features, self.masks, self.copies)
@@ -149,13 +156,19 @@ class MaskedDiffusion:
     def untrained(self, student: Student) -> list[nn.Parameter]:
         return unread_parameters(student, drops_captions=True)
 
+    def _mask_quantile(self, microbatch: Microbatch) -> float:
+        """All images of a microbatch hide equally many tokens, for its tensors are dense."""
+        return derive_uniform(
+            self.seed, "mask-ratio", microbatch.step, microbatch.index * self.ratios // microbatch.count
+        )
+
 
 def unread_parameters(student: Student, drops_captions: bool) -> list[nn.Parameter]:
     """Parameters that no denoising error depends on.
 
-    Without captions that are dropped, that is the null text; without a block that attends to the text, also all that
-    reads it. Nothing else depends on the objective, and nothing on the batch: a mask that leaves no token visible, or
-    drops every caption, still sends empty or masked tensors the same way through the student.
+    The null text is one where captions are never dropped. In a student without a block that attends to the text, so is
+    everything that reads the text. Nothing else depends on the objective, and nothing on the batch: where no token is
+    visible, or all captions are dropped, empty or masked tensors take the same way through the student.
     """
     if not student.text_blocks:
         return [*student.text.parameters(), student.null_text]
@@ -163,15 +176,15 @@ def unread_parameters(student: Student, drops_captions: bool) -> list[nn.Paramet
 
 
 def image_flops(student: Student, features: Features, masks: MaskLaw, copies: int) -> float:
-    """Operations of a forward pass over one image at the law's median."""
+    """Operations of a forward pass over one image with the median number of hidden tokens."""
     _, rows, columns = features.latent_shape
     tokens = (rows // student.config.patch) * (columns // student.config.patch)
     hidden = masks.hidden(tokens, 0.5)
     return forward_flops(student.config, tokens, hidden, features.longest_text, copies * hidden)
 
 
-def uniform_of(*parts: object) -> float:
-    """A number in [0, 1) that stands for `parts`."""
+def derive_uniform(*parts: object) -> float:
+    """A number in [0, 1) derived from `parts`, as `derive_seed` derives a seed."""
     return derive_seed(*parts) / 2**63
 
 

@@ -1,20 +1,19 @@
-"""AdamW with the paper's weight-decay groups, Muon for the trunk's matrices, and the learning rate of a step."""
+"""AdamW with the paper's weight-decay groups, Muon for the matrices of the blocks, and the learning rate of a step."""
 
 import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from lightgen.config import Config
 from lightgen.model.student import Student
 from lightgen.training.muon import Muon
 
 
-class OptimizerConfig(BaseModel):
+class OptimizerConfig(Config):
     """The optimizer and its schedule; defaults: model_facts 2.1, with the paper's learning rate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["adamw", "muon"] = Field(
         default="adamw", description="muon: for the matrices of the blocks, AdamW for everything else"
@@ -36,7 +35,7 @@ class OptimizerConfig(BaseModel):
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Rate of step `step` (from 0) of `steps`: linear warm-up, then constant or decaying."""
+    """Learning rate of step `step` (from 0) of `steps`: linear warm-up, then constant or decaying."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     begin = max(config.warmup_steps, config.decay_from * steps)
     if config.decay == "constant" or step < begin:
@@ -47,7 +46,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def make_optimizers(student: Student, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW in two groups, of which the trunk's matrices decay; before it Muon, where asked for."""
+    """AdamW in two groups, with and without weight decay; with `muon`, Muon for the hidden matrices before it."""
     for name, parameter in student.named_parameters():
         # At the paper's rate for DPO no step is as large as half an ulp of a bfloat16 weight: nothing would move.
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: weights are kept in float32"
@@ -66,9 +65,9 @@ def make_optimizers(student: Student, config: OptimizerConfig) -> list[torch.opt
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter maps hidden vectors to hidden vectors inside a block, where Muon is at home.
+    """Whether a parameter is a matrix from hidden vectors to hidden vectors inside a block, which Muon is made for.
 
-    Not the modulations of the head: they start at zero and act on scales, not on a space of features.
+    Modulations of the head are not: they start at zero and act on scales, not on a space of features.
     """
     inside = any(part in name for part in ("encoder.", "decoder.", "late.", "blocks."))
     return inside and parameter.ndim == 2 and "modulation" not in name

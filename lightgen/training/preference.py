@@ -1,4 +1,4 @@
-"""Direct preference optimisation: prefer winners to losers more than the frozen reference does (model_facts 3.3)."""
+"""Direct preference optimisation (DPO): prefer winners more than a frozen reference does (model_facts 3.3)."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -13,40 +13,45 @@ from torch import Tensor, nn
 from lightgen.model.masking import MaskLaw
 from lightgen.model.student import Grid, Student
 from lightgen.progress import SILENT, Progress
-from lightgen.training.data import Batch, Features, rows_of_epoch_step
-from lightgen.training.loader import RowsOf
+from lightgen.training.counter_rng import Keys
+from lightgen.training.data import Batch, Features, Schedule, rows_of_step_within_epoch
 from lightgen.training.objectives import (
     PAPER_MASKS,
-    Draw,
-    Figures,
-    Place,
+    MaskAndNoise,
+    Metrics,
+    Microbatch,
     as_tokens,
-    errors,
+    denoising_errors,
+    derive_uniform,
+    draw_mask_and_noise,
     image_flops,
-    make_draw,
-    uniform_of,
     unread_parameters,
 )
 
 
 class Reference(Protocol):
-    """Errors of the frozen reference; `passes` counts the forward passes over both images that they cost in a step."""
+    """The frozen reference model, by its denoising errors."""
 
     @property
-    def passes(self) -> int: ...
+    def passes(self) -> int:
+        """Forward passes over both images of a pair that a step costs."""
+        ...
 
-    def errors(self, measure: "Measure", batch: Batch) -> Float[Tensor, "2 p"]:
-        """Mean prediction error of winners (row 0) and losers (row 1) under the batch's own draw."""
+    def denoising_errors(self, estimator: "PairErrorEstimator", batch: Batch) -> Float[Tensor, "2 p"]:
+        """Mean denoising error of winners (row 0) and losers (row 1), under the mask and noise of the batch."""
         ...
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How a model's error on a pair is measured: by what is hidden, at which noise, with which noise.
+class PairErrorEstimator:
+    """Monte Carlo estimate of the denoising loss of winner and loser under shared mask, timestep and noise.
 
-    All of it hangs on (seed, pair, visit) alone and is shared by both images and both models; dropout is off. With
-    `draws` the visits repeat after so many, and their mask ratios are the law's quantiles at equal distances: the
-    reference need then be asked only `draws` times a pair. A batch holds pairs of one visit.
+    Mask, timesteps and noise depend only on seed, pair and epoch. Policy and reference therefore share them too.
+    Dropout is off. All pairs of a batch must be of one epoch.
+
+    With `draws` a pair has only that many different draws, and the epochs go through them again and again. The shares
+    of hidden tokens are then quantiles of the mask law at equal distances. The reference's errors can be computed once
+    for each pair and draw.
     """
 
     copies: int
@@ -54,69 +59,71 @@ class Measure:
     masks: MaskLaw = PAPER_MASKS
     draws: int | None = None
 
-    def errors(self, student: Student, batch: Batch) -> Float[Tensor, "2 p"]:
-        """Mean prediction error of winners (row 0) and losers (row 1)."""
+    def denoising_errors(self, student: Student, batch: Batch) -> Float[Tensor, "2 p"]:
+        """Mean denoising error of winners (row 0) and losers (row 1)."""
         student.eval()
         keys = batch.keys(self.seed)
         winners, losers = batch.latents(keys).unbind(1)
         tokens, grid = as_tokens(student, winners)
-        draw = self.draw(batch, keys, tokens, grid)
+        drawn = self.draw(batch, keys, tokens, grid)
         text = student.text(batch.text.float(), batch.keep)
         sides = (tokens, as_tokens(student, losers)[0])
-        return torch.stack([errors(student, side, text, grid, draw, bound=False).mean(dim=(0, 2)) for side in sides])
+        errors = [denoising_errors(student, side, text, grid, drawn, bound=False) for side in sides]
+        return torch.stack([each.mean(dim=(0, 2)) for each in errors])
 
-    def draw(self, batch: Batch, keys: Tensor, tokens: Float[Tensor, "p n t"], grid: Grid) -> Draw:
-        """What is hidden and added, for the pairs of one visit."""
-        hidden = self.masks.hidden(grid.tokens, self._share(int(batch.visits[0])))
-        return make_draw(keys, grid.tokens, tokens.shape[2], hidden, self.copies)
+    def draw(self, batch: Batch, keys: Keys, tokens: Float[Tensor, "p n t"], grid: Grid) -> MaskAndNoise:
+        """Mask, timesteps and noise of the pairs of a batch."""
+        hidden = self.masks.hidden(grid.tokens, self.mask_quantile(int(batch.epochs[0])))
+        return draw_mask_and_noise(keys, grid.tokens, tokens.shape[2], hidden, self.copies)
 
-    def _share(self, visit: int) -> float:
+    def mask_quantile(self, epoch: int) -> float:
+        """Where in the mask law, from 0 to 1, the share of hidden tokens of an epoch lies."""
         if self.draws is not None:
-            return (visit + 0.5) / self.draws
-        return uniform_of(self.seed, "pair-mask-ratio", visit)
+            return (epoch + 0.5) / self.draws
+        return derive_uniform(self.seed, "pair-mask-ratio", epoch)
 
 
 @dataclass(frozen=True)
 class LiveReference:
-    """The reference as a model, asked in every step."""
+    """The reference as a model, which every step runs."""
 
     student: Student
     passes: int = 1
 
     @torch.no_grad()
-    def errors(self, measure: Measure, batch: Batch) -> Float[Tensor, "2 p"]:
-        return measure.errors(self.student, batch)
+    def denoising_errors(self, estimator: PairErrorEstimator, batch: Batch) -> Float[Tensor, "2 p"]:
+        return estimator.denoising_errors(self.student, batch)
 
 
 @dataclass(frozen=True)
 class CachedReference:
-    """The reference's errors, computed once for every (pair, visit); pairs in ascending order of their number."""
+    """The reference's errors, computed once for every pair and draw; `ids` of the pairs ascend."""
 
     ids: Int[Tensor, " n"]
     table: Float[Tensor, "n draws 2"]
     passes: int = 0
 
-    def errors(self, measure: Measure, batch: Batch) -> Float[Tensor, "2 p"]:
+    def denoising_errors(self, estimator: PairErrorEstimator, batch: Batch) -> Float[Tensor, "2 p"]:
         rows = torch.searchsorted(self.ids, batch.ids.cpu())
         assert bool((self.ids[rows] == batch.ids.cpu()).all()), "a pair that the reference was never asked about"
-        return self.table[rows, batch.visits.cpu()].T.to(batch.mean.device)
+        return self.table[rows, batch.epochs.cpu()].T.to(batch.mean.device)
 
 
 @torch.no_grad()
 def cache_reference(
-    student: Student, pairs: Features, measure: Measure, batch_size: int, progress: Progress = SILENT
+    student: Student, pairs: Features, estimator: PairErrorEstimator, batch_size: int, progress: Progress = SILENT
 ) -> CachedReference:
-    """The errors of `student` on all pairs under all of `measure.draws`."""
-    assert measure.draws is not None, "a reference without a bound of visits cannot be cached"
+    """The errors of `student` on all pairs under all draws of `estimator`."""
+    assert estimator.draws is not None, "a reference without a bound of draws cannot be cached"
     device = student.null_text.device
-    table = torch.zeros(len(pairs), measure.draws, 2)
+    table = torch.zeros(len(pairs), estimator.draws, 2)
     ids = torch.zeros(len(pairs), dtype=torch.long)
-    progress.start("reference", len(pairs) * measure.draws, "pairs")
-    for visit in range(measure.draws):
+    progress.start("reference", len(pairs) * estimator.draws, "pairs")
+    for draw in range(estimator.draws):
         for first in range(0, len(pairs), batch_size):
             rows = np.arange(first, min(first + batch_size, len(pairs)))
-            batch = pairs.batch(rows, np.full(len(rows), visit)).to(device)
-            table[rows, visit] = measure.errors(student, batch).T.cpu()
+            batch = pairs.batch(rows, np.full(len(rows), draw)).to(device)
+            table[rows, draw] = estimator.denoising_errors(student, batch).T.cpu()
             ids[rows] = batch.ids.cpu()
             progress.advance(len(rows))
     progress.finish()
@@ -126,52 +133,50 @@ def cache_reference(
 
 @dataclass(frozen=True)
 class Preference:
-    """The DPO loss on pairs whose latents hold winner and loser."""
+    """The DPO loss on pairs, whose latents hold winner and loser. `beta` is the strength of the preference."""
 
     features: Features
     reference: Reference
-    measure: Measure
+    estimator: PairErrorEstimator
     batch_size: int
     beta: float
 
-    def schedule(self) -> RowsOf:
-        return partial(
-            visits_of_step, self.measure.seed, self.measure.draws, rows=len(self.features), batch_size=self.batch_size
-        )
+    def schedule(self) -> Schedule:
+        seed, draws = self.estimator.seed, self.estimator.draws
+        return partial(pairs_of_step, seed, draws, rows=len(self.features), batch_size=self.batch_size)
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-        reference = self.reference.errors(self.measure, batch)
-        return preference_loss(self.measure.errors(student, batch), reference, self.beta)
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+        reference = self.reference.denoising_errors(self.estimator, batch)
+        return preference_loss(self.estimator.denoising_errors(student, batch), reference, self.beta)
 
     def flops(self, student: Student) -> float:
-        forward = 2 * image_flops(student, self.features, self.measure.masks, self.measure.copies)
+        forward = 2 * image_flops(student, self.features, self.estimator.masks, self.estimator.copies)
         return (3 + self.reference.passes) * forward
 
     def untrained(self, student: Student) -> list[nn.Parameter]:
         return unread_parameters(student, drops_captions=False)
 
 
-def visits_of_step(
-    seed: int, draws: int | None, step: int, rows: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a step, all at one visit; visits repeat after `draws`."""
-    chosen, visits = rows_of_epoch_step(seed, step, rows, batch_size)
-    return chosen, visits if draws is None else visits % draws
+def pairs_of_step(seed: int, draws: int | None, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of a step and their epoch, one for all; with `draws` the epochs repeat after so many."""
+    chosen, epochs = rows_of_step_within_epoch(seed, step, rows, batch_size)
+    return chosen, epochs if draws is None else epochs % draws
 
 
 def preference_loss(
     policy: Float[Tensor, "2 p"], reference: Float[Tensor, "2 p"], beta: float
-) -> tuple[Tensor, Figures]:
+) -> tuple[Tensor, Metrics]:
     """-mean over pairs of log sigmoid(-beta/2 [(policy - reference) of winner - (policy - reference) of loser]).
 
-    Beside it the health of the run: implicit accuracy (ties count half), margins and the share below zero, and how far
-    winner and loser have drifted from the reference.
+    The metrics: implicit accuracy (ties count half), mean and quantiles of the margins, the share of negative margins,
+    errors, and how far winner and loser have drifted from the reference. Quantiles are those of a microbatch; their
+    mean over microbatches is not the quantile of the global batch.
     """
-    gain = policy - reference
-    margin = -0.5 * beta * (gain[0] - gain[1])
+    drift = policy - reference
+    margin = -0.5 * beta * (drift[0] - drift[1])
     seen = margin.detach().float()
     low, middle, high = seen.quantile(torch.tensor([0.1, 0.5, 0.9], device=seen.device)).unbind()
-    figures = {
+    metrics = {
         "accuracy": ((seen > 0).float() + 0.5 * (seen == 0).float()).mean(),
         "margin": seen.mean(),
         "margin_p10": low,
@@ -180,7 +185,7 @@ def preference_loss(
         "negative": (seen < 0).float().mean(),
         "winner_error": policy[0].detach().mean(),
         "loser_error": policy[1].detach().mean(),
-        "winner_drift": gain[0].detach().mean(),
-        "loser_drift": gain[1].detach().mean(),
+        "winner_drift": drift[0].detach().mean(),
+        "loser_drift": drift[1].detach().mean(),
     }
-    return -F.logsigmoid(margin).mean(), figures
+    return -F.logsigmoid(margin).mean(), metrics

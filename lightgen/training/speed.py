@@ -1,4 +1,4 @@
-"""How fast a run goes: images a second, model FLOP/s by formula, and their share of what the device can do."""
+"""The speed of a run: images a second, model FLOP/s by formula, and model FLOP/s utilization (MFU)."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,14 @@ import torch
 
 from lightgen.model.student import Student
 from lightgen.training.objectives import Objective
-from lightgen.training.state import Run
+from lightgen.training.state import TrainState
 
 ROUNDS = 5
-SMOOTH = 0.1  # weight of the newest step in the shown rate
+SMOOTHING = 0.1  # weight of the newest step in the shown rate
 
 
-class Meter:
-    """The rate of a run as a short note; the ceiling of MFU is measured where there is a GPU."""
+class SpeedMeter:
+    """The speed of a run as a short note, with MFU on a GPU, where its ceiling is measured first."""
 
     def __init__(self, objective: Objective, student: Student, device: torch.device, processes: int) -> None:
         self.batch_size, self.processes = objective.batch_size, processes
@@ -23,32 +23,32 @@ class Meter:
         self.seconds = 0.0
 
     def note(self, loss: float, seconds: float) -> str:
-        """Loss and rate after a step of `seconds`."""
-        self.seconds = seconds if not self.seconds else (1 - SMOOTH) * self.seconds + SMOOTH * seconds
+        """Loss and speed after a step that took `seconds`."""
+        self.seconds = seconds if not self.seconds else (1 - SMOOTHING) * self.seconds + SMOOTHING * seconds
         rate = self.flops / self.seconds
         share = f", MFU {rate / self.processes / self.ceiling:.0%}" if self.ceiling else ""
         return f"loss {loss:.4f}, {self.batch_size / self.seconds:,.0f} img/s, {rate / 1e12:.2g} TFLOP/s{share}"
 
 
-def summary(run: Run, objective: Objective, processes: int) -> dict[str, float | int | str]:
-    """What a finished run cost: rate, FLOP/s, MFU (0 on a CPU, where no ceiling is measured) and device-hours."""
-    device, seconds = run.student.null_text.device.type, max(run.seconds, 1e-9)
-    images = run.step * objective.batch_size
-    rate = images * objective.flops(run.student) / seconds
+def summary(state: TrainState, objective: Objective, processes: int) -> dict[str, float | int | str]:
+    """Speed and cost of a finished run; MFU is 0 on a CPU, where no ceiling is measured."""
+    device, seconds = state.student.null_text.device.type, max(state.seconds, 1e-9)
+    images = state.step * objective.batch_size
+    rate = images * objective.flops(state.student) / seconds
     ceiling = matmul_ceiling("cuda") * processes if device == "cuda" else 0.0
     return {
         "images_per_s": images / seconds,
         "tflops": rate / 1e12,
         "mfu": rate / ceiling if ceiling else 0.0,
         "gpu_hours": seconds * processes / 3600,
-        "seconds": run.seconds,
+        "seconds": state.seconds,
         "processes": processes,
         "device": device,
     }
 
 
 def matmul_ceiling(device: str) -> float:
-    """FLOP/s of the faster of bfloat16 and float32 products of square matrices here, in the best of some rounds."""
+    """FLOP/s of square matrix products here: the best of some rounds, of the faster of bfloat16 and float32."""
     n = 8192 if device == "cuda" else 1024
     seconds = []
     for kind in (torch.bfloat16, torch.float32):
@@ -59,7 +59,7 @@ def matmul_ceiling(device: str) -> float:
 
 
 def timed(work: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:
-    """Seconds a call after one to warm up, and the peak of the device's memory in GB (0 on a CPU)."""
+    """Seconds a call, after one to warm up, and peak device memory in GB (0 on a CPU)."""
     work()
     if device == "cuda":
         torch.cuda.synchronize()

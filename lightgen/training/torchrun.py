@@ -1,4 +1,4 @@
-"""Starts the processes of a run under torchrun, follows what they print, and takes all of them down when it must."""
+"""Starts the processes of a run under torchrun, follows what they print, and ends all of them when it must."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lightgen.engines.lifetime import take_down
+from lightgen.engines.lifetime import terminate
 from lightgen.engines.lines import refuse, refused, said
 from lightgen.errors import LightgenError, StoreAccess, TrainingFailed
 from lightgen.progress import Progress
@@ -17,19 +17,20 @@ from lightgen.training.launch import LaunchConfig
 
 _log = logging.getLogger(__name__)
 
-FAILED = " failed (exitcode: "  # torchrun's words for a process that ended badly
-RESTARTS = 3  # times that torchrun starts all processes again after one died; each start resumes
+FAILED_MARK = " failed (exitcode: "  # torchrun's words for a process that ended badly
+MAX_RESTARTS = 3  # times that torchrun starts all processes again after one died; each start resumes
 LINES_KEPT = 30
 
 
 def run_processes(module: str, job: Path, launch: LaunchConfig, run_id: str, progress: Progress) -> None:
     """Run `python -m module job` in every process of `launch` until all have ended.
 
-    Whatever ends this call early (Ctrl-C, a cancelled flow run) ends them too. Raises TrainingFailed with their last
-    lines where they fail, and at once what a process found that another start would find again (`refusals_told`).
+    Whatever ends this call early (Ctrl-C, a cancelled flow run) ends the processes too. Raises TrainingFailed with
+    their last lines if they fail. An error that another start would meet again is raised at once, as it was raised in
+    the process (`report_refusals`).
     """
     command = [sys.executable, "-m", "torch.distributed.run", *_rendezvous(launch, run_id)]
-    command += ["--nproc-per-node", str(launch.processes), "--max-restarts", str(RESTARTS), "-m", module, str(job)]
+    command += ["--nproc-per-node", str(launch.processes), "--max-restarts", str(MAX_RESTARTS), "-m", module, str(job)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=child_env()
     )
@@ -37,7 +38,7 @@ def run_processes(module: str, job: Path, launch: LaunchConfig, run_id: str, pro
         last = _follow(process, progress)
         status = process.wait()
     except BaseException:
-        take_down(process)
+        terminate(process)
         raise
     if status:
         raise TrainingFailed(
@@ -47,21 +48,21 @@ def run_processes(module: str, job: Path, launch: LaunchConfig, run_id: str, pro
 
 
 @contextmanager
-def refusals_told() -> Iterator[None]:
-    """Tell `run_processes` of an error that the user must mend, for which torchrun need not start everything again."""
+def report_refusals() -> Iterator[None]:
+    """Report an error that the user must correct to `run_processes`: until then no start can succeed."""
     try:
         yield
     except (TrainingFailed, StoreAccess):
-        raise  # a lost process or server: the next start may find it back
+        raise  # a lost process or server: the next start may succeed
     except LightgenError as error:
         refuse(error)
         raise
 
 
 def child_env() -> dict[str, str]:
-    """The environment of torchrun: every start gets a key-value store of its own.
+    """The environment of torchrun, in which every start has a key-value store of its own.
 
-    With the shared one, processes started again after a death read the addresses of the dead and cannot connect.
+    In a shared one, processes that are started again read the addresses of dead ones and cannot connect.
     """
     return os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # noqa: TID251 - passed on, nothing is read
 
@@ -69,15 +70,15 @@ def child_env() -> dict[str, str]:
 def _rendezvous(launch: LaunchConfig, run_id: str) -> list[str]:
     if launch.rendezvous is None:
         return ["--standalone"]
-    place = ["--rdzv-backend", "c10d", "--rdzv-endpoint", launch.rendezvous, "--rdzv-id", run_id]
-    return ["--nnodes", str(launch.nodes), *place]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", launch.rendezvous, "--rdzv-id", run_id]
+    return ["--nnodes", str(launch.nodes), *meeting]
 
 
 def _follow(process: "subprocess.Popen[str]", progress: Progress) -> list[str]:
-    """Feed `progress` and the log; returns the last lines before torchrun itself began to complain."""
+    """Pass what is printed on to `progress` and the log; return the last lines before torchrun's own report."""
     assert process.stdout is not None
     last: deque[str] = deque(maxlen=LINES_KEPT)
-    told: list[str] = []
+    before_report: list[str] = []
     for line in process.stdout:
         text = line.rstrip()
         if error := refused(text):
@@ -86,7 +87,7 @@ def _follow(process: "subprocess.Popen[str]", progress: Progress) -> list[str]:
             verb, *values = what
             getattr(progress, verb)(*(map(Path, values) if verb == "picture" else values))
         elif text:
-            told = list(last) if FAILED in text else told
+            before_report = list(last) if FAILED_MARK in text else before_report
             last.append(text)
             _log.info("%s", text)
-    return told or list(last)
+    return before_report or list(last)

@@ -1,4 +1,4 @@
-"""The student as the content of a CHECKPOINT version: rows, files and settings."""
+"""A trained student as rows and files of a CHECKPOINT version, and position tables of another size."""
 
 import pyarrow as pa
 import torch
@@ -8,37 +8,37 @@ from torch import nn
 from lightgen.model.positions import PositionTable, interpolate
 from lightgen.model.student import Student
 from lightgen.storage.weights import tensor_row
-from lightgen.training.state import Run
+from lightgen.training.state import TrainState
 from schemas.tensors import SCHEMA
 
 
-def tensor_rows(run: Run) -> pa.Table:
-    """One row a tensor of the weights (`model.`) and of their average (`ema.`): the checkpoint's content."""
+def checkpoint_rows(state: TrainState) -> pa.Table:
+    """The rows of a CHECKPOINT version: one a tensor of the weights (`model.`) and of their EMA (`ema.`)."""
     tensors = [
         (f"{group}.{name}", value)
-        for group, student in (("model", run.student), ("ema", run.average))
+        for group, student in (("model", state.student), ("ema", state.ema))
         for name, value in sorted(student.state_dict().items())
     ]
     return pa.Table.from_pylist([tensor_row(name, value) for name, value in tensors], schema=SCHEMA)
 
 
-def weight_files(run: Run) -> dict[str, bytes]:
-    """Weights, average and log as files."""
+def checkpoint_files(state: TrainState) -> dict[str, bytes]:
+    """Weights, EMA and log as the files of a CHECKPOINT version."""
     return {
-        "model.safetensors": _to_bytes(run.student),
-        "ema.safetensors": _to_bytes(run.average),
-        "log.jsonl": "".join(row + "\n" for row in run.rows).encode(),
+        "model.safetensors": _to_bytes(state.student),
+        "ema.safetensors": _to_bytes(state.ema),
+        "log.jsonl": "".join(row + "\n" for row in state.log).encode(),
     }
 
 
 def resize_positions(student: Student, grid: int) -> Student:
-    """A student whose position tables are `grid` x `grid`, interpolated: finer places can then be learned."""
+    """A student with position tables interpolated to `grid` x `grid`, to train it at another resolution."""
     resized = Student(student.config.model_copy(update={"grid": grid}))
-    state = student.state_dict()
+    tensors = student.state_dict()
     for name, module in student.named_modules():
         if isinstance(module, PositionTable):
-            state[f"{name}.table"] = interpolate(module.table.detach(), module.grid, grid, grid)
-    resized.load_state_dict(state)
+            tensors[f"{name}.table"] = interpolate(module.table.detach(), module.grid, grid, grid)
+    resized.load_state_dict(tensors)
     return resized
 
 

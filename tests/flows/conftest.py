@@ -126,6 +126,7 @@ def served(tmp_path_factory):
             child.is_running() and child.kill()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All that use the server run on one worker of pytest-xdist; those that stop it run last."""
     for item in items:

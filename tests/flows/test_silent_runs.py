@@ -14,7 +14,7 @@ from flows.serve.setup import prepare, zombies
 from tests.flows.conftest import ROOT, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
-SILENCE = timedelta(seconds=10)  # the least that Prefect allows
+SILENCE = timedelta(seconds=20)  # on a busy machine, events reach the rules seconds late
 ONE_HEARTBEAT = "300"  # seconds from one to the next: only the first comes
 RUN = """
 import sys, time
@@ -94,7 +94,7 @@ def test_a_killed_run_is_given_up_and_a_paused_one_is_not(served, start):
         """The killed run, or the control, was not given up."""
         return {served.state(one)["type"] for one in (killed, given_up)} == {"CRASHED"}
 
-    wait_for(crashed, within_s=60)
+    wait_for(crashed, within_s=90)
     assert served.state(killed)["message"] == "no heartbeat: its process is gone"
     assert served.state(paused)["type"] == "PAUSED"
 

@@ -8,8 +8,8 @@ from lightgen.bench.training import COPIES, bench_dpo, bench_sample, bench_train
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
-from lightgen.training.data import FeatureSet
-from lightgen.training.objectives import MaskedDiffusion, Objective, Place
+from lightgen.training.data import FeaturesInMemory
+from lightgen.training.objectives import MaskedDiffusion, Microbatch, Objective
 from lightgen.training.speed import matmul_ceiling
 
 
@@ -32,7 +32,7 @@ def test_sample_draws_the_same_tokens_both_ways(student: Student) -> None:
 
 
 def test_the_baselines_loss_is_that_of_hidden_tokens(
-    features: FeatureSet, student: Student, monkeypatch: pytest.MonkeyPatch
+    features: FeaturesInMemory, student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other noise, the same expectation: means over many steps agree. Without the bound, whose tail is heavy."""
     monkeypatch.setattr(bench, "variance_bound", lambda output, *_: torch.zeros(len(output)))
@@ -54,8 +54,8 @@ def test_dpo_with_a_cached_reference_does_three_quarters_of_the_work() -> None:
 
 
 def _loss(objective: Objective, student: Student, step: int) -> torch.Tensor:
-    rows, visits = objective.schedule()(step)
-    return objective.loss(student, objective.features.batch(rows, visits), Place(step))[0]
+    rows, epochs = objective.schedule()(step)
+    return objective.loss(student, objective.features.batch(rows, epochs), Microbatch(step))[0]
 
 
 def test_the_ceiling_is_a_rate_of_this_machine() -> None:

@@ -230,13 +230,13 @@ def crowd(n: int, seed: int) -> list[str]:
 
 
 def test_crowded_buckets_give_the_same_captions_in_any_order_and_what_they_skip_is_counted() -> None:
-    texts = sorted(set(crowd(1800, 1)))
+    texts = sorted(set(crowd(1500, 1)))
     ids, config = names(texts), NearDuplicateConfig(threshold=0.95, recall=0.9999)
     oracle = Oracle(texts, config)
     assert max(map(len, oracle.buckets(sorted(range(len(texts)), key=ids.__getitem__)))) > LIMIT
     expected = oracle.run(ids)
     assert 100 < sum(keeper >= 0 for keeper in expected) < len(texts) - LIMIT
-    for seed in range(4):
+    for seed in range(3):
         order = random.Random(seed).sample(range(len(texts)), len(texts))
         found = near_duplicates([ids[i] for i in order], [texts[i] for i in order], config)
         keepers = {i: order[at] if at >= 0 else -1 for i, at in zip(order, found.refused.tolist(), strict=True)}
@@ -268,13 +268,13 @@ def test_all_of_genevals_prompts_are_kept() -> None:
     )
 
 
-@pytest.mark.parametrize("config", [NearDuplicateConfig(), LONG, NearDuplicateConfig(threshold=0.5, short_words=6)])
+@pytest.mark.parametrize("config", [LONG, NearDuplicateConfig(threshold=0.5, short_words=6)])
 def test_real_captions_are_kept_by_the_definition(config: NearDuplicateConfig) -> None:
     path = DATA / "coco_val2017_captions.tsv"
     if not path.exists():
         pytest.skip(f"{path.name} is not on this machine")
     with path.open(newline="") as lines:
-        rows = csv.reader(itertools.islice(lines, 8000), delimiter="\t", quoting=csv.QUOTE_NONE)
+        rows = csv.reader(itertools.islice(lines, 5000), delimiter="\t", quoting=csv.QUOTE_NONE)
         texts = [row[2] for row in rows]
     ids = names(texts)
     found = near_duplicates(ids, texts, config)

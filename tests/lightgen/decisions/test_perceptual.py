@@ -1,4 +1,4 @@
-"""Perceptual hashes against a naive DCT, and neighbours against brute force."""
+"""Perceptual hashes against a naive DCT."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightgen.decisions.perceptual import NO_OTHER, contrast, luma, nearest, phash, shrink
+from lightgen.decisions.perceptual import contrast, luma, phash, shrink
 
 
 def naive_phash(thumbnail: np.ndarray) -> int:
@@ -81,32 +81,3 @@ def test_contrast_sees_colours_of_equal_brightness() -> None:
     image[:10] = (255, 0, 0)
     assert luma(image).std() < 1
     assert contrast(image) > 0.3
-
-
-def clustered_hashes(n: int, seed: int) -> np.ndarray:
-    """Hashes many of which are a few bits from another, some equal."""
-    rng = np.random.default_rng(seed)
-    hashes = rng.integers(0, 2**64, n, dtype=np.uint64)
-    copies = rng.integers(0, n, n // 2)
-    flips = np.bitwise_or.reduce(
-        np.uint64(1) << rng.integers(0, 64, (n // 2, 3), dtype=np.uint64), axis=1
-    ) * rng.integers(0, 2, n // 2, dtype=np.uint64)
-    hashes[: n // 2] = hashes[copies] ^ flips
-    return rng.permutation(hashes)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 2500])
-def test_nearest_is_brute_force(n: int) -> None:
-    hashes = clustered_hashes(n, seed=n)
-    distance, position = nearest(hashes)
-    table = np.bitwise_count(hashes[:, None] ^ hashes[None, :]).astype(int)
-    np.fill_diagonal(table, NO_OTHER)
-    assert distance.tolist() == table.min(axis=1).tolist()
-    expected = table.argmin(axis=1) if n > 1 else [-1]
-    assert position.tolist() == list(expected)
-
-
-def test_nearest_of_opposites_is_64_bits_away() -> None:
-    distance, position = nearest(np.array([0, 2**64 - 1], np.uint64))
-    assert distance.tolist() == [64, 64]
-    assert position.tolist() == [1, 0]

@@ -1,7 +1,6 @@
 """A stage that makes nothing much, for tests of engines; workers import it by its name."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -12,8 +11,7 @@ from lightgen.engines.build import build
 from lightgen.errors import InputCorrupt
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
-from lightgen.storage.store import open_or_create
-from lightgen.work import Context, MakeShard, Needs, RunConfig, Sort, Work, Worker
+from lightgen.work import Context, MakeShard, Needs, Sort, Work, Worker
 from schemas.ref import ArtifactRef
 
 ROWS = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int32(), nullable=False)])
@@ -31,6 +29,8 @@ class NotesConfig(Config):
     fails: tuple[int, ...] = ()
     breaks: tuple[int, ...] = ()
     sort: Sort = "map"
+    machines: int = 1
+    gpu: bool = False
 
 
 def notes(config: NotesConfig, context: Context) -> ArtifactRef:
@@ -40,7 +40,7 @@ def notes(config: NotesConfig, context: Context) -> ArtifactRef:
 def work_of(config: NotesConfig, context: Context) -> Work:
     """Only name, shards and rows are in the plan: how long it takes and whether it fails are not."""
     plan = STAGE.plan({"name": config.name, "rows": config.rows}, context.seed, [], config.shards)
-    needs = Needs(sort=config.sort, total=config.shards * config.rows)
+    needs = Needs(config.sort, gpu=config.gpu, total=config.shards * config.rows, machines=config.machines)
     return Work.of(plan, config, [], context, f"{__name__}:open", needs)
 
 
@@ -82,6 +82,6 @@ def processes_of(folder: Path, what: str = "opened") -> set[int]:
     return {int(path.read_text().split()[0]) for path in folder.glob(f"{what}-*")}
 
 
-if __name__ == "__main__":  # one that joins: store, settings, how to run
-    given = Context(open_or_create(sys.argv[1]), run=RunConfig.model_validate_json(sys.argv[3]))
-    print(notes(NotesConfig.model_validate_json(sys.argv[2]), given).fingerprint)
+def join(context: Context, settings: str) -> ArtifactRef:
+    """What a process that joins calls."""
+    return notes(NotesConfig.model_validate_json(settings), context)

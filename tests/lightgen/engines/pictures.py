@@ -1,7 +1,5 @@
 """PROMPTS of the scene world and the stage `generate` on them: real work for tests of engines."""
 
-import sys
-
 import pyarrow as pa
 
 from lightgen.config import Config
@@ -11,7 +9,6 @@ from lightgen.scenes import grammar
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
-from lightgen.storage.store import open_or_create
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.prompts import SCHEMA
 from schemas.ref import ArtifactRef
@@ -54,6 +51,6 @@ def pictures(context: Context, found: ArtifactRef) -> ArtifactRef:
     return generate(found, config, context)
 
 
-if __name__ == "__main__":  # one that joins: store
-    given = Context(open_or_create(sys.argv[1]))
-    print(pictures(given, prompts(given)).fingerprint)
+def join(context: Context, settings: str) -> ArtifactRef:
+    """What a process that joins calls."""
+    return pictures(context, prompts(context))

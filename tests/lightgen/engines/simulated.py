@@ -5,6 +5,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lightgen.engines.claims import Claims, Pace
@@ -20,15 +21,13 @@ class VirtualTime:
         self.now = 0.0
         self.sleepers: list[tuple[float, int, threading.Event]] = []
         self.order = itertools.count()
-        self.errors: list[BaseException] = []
+        self.ended = 0
 
     def run(self, jobs: Sequence[Callable[[], None]]) -> None:
         threads = [threading.Thread(target=self._live, args=(job, self._turn(0.0))) for job in jobs]
         [thread.start() for thread in threads]
         self._pass_on()
         [thread.join() for thread in threads]
-        if self.errors:
-            raise self.errors[0]
 
     def sleep(self, seconds: float) -> None:
         turn = self._turn(seconds)
@@ -48,11 +47,9 @@ class VirtualTime:
     def _live(self, job: Callable[[], None], turn: threading.Event) -> None:
         turn.wait()
         try:
-            job()
-        except Died:
-            pass
-        except BaseException as error:
-            self.errors.append(error)
+            with suppress(Died):
+                job()
+                self.ended += 1
         finally:
             self._pass_on()
 
@@ -130,6 +127,7 @@ class Crowd:
         ends = [*deaths, *[float("inf")] * (self.workers - len(deaths))]
         seeds = [random.Random(self.dice.random()) for _ in ends]
         self.time.run([lambda w=w: life(self, w, seeds[w], ends[w]) for w in range(self.workers)])
+        assert self.time.ended == self.workers - len(deaths), "a worker failed"
         assert self.done() == set(self.units)
         return (sum(self.made.values()) - len(self.units)) / len(self.units)
 

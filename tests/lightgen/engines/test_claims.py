@@ -1,5 +1,6 @@
 """Claims and heartbeats on real stores: one worker a unit, and what the dead had is free."""
 
+import itertools
 import os
 import random
 import signal
@@ -71,7 +72,7 @@ def test_each_unit_goes_to_one_worker_whose_claim_names_it(files):
     threads = [threading.Thread(target=work, args=(worker,)) for worker in taken]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert sorted(sum(taken.values(), [])) == [f"{unit}.1" for unit in units]
+    assert sorted(itertools.chain(*taken.values())) == [f"{unit}.1" for unit in units]
 
 
 def test_a_worker_that_stops_beating_is_dead_by_the_stores_own_clock(files):

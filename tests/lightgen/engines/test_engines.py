@@ -1,5 +1,6 @@
 """Whatever runs a stage, and with however many workers, the rows are the same, and no shard is made twice."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -8,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightgen.engines.engine import open_engine
-from lightgen.engines.gpu_slot import visible_gpus
+from lightgen.engines.provenance import provenance
 from lightgen.errors import InputCorrupt, TooManyRejects
 from lightgen.storage.receipts import done_shards
 from lightgen.storage.store import open_or_create
@@ -28,18 +28,19 @@ def expected(tmp_path_factory) -> str:
     return pictures(context, prompts(context)).fingerprint
 
 
-def joined(module: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A process that calls the same stage for the same plan."""
+def joined(module: str, store: Path, run: str = SERIAL, settings: str = "", count: int = 1) -> "subprocess.Popen[str]":
+    """A process, or one with children, that calls the same stage for the same plan."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"tests.lightgen.engines.{module}", *arguments],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "tests.lightgen.engines.joiner", module, str(store), run, settings, str(count)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
 def told(processes: "list[subprocess.Popen[str]]") -> list[str]:
-    found = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert all(process.returncode == 0 for process in processes)
-    return found
+    found = [process.communicate(timeout=120) for process in processes]
+    assert all(process.returncode == 0 for process in processes), found
+    return [stdout.strip() for stdout, _ in found]
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -56,7 +57,7 @@ def test_four_processes_make_what_one_makes(tmp_path, expected):
 
 def test_four_workers_that_joined_make_what_one_makes(tmp_path, expected):
     open_or_create(str(tmp_path))
-    assert told([joined("pictures", str(tmp_path)) for _ in range(4)]) == [expected] * 4
+    assert told([joined("pictures", tmp_path, count=4)])[0].split() == [expected] * 4
     assert leftovers(tmp_path) == []
 
 
@@ -65,7 +66,7 @@ def test_workers_that_joined_share_the_shards(tmp_path):
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=24, seconds=0.1, marks=str(marks))
-    found = told([joined("notes", str(store), config.model_dump_json(), SERIAL) for _ in range(3)])
+    found = told([joined("notes", store, settings=config.model_dump_json()) for _ in range(3)])
     assert len(set(found)) == 1
     assert marked(marks, "begun") == [f"{shard:05d}" for shard in range(24)]
     assert len(processes_of(marks)) == 3
@@ -77,7 +78,7 @@ def test_all_of_a_decision_or_a_job_is_made_by_one_worker_and_by_another_when_th
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=3, seconds=0.6, marks=str(marks), sort=sort)
-    workers = [joined("notes", str(store), config.model_dump_json(), SERIAL) for _ in range(3)]
+    workers = [joined("notes", store, settings=config.model_dump_json()) for _ in range(3)]
     while not marked(marks, "begun"):
         time.sleep(0.02)
     (first,) = processes_of(marks)
@@ -95,7 +96,7 @@ def test_models_are_loaded_only_by_workers_that_have_a_claim(tmp_path):
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=1, seconds=1.0, marks=str(marks))
-    told([joined("notes", str(store), config.model_dump_json(), SERIAL) for _ in range(2)])
+    told([joined("notes", store, settings=config.model_dump_json()) for _ in range(2)])
     assert len(marked(marks, "opened")) == 1
 
 
@@ -123,30 +124,55 @@ def raising(error: type[BaseException]):
     return mark
 
 
-def test_whoever_cannot_commit_lets_the_next_try(tmp_path):
+def test_whoever_cannot_commit_lets_the_next_try(tmp_path, monkeypatch):
     """Too many rejects: each worker says so, and none waits for the other."""
     context = Context(open_or_create(str(tmp_path)))
-    work = work_of(NotesConfig(), context)
+    monkeypatch.setattr("lightgen.engines.build.commit", too_many)
     for _ in range(2):
-        with pytest.raises(TooManyRejects), open_engine(RunConfig()) as engine:
-            refuse_at_commit(work, context, engine)
-    assert done_shards(context.store, work.plan) == {0, 1, 2, 3}
-
-
-def refuse_at_commit(work, context, engine):
-    from dataclasses import replace
-
-    from lightgen.engines import build
-
-    given = replace(context, engine=engine)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "commit", too_many)
-        build.build(work, given)
+        with pytest.raises(TooManyRejects):
+            notes(NotesConfig(), context)
+    assert done_shards(context.store, work_of(NotesConfig(), context).plan) == {0, 1, 2, 3}
+    monkeypatch.undo()
+    notes(NotesConfig(), context)
+    assert leftovers(tmp_path) == []
 
 
 def too_many(*_):
     raise TooManyRejects("all of them")
 
 
-def test_this_machine_shows_no_gpu_or_each_under_a_name_of_its_own():
-    assert len(set(visible_gpus())) == len(visible_gpus())
+def test_a_job_that_meets_at_a_rendezvous_is_begun_by_as_many_machines_and_no_more(tmp_path):
+    store, marks = tmp_path / "store", tmp_path / "marks"
+    marks.mkdir()
+    open_or_create(str(store))
+    config = NotesConfig(shards=1, seconds=2.0, marks=str(marks), sort="job", machines=2)
+    found = told([joined("notes", store, settings=config.model_dump_json(), count=3)])[0].split()
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert len(processes_of(marks, "begun")) == 2
+
+
+@pytest.mark.parametrize(("sort", "held"), [("map", ["GPU-a"]), ("job", ["GPU-a", "GPU-b"])])
+def test_a_gpu_is_held_against_other_runs_while_a_stage_works_on_it(tmp_path, monkeypatch, sort, held):
+    monkeypatch.setenv("LIGHTGEN_GPU_LOCKS", str(tmp_path / "gpus"))
+    monkeypatch.setattr("lightgen.engines.devices.pick_device", lambda _: "cuda")
+    monkeypatch.setattr("lightgen.engines.devices.visible_gpus", lambda: ["GPU-a", "GPU-b"])
+    monkeypatch.setattr("lightgen.engines.loop.provenance", lambda _: provenance("cpu"))
+    seen: list[list[str]] = []
+    monkeypatch.setattr("tests.lightgen.engines.notes.mark", lambda *_: seen.append(taken(tmp_path / "gpus")))
+    notes(NotesConfig(sort=sort, gpu=True), Context(open_or_create(str(tmp_path / "store"))))
+    assert seen
+    assert all(found == held for found in seen)
+    assert taken(tmp_path / "gpus") == []
+
+
+def taken(folder: Path) -> list[str]:
+    """The GPUs that somebody holds."""
+    found = []
+    for name in ("GPU-a", "GPU-b"):
+        with (folder / f"{name}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(name)
+    return found

@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         gpu_slots(GPUS, folder=tmp_path / "file" / "locks").__enter__()
 
 
-def test_other_users_may_lock_too(tmp_path):
+def test_other_users_may_lock_too_and_nobody_tidies_the_locks_away(tmp_path):
     folder, before = tmp_path / "locks", os.umask(0o077)
     try:
         with gpu_slots(["MIG-GPU-1/7/0"], folder=folder):
@@ -149,9 +149,9 @@ def test_other_users_may_lock_too(tmp_path):
     finally:
         os.umask(before)
     assert folder.stat().st_mode & 0o7777 == 0o1777
-    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
-        "turn": 0o666,
-        "MIG-GPU-1_7_0.lock": 0o666,
+    assert {path.name: path.stat().st_mode & 0o7777 for path in folder.iterdir()} == {
+        "turn": 0o1666,
+        "MIG-GPU-1_7_0.lock": 0o1666,
     }
 
 

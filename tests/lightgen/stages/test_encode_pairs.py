@@ -13,8 +13,8 @@ from lightgen.stages import encode_pairs as stage
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.pretrain import pretrain
 from lightgen.training.data import Winners
+from lightgen.training.features_on_disk import open_features
 from lightgen.training.loop import LoopConfig
-from lightgen.training.stored import stored_features
 from schemas.ref import ArtifactRef
 from tests.lightgen.conftest import Chain, training
 from tests.lightgen.sealed import noise, pairs
@@ -33,7 +33,7 @@ def test_both_sides_take_the_encoders_way(chain: Chain) -> None:
     vae, text = load_encoders(settings, chain.store, "cpu")
     made, ref = encoded(chain, 3)
     version, source = chain.store.open(ref), chain.store.open(made)
-    features = stored_features(version)
+    features = open_features(version)
     assert (len(features), features.latent_shape) == (3, (8, 8, 8))
     batch = features.batch(ROWS, FIRST_VISIT)
     assert batch.mean.shape == (3, 2, 8, 8, 8)

@@ -15,7 +15,7 @@ from lightgen.progress import SILENT, Silent
 from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
 from lightgen.storage.store import open_or_create
 from lightgen.training import job
-from lightgen.training.job import TrainingRun, run_training
+from lightgen.training.job import TrainingJob, train_to_output
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from tests.lightgen.conftest import training
@@ -65,12 +65,12 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
     assert (speed["processes"], speed["device"]) == (2, "cpu")
     assert 0 < speed["gpu_hours"] == pytest.approx(2 * speed["seconds"] / 3600)
     other = open_or_create(str(tmp_path / "store"))
-    run = TrainingRun(
+    run = TrainingJob(
         stage="pretrain", store=chain.store.uri, parents=[chain.features], config=exact.model_dump(mode="json"),
         seed=5, folder=other.scratch(many.plan), run_id="r", starter=0, device="cpu",
     )  # fmt: skip
     prepared = replace(prepare(run, chain.store, "cpu"), launch=LaunchConfig())
-    alone = run_training(prepared, run, SILENT)
+    alone = train_to_output(prepared, run, SILENT)
     logs = [text.decode().splitlines() for text in (many.file("log.jsonl").read_bytes(), alone.extras["log.jsonl"])]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)  # dropout differs between the processes
@@ -106,8 +106,8 @@ def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
 @pytest.mark.parametrize(
     "launch", [LaunchConfig(accumulate=3), LaunchConfig(processes=3)], ids=["here", "in processes"]
 )
-def test_more_mask_ratios_than_pieces_are_refused(chain, launch: LaunchConfig) -> None:
-    with pytest.raises(ConfigError, match=r"^pretrain.mask_ratios is 2, but a step has 3 pieces"):
+def test_more_mask_ratios_than_microbatches_are_refused(chain, launch: LaunchConfig) -> None:
+    with pytest.raises(ConfigError, match=r"^pretrain.mask_ratios is 2, but a step has 3 microbatches"):
         pretrain(chain.features, _config(mask_ratios=2, launch=launch), chain.context())
 
 

@@ -88,7 +88,7 @@ def test_a_scorer_is_never_shown_what_is_no_image_and_order_stays() -> None:
     assert scorer.shown == [3]
     assert [row["id"] for row in found] == rows["id"].to_pylist()
     assert [row["unscored"] for row in found] == ["image_truncated", "", "image_truncated", "odd_caption", ""]
-    assert [row["unscored_detail"] for row in found][0] == "it ends early"
+    assert found[0]["unscored_detail"] == "it ends early"
     assert [row["sum"] for row in found] == [
         None, int(scenes(1)[0].sum()), None, None, int(scenes(3)[2].sum()),
     ]  # fmt: skip

@@ -5,18 +5,18 @@ from collections.abc import Iterator
 import pytest
 
 from lightgen.model.student import Student
-from lightgen.training.data import FeatureSet
+from lightgen.training.data import FeaturesInMemory
 from tests.lightgen.training.rank_pool import RankPool
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs, tiny_student
 
 
 @pytest.fixture
-def pairs() -> FeatureSet:
+def pairs() -> FeaturesInMemory:
     return tiny_pairs()
 
 
 @pytest.fixture
-def features() -> FeatureSet:
+def features() -> FeaturesInMemory:
     return tiny_features()
 
 

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from lightgen.engines.lines import Printed
+from lightgen.engines.lines import PrintedProgress
 
 if __name__ == "__main__":
     if os.environ["RANK"] == "0":
-        shown = Printed(every_s=0.0)
+        shown = PrintedProgress(every_s=0.0)
         shown.start("train", 7, "steps")
         shown.advance(3, "loss 0.5")
         shown.picture(Path("grid.png"))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lightgen.settings import torchrun_place
-from lightgen.training.ranks import World, joined
+from lightgen.training.ranks import World, process_group
 from tests.lightgen.training.rank_jobs import TinyRun, train_tiny
 
 
@@ -20,9 +20,9 @@ def main() -> None:
     run = TinyRun(**settings | {"folder": Path(settings["folder"]), "dies_at": tuple(settings["dies_at"])})
     place = torchrun_place()
     assert place is not None
-    with joined(World(*place), "cpu") as world:
+    with process_group(World(*place), "cpu") as world:
         result = train_tiny(world, run, start=int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
-    if world.leads:
+    if world.is_main:
         job.with_name("result.json").write_text(json.dumps(result))
 
 

@@ -17,9 +17,9 @@ from lightgen.training import loop
 from lightgen.training.data import Batch, Winners
 from lightgen.training.launch import LaunchConfig, Strategy
 from lightgen.training.loop import LoopConfig, train
-from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place
+from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch, Objective
 from lightgen.training.optimizer import OptimizerConfig
-from lightgen.training.preference import LiveReference, Measure, Preference, cache_reference
+from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference, cache_reference
 from lightgen.training.ranks import World
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs, tiny_student
 
@@ -47,7 +47,7 @@ class TinyRun:
 
 
 def train_tiny(world: World, settings: TinyRun, start: int = 0) -> dict[str, Any]:
-    """What the run comes to: weights, average and rows of the log, the same in every rank."""
+    """What the run comes to: weights, EMA and log, the same in every rank."""
     student = tiny_student(settings.dropout, **settings.student)
     objective = make_objective(student, settings)
     if world.rank == 1 and start < len(settings.dies_at):
@@ -55,10 +55,10 @@ def train_tiny(world: World, settings: TinyRun, start: int = 0) -> dict[str, Any
     launch = LaunchConfig(strategy=settings.strategy, accumulate=settings.accumulate)
     config = LOOP.model_copy(update={"steps": settings.steps, "checkpoint_every": settings.checkpoint_every})
     run = train(student, objective, config, seed=11, folder=settings.folder, run_id="r", world=world, launch=launch)
-    model, average = (
-        {name: value.tolist() for name, value in each.state_dict().items()} for each in (run.student, run.average)
+    model, ema = (
+        {name: value.tolist() for name, value in each.state_dict().items()} for each in (run.student, run.ema)
     )
-    return {"model": model, "ema": average, "rows": run.rows}
+    return {"model": model, "ema": ema, "log": run.log}
 
 
 def train_with_nothing_frozen(world: World, settings: TinyRun) -> dict[str, Any]:
@@ -83,10 +83,10 @@ def make_objective(student: Student, settings: TinyRun) -> Objective:
     if settings.objective == "sft":
         return MaskedDiffusion(Winners(pairs), BATCH, copies=2, seed=11, bound=False, masks=masks)
     frozen = copy.deepcopy(student).requires_grad_(False)
-    measure = Measure(copies=2, seed=11, masks=masks, draws=2)
+    estimator = PairErrorEstimator(copies=2, seed=11, masks=masks, draws=2)
     live = settings.objective == "dpo"
-    reference = LiveReference(frozen) if live else cache_reference(frozen, pairs, measure, BATCH)
-    return Preference(pairs, reference, measure, BATCH, beta=5.0)
+    reference = LiveReference(frozen) if live else cache_reference(frozen, pairs, estimator, BATCH)
+    return Preference(pairs, reference, estimator, BATCH, beta=5.0)
 
 
 def _dying(objective: Objective, at: int) -> Objective:
@@ -94,9 +94,9 @@ def _dying(objective: Objective, at: int) -> Objective:
 
     @dataclass(frozen=True)
     class Dying(MaskedDiffusion):
-        def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-            if place.step == at:
+        def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+            if microbatch.step == at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return objective.loss(student, batch, place)
+            return objective.loss(student, batch, microbatch)
 
     return Dying(objective.features, objective.batch_size, objective.copies, objective.seed, masks=objective.masks)

@@ -13,8 +13,8 @@ from typing import Self, TypeVar
 import torch
 import torch.distributed as dist
 
+from lightgen.engines.lifetime import exit_with_parent
 from lightgen.training.ranks import World
-from lightgen.training.torchrun import die_with
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=60)  # of a collective; a rank that died or failed closes its connections at once
@@ -38,7 +38,7 @@ class RankPool:
         """`job(world, *arguments)` in ranks 0 to `processes` - 1; raises what the first of them raised."""
         meeting = self.folder / uuid.uuid4().hex
         worlds = [World(rank, processes, rank) for rank in range(processes)]
-        futures = [self._ranks[world.rank].submit(_take_part, world, meeting, job, arguments) for world in worlds]
+        futures = [self._ranks[world.rank].submit(_run_in_group, world, meeting, job, arguments) for world in worlds]
         wait(futures)
         for rank, future in enumerate(futures):
             if isinstance(future.exception(), BrokenProcessPool):
@@ -47,7 +47,7 @@ class RankPool:
         return [future.result() for future in futures]
 
     def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, self._context, initializer=die_with, initargs=(os.getpid(),))
+        return ProcessPoolExecutor(1, self._context, initializer=exit_with_parent, initargs=(os.getpid(),))
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +57,7 @@ class RankPool:
             rank.shutdown()
 
 
-def _take_part(world: World, meeting: Path, job: Callable[..., T], arguments: tuple[object, ...]) -> T:
+def _run_in_group(world: World, meeting: Path, job: Callable[..., T], arguments: tuple[object, ...]) -> T:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=world.rank, world_size=world.size, timeout=TIMEOUT

@@ -1,4 +1,4 @@
-"""Batches are a function of (seed, step), and what is drawn for a sample one of (seed, sample, visit)."""
+"""Batches are a function of (seed, step), and what is drawn for a sample one of (seed, sample, epoch)."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,16 +6,16 @@ import torch
 
 from lightgen.model.padding import pad_text, stack_text
 from lightgen.storage.feature_codec import latent_array, text_array
-from lightgen.training.data import FeatureSet, rows_of_epoch_step, rows_of_step
+from lightgen.training.data import FeaturesInMemory, rows_of_step, rows_of_step_within_epoch
 from schemas.features import schema
-from tests.lightgen.training.stored_files import read_features
+from tests.lightgen.training.feature_files import read_features
 
 
 def test_every_epoch_reads_every_row_once_across_batches() -> None:
     rows, batch = 10, 4
     steps = [rows_of_step(3, step, rows, batch) for step in range(5)]  # two epochs
-    read, visits = (np.concatenate(parts) for parts in zip(*steps, strict=True))
-    assert visits.tolist() == [0] * 10 + [1] * 10
+    read, epochs = (np.concatenate(parts) for parts in zip(*steps, strict=True))
+    assert epochs.tolist() == [0] * 10 + [1] * 10
     assert sorted(read[:10]) == sorted(read[10:]) == list(range(10))
     assert list(read[:10]) != list(read[10:])
 
@@ -37,21 +37,23 @@ def test_padding_marks_true_words_and_keeps_a_key_for_an_empty_text() -> None:
     assert mask.tolist() == [[True, False, False], [True, True, True]]
 
 
-def test_batches_of_one_visit_leave_the_rest_of_an_epoch_out() -> None:
-    steps = [rows_of_epoch_step(3, step, 10, 4) for step in range(4)]
-    assert [set(visits) for _, visits in steps] == [{0}, {0}, {1}, {1}]
+def test_batches_within_an_epoch_leave_the_rest_of_an_epoch_out() -> None:
+    steps = [rows_of_step_within_epoch(3, step, 10, 4) for step in range(4)]
+    assert [set(epochs) for _, epochs in steps] == [{0}, {0}, {1}, {1}]
     assert len(set(np.concatenate([steps[0][0], steps[1][0]]))) == 8
-    rows, visits = rows_of_epoch_step(0, 5, 3, 7)
-    assert set(visits) == {5}
+    rows, epochs = rows_of_step_within_epoch(0, 5, 3, 7)
+    assert set(epochs) == {5}
     assert sorted(np.bincount(rows)) == [2, 2, 3]
 
 
-def _spread_out(rows: int) -> FeatureSet:
+def _spread_out(rows: int) -> FeaturesInMemory:
     mean, std = torch.full((rows, 2, 4, 4), 3.0).half(), torch.full((rows, 2, 4, 4), 0.5).half()
-    return FeatureSet(torch.arange(rows), mean, std, torch.zeros(rows, 3), np.arange(rows), np.ones(rows, np.int64))
+    return FeaturesInMemory(
+        torch.arange(rows), mean, std, torch.zeros(rows, 3), np.arange(rows), np.ones(rows, np.int64)
+    )
 
 
-def test_latents_are_drawn_from_their_posterior_for_each_sample_and_visit() -> None:
+def test_latents_are_drawn_from_their_posterior_for_each_sample_and_epoch() -> None:
     features, everyone = _spread_out(200), np.arange(200)
     first = features.batch(everyone, everyone * 0)
     latents = first.latents(first.keys(0))

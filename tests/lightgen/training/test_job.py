@@ -10,7 +10,7 @@ from lightgen.errors import TrainingFailed
 from lightgen.progress import SILENT
 from lightgen.stages.align import align, prepare
 from lightgen.training import job, torchrun
-from lightgen.training.job import TrainingRun, run_training
+from lightgen.training.job import TrainingJob, train_to_output
 from lightgen.training.launch import LaunchConfig
 from tests.lightgen.stages.test_align import LOOP, align_config, sealed_pairs
 
@@ -23,11 +23,11 @@ def test_dpo_in_two_processes_is_dpo_in_one(chain, sample, tmp_path) -> None:
     config = align_config(sample, loop=EXACT, launch=TWO)
     many = chain.store.open(align(chain.checkpoint, sealed_pairs(chain, 6), config, chain.store, seed=3))
     assert json.loads(many.file("speed.json").read_text())["processes"] == 2
-    run = TrainingRun(
+    run = TrainingJob(
         stage="align", store=chain.store.uri, parents=many.parents, config=config.model_dump(mode="json"), seed=3,
         folder=tmp_path, run_id="r", starter=0,
     )  # fmt: skip
-    alone = run_training(replace(prepare(run, chain.store), launch=LaunchConfig()), run, SILENT)
+    alone = train_to_output(replace(prepare(run, chain.store), launch=LaunchConfig()), run, SILENT)
     logs = [text.decode().splitlines() for text in (many.file("log.jsonl").read_bytes(), alone.files["log.jsonl"])]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
     assert len(losses[0]) == 3
@@ -35,8 +35,8 @@ def test_dpo_in_two_processes_is_dpo_in_one(chain, sample, tmp_path) -> None:
 
 
 def test_null_control_ranks_that_wait_for_what_dpo_does_not_train_fail(chain, sample, monkeypatch) -> None:
-    monkeypatch.setattr(job, "PROCESS", "tests.lightgen.training.faulty_process")
-    monkeypatch.setattr(torchrun, "RESTARTS", 0)
+    monkeypatch.setattr(job, "RANK_MODULE", "tests.lightgen.training.faulty_process")
+    monkeypatch.setattr(torchrun, "MAX_RESTARTS", 0)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = align_config(sample, loop=EXACT, launch=TWO)
     with pytest.raises(TrainingFailed, match="did not receive grad for rank"):

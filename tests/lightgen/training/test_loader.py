@@ -1,52 +1,56 @@
-"""Every rank, number of pieces and number of workers sees the rows of the step, and of the step alone."""
+"""Ranks, microbatches and workers, however many, read the rows of the step, and of the step alone."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from lightgen.errors import ConfigError, StoreCorrupt, TrainingFailed
 from lightgen.training import workers
 from lightgen.training.data import rows_of_step
-from lightgen.training.loader import Loader, Share
+from lightgen.training.features_on_disk import open_feature_files
+from lightgen.training.loader import BatchSplit, Loader
 from lightgen.training.ranks import World
-from lightgen.training.stored import features_of_files
-from tests.lightgen.training.stored_files import read_features, write_shards
-from tests.lightgen.training.test_stored import assert_same
+from tests.lightgen.training.feature_files import read_features, write_shards
+from tests.lightgen.training.test_features_on_disk import assert_same
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs
 
 BATCH = 8
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def stored(tmp_path):
-    return features_of_files(write_shards(tmp_path)[0])
+    return open_feature_files(write_shards(tmp_path)[0])
+
+
+@pytest.fixture
+def running():
+    """A function that gives the processes started since; ranks of other tests may be there already."""
+    before = active_children()
+    return lambda: [child for child in active_children() if child not in before]
 
 
 def rows_of(features):
     return partial(rows_of_step, 3, rows=len(features), batch_size=BATCH)
 
 
-def expected(features, share, step):
-    return Loader(features, rows_of(features), share).at(step)
+def expected(features, split, step):
+    return Loader(features, rows_of(features), split).at(step)
 
 
 def assert_equal_steps(loader, steps):
     for step in steps:
-        pieces = loader.at(step)
-        wanted = expected(loader.features, loader.share, step)
-        assert len(pieces) == len(wanted) == loader.share.accumulate
-        for found, want in zip(pieces, wanted, strict=True):
+        batches = loader.at(step)
+        wanted = expected(loader.features, loader.split, step)
+        assert len(batches) == len(wanted) == loader.split.accumulate
+        for found, want in zip(batches, wanted, strict=True):
             assert found.text.dtype == want.text.dtype
             assert_same(found, replace(want, text=want.text.float()))
 
@@ -56,21 +60,21 @@ def read(loader, steps):
         loader.at(step)
 
 
-def kill_one_and_read(loader):
-    os.kill(active_children()[0].pid, signal.SIGKILL)
+def kill_and_read(worker, loader):
+    os.kill(worker.pid, signal.SIGKILL)
     read(loader, range(1, 20))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_workers_read_what_this_process_reads(stored, count, accumulate):
+def test_workers_read_what_this_process_reads(stored, running, count, accumulate):
     """More steps than slots of the ring, over more than an epoch."""
-    with Loader(stored, rows_of(stored), Share(World(0, 2), accumulate), workers=count) as loader:
+    with Loader(stored, rows_of(stored), BatchSplit(World(0, 2), accumulate), workers=count) as loader:
         assert_equal_steps(loader, range(12))
         assert_equal_steps(loader, [40, 41, 42])  # on with other data
         assert_equal_steps(loader, [4, 5])  # and back
-        assert len(active_children()) == count
-    assert not active_children()
+        assert len(running()) == count
+    assert not running()
 
 
 @pytest.mark.parametrize("made", [tiny_features, tiny_pairs])
@@ -85,24 +89,24 @@ def test_a_new_loader_goes_on_in_the_middle(stored):
 
 
 @pytest.mark.parametrize("shares", [(1, 1), (1, 4), (2, 2), (4, 1)])
-def test_ranks_and_pieces_share_one_global_batch(tmp_path, shares):
+def test_ranks_and_microbatches_split_one_global_batch(tmp_path, shares):
     paths, table = write_shards(tmp_path)
-    stored, memory = features_of_files(paths), read_features(table)
+    stored, memory = open_feature_files(paths), read_features(table)
     size, accumulate = shares
     for step in (0, 3):
-        loaders = [Loader(stored, rows_of(stored), Share(World(rank, size), accumulate)) for rank in range(size)]
-        pieces = [piece for loader in loaders for piece in loader.at(step)]
+        loaders = [Loader(stored, rows_of(stored), BatchSplit(World(rank, size), accumulate)) for rank in range(size)]
+        batches = [batch for loader in loaders for batch in loader.at(step)]
         whole = memory.batch(*rows_of(memory)(step))
-        assert torch.equal(torch.cat([piece.ids for piece in pieces]), whole.ids)
-        assert torch.equal(torch.cat([piece.mean for piece in pieces]), whole.mean)
-        assert torch.equal(torch.cat([piece.text for piece in pieces]).float(), whole.text)
+        assert torch.equal(torch.cat([batch.ids for batch in batches]), whole.ids)
+        assert torch.equal(torch.cat([batch.mean for batch in batches]), whole.mean)
+        assert torch.equal(torch.cat([batch.text for batch in batches]).float(), whole.text)
 
 
 def test_a_batch_stays_until_the_next_call_and_after_the_end(stored):
     loader = Loader(stored, rows_of(stored), workers=2)
     (first,) = loader.at(0)
     time.sleep(0.3)  # the workers read on until they must wait
-    want = expected(stored, Share(), 0)[0]
+    want = expected(stored, BatchSplit(), 0)[0]
     assert torch.equal(first.mean, want.mean)
     loader.close()
     loader.close()
@@ -118,12 +122,12 @@ def test_torchs_own_generator_is_left_alone(stored):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_killed_worker_is_an_error_and_the_next_call_starts_anew(stored):
+def test_a_killed_worker_is_an_error_and_the_next_call_starts_new_ones(stored, running):
     with Loader(stored, rows_of(stored), workers=2) as loader:
         loader.at(0)
         # Where torch is told by a signal before `at` looks, it raises the RuntimeError itself.
         with pytest.raises((TrainingFailed, RuntimeError), match="DataLoader worker"):
-            kill_one_and_read(loader)
+            kill_and_read(running()[0], loader)
         assert_equal_steps(loader, [7, 8])
 
 
@@ -143,42 +147,38 @@ def test_a_ring_that_does_not_fit_is_refused(stored, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_of_a_process_with_a_gpu_are_not_forked_from_it(stored, monkeypatch):
+def test_workers_of_a_process_with_a_gpu_are_not_forked_from_it(stored, running, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with Loader(stored, rows_of(stored), workers=1) as loader:
         assert_equal_steps(loader, range(3))
-        assert type(active_children()[0]).__name__ == "ForkServerProcess"
+        assert type(running()[0]).__name__ == "ForkServerProcess"
 
 
-ORPHANS = """
-import os, signal
-from functools import partial
-from multiprocessing import active_children
-from lightgen.training.data import rows_of_step
-from lightgen.training.loader import Loader
-from tests.lightgen.training.tiny_run import tiny_features
-
-loader = Loader(tiny_features(), partial(rows_of_step, 3, rows=24, batch_size=8), workers=2)
-loader.at(0)
-print(*[child.pid for child in active_children()], flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+def _read_and_die(pids):
+    loader = Loader(tiny_features(), rows_of(tiny_features()), workers=2)
+    loader.at(0)
+    pids.send([child.pid for child in active_children()])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_workers_end_with_their_process():
-    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, cwd=ROOT)
-    pids = [int(pid) for pid in done.stdout.split()]
-    assert len(pids) == 2, done.stderr
+    here, there = multiprocessing.Pipe()
+    reader = multiprocessing.get_context("fork").Process(target=_read_and_die, args=(there,))
+    reader.start()
+    pids = here.recv()
+    reader.join()
+    assert reader.exitcode == -signal.SIGKILL
+    assert len(pids) == 2
     end = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < end, "workers live on"
         time.sleep(0.1)
 
 
-def test_a_batch_that_the_pieces_do_not_divide_is_refused():
+def test_a_batch_that_the_microbatches_do_not_divide_is_refused():
     with pytest.raises(ConfigError, match="multiple"):
-        Share(World(0, 3)).check(BATCH)
-    assert np.concatenate([list(Share(World(rank, 2), 3).numbers()) for rank in range(2)]).tolist() == list(range(6))
+        BatchSplit(World(0, 3)).check(BATCH)
+    assert [index for rank in range(2) for index in BatchSplit(World(rank, 2), 3).local_indices()] == list(range(6))
 
 
 @pytest.mark.gpu
@@ -189,10 +189,10 @@ def test_a_gpu_reads_pinned_memory_while_workers_go_on(stored):
         copies = []
         for step in range(20):
             torch.cuda._sleep(20_000_000)  # the GPU is behind, so copies wait
-            (piece,) = loader.at(step)
-            assert piece.mean.is_pinned()
-            copies.append(piece.to(device))
+            (batch,) = loader.at(step)
+            assert batch.mean.is_pinned()
+            copies.append(batch.to(device))
         for step, copy in enumerate(copies):
-            want = expected(stored, Share(), step)[0]
+            want = expected(stored, BatchSplit(), step)[0]
             assert torch.equal(copy.mean.cpu(), want.mean)
             assert torch.equal(copy.text.cpu(), want.text)

@@ -23,14 +23,14 @@ from lightgen.errors import ConfigError, ResumeMismatch, TrainingDiverged
 from lightgen.model.student import Student
 from lightgen.training import checkpoint, loop, state
 from lightgen.training.checkpoint import Saver
-from lightgen.training.data import Batch, FeatureSet
+from lightgen.training.data import Batch, FeaturesInMemory
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig, train
-from lightgen.training.objectives import Figures, MaskedDiffusion, Objective, Place
+from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch, Objective
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
-from lightgen.training.preference import LiveReference, Measure, Preference
+from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference
 from lightgen.training.ranks import World
-from lightgen.training.state import Run
+from lightgen.training.state import TrainState
 
 STEPS = 12
 CONFIG = LoopConfig(
@@ -55,34 +55,36 @@ class Wrapped(MaskedDiffusion):
 class Dies(Wrapped):
     """Kills its process at a step, as the kernel would."""
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-        if place.step in self.steps:
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+        if microbatch.step in self.steps:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().loss(student, batch, place)
+        return super().loss(student, batch, microbatch)
 
 
 class Poisoned(Wrapped):
     """Has no finite loss at some steps."""
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-        loss, figures = super().loss(student, batch, place)
-        return (loss * float("nan") if place.step in self.steps else loss), figures
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+        loss, metrics = super().loss(student, batch, microbatch)
+        return (loss * float("nan") if microbatch.step in self.steps else loss), metrics
 
 
 class Spiked(Wrapped):
     """Has a loss a thousand times too steep at some steps."""
 
-    def loss(self, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
-        loss, figures = super().loss(student, batch, place)
-        return (loss * 1000 if place.step in self.steps else loss), figures
+    def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
+        loss, metrics = super().loss(student, batch, microbatch)
+        return (loss * 1000 if microbatch.step in self.steps else loss), metrics
 
 
-def _train(objective: Objective, student: Student, folder: Path, config: LoopConfig = CONFIG, run_id: str = "r") -> Run:
+def _train(
+    objective: Objective, student: Student, folder: Path, config: LoopConfig = CONFIG, run_id: str = "r"
+) -> TrainState:
     return train(student, objective, config, seed=11, folder=folder, run_id=run_id)
 
 
-def _digest(run: Run) -> str:
-    parts = [*run.student.state_dict().values(), *run.average.state_dict().values()]
+def _digest(run: TrainState) -> str:
+    parts = [*run.student.state_dict().values(), *run.ema.state_dict().values()]
     for optimizer in run.optimizers:
         state = optimizer.state_dict()["state"]
         parts += [state[number][name] for number in sorted(state) for name in sorted(state[number])]
@@ -90,7 +92,7 @@ def _digest(run: Run) -> str:
 
 
 @pytest.fixture
-def objective(features: FeatureSet) -> MaskedDiffusion:
+def objective(features: FeaturesInMemory) -> MaskedDiffusion:
     return MaskedDiffusion(features, batch_size=5, copies=2, seed=11)
 
 
@@ -118,7 +120,7 @@ def test_resume_after_sigkill_is_bit_exact(
         _killed(objective, Student(student.config).init(5), tmp_path / "broken", at)
     resumed = _train(objective, Student(student.config).init(5), tmp_path / "broken")
     assert _digest(resumed) == _digest(straight)
-    assert resumed.rows == straight.rows
+    assert resumed.log == straight.log
 
 
 def test_resume_with_muon_in_bfloat16_is_bit_exact(
@@ -186,7 +188,7 @@ def test_another_runs_checkpoint_is_refused(objective: MaskedDiffusion, fresh: S
 
 def test_bad_steps_are_skipped_and_counted(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
     run = _train(Poisoned.around(objective, 3, 4), fresh, tmp_path)
-    skipped = [json.loads(row)["step"] for row in run.rows if "skipped" in row]
+    skipped = [json.loads(row)["step"] for row in run.log if "skipped" in row]
     assert skipped == [4, 5]
     assert all(torch.isfinite(value).all() for value in run.student.state_dict().values())
 
@@ -196,7 +198,7 @@ def test_a_spike_is_skipped_and_a_usual_step_is_not(
 ) -> None:
     monkeypatch.setattr(loop, "SPIKE_AFTER", 5)
     run = _train(Spiked.around(objective, 3, 8), fresh, tmp_path)
-    skipped = [json.loads(row) for row in run.rows if "skipped" in row]
+    skipped = [json.loads(row) for row in run.log if "skipped" in row]
     assert [row["step"] for row in skipped] == [9]  # step 3 came too early to know what is usual
     assert "usually" in skipped[0]["skipped"]
 
@@ -208,8 +210,8 @@ def test_bad_steps_in_a_row_go_back_to_the_checkpoint_and_on_with_other_data(
     config = CONFIG.model_copy(update={"max_bad_steps": 2})
     run = _train(Poisoned.around(objective, 5, 6), fresh, tmp_path, config)
     assert run.step == STEPS
-    assert (run.rollbacks, run.skipped_ahead) == (1, 3)
-    rows = [json.loads(row) for row in run.rows]
+    assert (run.rollbacks, run.skipped_batches) == (1, 3)
+    rows = [json.loads(row) for row in run.log]
     assert [row["rolled_back_to"] for row in rows if "rolled_back_to" in row] == [4]
     assert rows[-1]["step"] == STEPS
     killed = Student(fresh.config).init(5)
@@ -233,13 +235,13 @@ def test_resume_after_a_rollback_is_bit_exact(objective: MaskedDiffusion, fresh:
     assert process.exitcode == -signal.SIGKILL
     resumed = _train(poisoned, Student(fresh.config).init(5), tmp_path / "broken", config)
     assert _digest(resumed) == _digest(straight)
-    assert resumed.rows == straight.rows
+    assert resumed.log == straight.log
 
 
-def _both(self: Wrapped, student: Student, batch: Batch, place: Place) -> tuple[Tensor, Figures]:
+def _both(self: Wrapped, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
     """Poisoned at steps 5 and 6, dead at the wrapper's."""
-    loss, figures = Dies.loss(self, student, batch, place)  # type: ignore[arg-type]
-    return (loss * float("nan") if place.step in (5, 6) else loss), figures
+    loss, metrics = Dies.loss(self, student, batch, microbatch)  # type: ignore[arg-type]
+    return (loss * float("nan") if microbatch.step in (5, 6) else loss), metrics
 
 
 @pytest.mark.parametrize(("poisoned", "rollbacks"), [(range(1, 4), 3), (range(5, 40), 2), (range(5, 40), 0)], ids=str)
@@ -252,26 +254,26 @@ def test_a_run_that_cannot_be_saved_ends_with_advice(
         _train(Poisoned.around(objective, *poisoned), fresh, tmp_path, config)
 
 
-def test_pieces_add_up_to_the_step(objective: MaskedDiffusion, student: Student, tmp_path: Path) -> None:
-    """Without dropout three pieces of two make the step of one of six, to rounding."""
+def test_microbatches_add_up_to_the_step(objective: MaskedDiffusion, student: Student, tmp_path: Path) -> None:
+    """Without dropout three microbatches of two make the step of one of six, to rounding."""
     calm = student.config.model_copy(update={"dropout": 0.0})
     objective, exact = replace(objective, batch_size=6), CONFIG.model_copy(update={"precision": "fp32"})
     runs = [
         train(
-            Student(calm).init(5), objective, exact, seed=11, folder=tmp_path / str(pieces), run_id="r",
-            launch=LaunchConfig(accumulate=pieces),
+            Student(calm).init(5), objective, exact, seed=11, folder=tmp_path / str(count), run_id="r",
+            launch=LaunchConfig(accumulate=count),
         )
-        for pieces in (1, 3)
+        for count in (1, 3)
     ]  # fmt: skip
     for one, other in zip(runs[0].student.parameters(), runs[1].student.parameters(), strict=True):
         # Adam divides by the size of a gradient, and so enlarges the rounding of those that are nearly zero.
         torch.testing.assert_close(one, other, rtol=1e-3, atol=3e-4)
 
 
-def test_a_batch_that_pieces_do_not_divide_is_refused(
+def test_a_batch_that_microbatches_do_not_divide_is_refused(
     objective: MaskedDiffusion, fresh: Student, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="batch_size 5 cannot be cut into 1 processes x 2 pieces"):
+    with pytest.raises(ConfigError, match="batch_size 5 cannot be cut into 1 processes x 2 microbatches"):
         train(fresh, objective, CONFIG, seed=1, folder=tmp_path, run_id="r", launch=LaunchConfig(accumulate=2))
 
 
@@ -310,47 +312,47 @@ def test_training_reads_no_memory_that_it_has_not_written(
     straight = _train(objective, fresh, tmp_path / "straight")
     mode: Any = torch.utils.deterministic
     assert mode.fill_uninitialized_memory  # as it was
-    monkeypatch.setattr(loop, "exact", _filled)
+    monkeypatch.setattr(loop, "deterministic_mode", _filled)
     assert _digest(_train(objective, Student(fresh.config).init(5), tmp_path / "filled")) == _digest(straight)
 
 
 @contextmanager
-def _filled(config: LoopConfig) -> Iterator[None]:
-    threads = torch.get_num_threads()
+def _filled(enabled: bool, threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.set_num_threads(config.threads or threads)
+    torch.set_num_threads(threads or before)
     assert torch.empty(3).isnan().all()
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
     torch.use_deterministic_algorithms(False)
 
 
 def test_training_learns_the_features(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"steps": 150, "checkpoint_every": 1000, "log_every": 30})
-    rows = [json.loads(row) for row in _train(objective, fresh, tmp_path, config).rows]
+    rows = [json.loads(row) for row in _train(objective, fresh, tmp_path, config).log]
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
     assert set(rows[0]) == {"step", "loss", "lr", "grad_norm"}  # and no clock
 
 
 def test_what_dpo_does_not_train_stays_and_trains_again_with_another_objective(
-    objective: MaskedDiffusion, pairs: FeatureSet, student: Student, tmp_path: Path
+    objective: MaskedDiffusion, pairs: FeaturesInMemory, student: Student, tmp_path: Path
 ) -> None:
     """The null text has no gradient in DPO, so weight decay must not pull it either."""
     reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    preference = Preference(pairs, reference, Measure(copies=1, seed=0), batch_size=6, beta=5.0)
+    preference = Preference(pairs, reference, PairErrorEstimator(copies=1, seed=0), batch_size=6, beta=5.0)
     before = student.null_text.detach().clone()
     run = _train(preference, student, tmp_path / "dpo")
     assert torch.equal(run.student.null_text, before)
-    assert torch.equal(run.average.null_text, before)
+    assert torch.equal(run.ema.null_text, before)
     run = _train(objective, student, tmp_path / "pretrain")
     assert not torch.equal(run.student.null_text, before)
 
 
 def test_one_process_notices_what_many_would_wait_for(
-    pairs: FeatureSet, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: FeaturesInMemory, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    preference = Preference(pairs, reference, Measure(copies=1, seed=0), batch_size=6, beta=5.0)
+    preference = Preference(pairs, reference, PairErrorEstimator(copies=1, seed=0), batch_size=6, beta=5.0)
     monkeypatch.setattr(Preference, "untrained", lambda *_: [])
     with pytest.raises(AssertionError, match="no gradient came to null_text: the objective's `untrained`"):
         _train(preference, student, tmp_path)
@@ -407,6 +409,6 @@ def test_bfloat16_reaches_the_loss_but_not_the_weights(
         objective, Student(fresh.config).init(5), tmp_path / "b", CONFIG.model_copy(update={"precision": "bf16"})
     )
     assert all(value.dtype == torch.float32 for value in half.student.state_dict().values())
-    first, second = (json.loads(run.rows[0])["loss"] for run in (exact, half))
+    first, second = (json.loads(run.log[0])["loss"] for run in (exact, half))
     assert first != second
     assert first == pytest.approx(second, rel=0.02)

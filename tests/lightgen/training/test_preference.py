@@ -10,11 +10,11 @@ import torch
 
 from lightgen.model.masking import MaskLaw
 from lightgen.model.student import Student
-from lightgen.training.data import FeatureSet
-from lightgen.training.objectives import Figures, Place
+from lightgen.training.data import FeaturesInMemory
+from lightgen.training.objectives import Metrics, Microbatch
 from lightgen.training.preference import (
     LiveReference,
-    Measure,
+    PairErrorEstimator,
     Preference,
     cache_reference,
     preference_loss,
@@ -22,14 +22,14 @@ from lightgen.training.preference import (
 
 
 @pytest.fixture
-def objective(student: Student, pairs: FeatureSet) -> Preference:
+def objective(student: Student, pairs: FeaturesInMemory) -> Preference:
     reference = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    return Preference(pairs, reference, Measure(copies=2, seed=0), batch_size=6, beta=500.0)
+    return Preference(pairs, reference, PairErrorEstimator(copies=2, seed=0), batch_size=6, beta=500.0)
 
 
-def _loss(objective: Preference, student: Student, step: int) -> tuple[torch.Tensor, Figures]:
-    rows, visits = objective.schedule()(step)
-    return objective.loss(student, objective.features.batch(rows, visits), Place(step))
+def _loss(objective: Preference, student: Student, step: int) -> tuple[torch.Tensor, Metrics]:
+    rows, epochs = objective.schedule()(step)
+    return objective.loss(student, objective.features.batch(rows, epochs), Microbatch(step))
 
 
 def _live(objective: Preference) -> Student:
@@ -38,10 +38,10 @@ def _live(objective: Preference) -> Student:
 
 
 def test_dpo_starts_at_ln_2_with_every_pair_tied(student: Student, objective: Preference) -> None:
-    loss, figures = _loss(objective, student, 0)
+    loss, metrics = _loss(objective, student, 0)
     assert float(loss.detach()) == pytest.approx(math.log(2), abs=1e-6)
-    assert float(figures["margin"]) == float(figures["winner_drift"]) == float(figures["negative"]) == 0.0
-    assert float(figures["accuracy"]) == 0.5
+    assert float(metrics["margin"]) == float(metrics["winner_drift"]) == float(metrics["negative"]) == 0.0
+    assert float(metrics["accuracy"]) == 0.5
 
 
 def test_dpo_loss_and_health_equal_numpy() -> None:
@@ -49,13 +49,13 @@ def test_dpo_loss_and_health_equal_numpy() -> None:
     policy, reference = generator.random((2, 7)), generator.random((2, 7))
     inside = -0.5 * 9.0 * ((policy[0] - reference[0]) - (policy[1] - reference[1]))
     expected = np.log1p(np.exp(-inside)).mean()
-    loss, figures = preference_loss(torch.from_numpy(policy), torch.from_numpy(reference), beta=9.0)
+    loss, metrics = preference_loss(torch.from_numpy(policy), torch.from_numpy(reference), beta=9.0)
     assert float(loss) == pytest.approx(expected, rel=1e-9)
-    assert float(figures["accuracy"]) == pytest.approx((inside > 0).mean())
-    assert float(figures["negative"]) == pytest.approx((inside < 0).mean())
-    assert float(figures["loser_drift"]) == pytest.approx((policy[1] - reference[1]).mean())
+    assert float(metrics["accuracy"]) == pytest.approx((inside > 0).mean())
+    assert float(metrics["negative"]) == pytest.approx((inside < 0).mean())
+    assert float(metrics["loser_drift"]) == pytest.approx((policy[1] - reference[1]).mean())
     for name, share in (("margin_p10", 10), ("margin_p50", 50), ("margin_p90", 90)):
-        assert float(figures[name]) == pytest.approx(np.percentile(inside, share), rel=1e-5)
+        assert float(metrics[name]) == pytest.approx(np.percentile(inside, share), rel=1e-5)
 
 
 def test_swapping_flips_the_sign_and_shifts_cancel() -> None:
@@ -83,9 +83,9 @@ def test_the_reference_has_no_gradient_and_a_step_prefers_the_winner(student: St
         optimizer.zero_grad()
         _loss(objective, student, 0)[0].backward()
         optimizer.step()
-    loss, figures = _loss(objective, student, 0)
+    loss, metrics = _loss(objective, student, 0)
     assert float(loss.detach()) < math.log(2)
-    assert float(figures["margin"]) > 0
+    assert float(metrics["margin"]) > 0
     assert all(parameter.grad is None for parameter in reference.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, reference.parameters(), strict=True))
 
@@ -115,14 +115,14 @@ def test_dropout_is_off_in_dpo(student: Student, objective: Preference) -> None:
 
 @pytest.mark.parametrize("batch_size", [5, 12])
 def test_a_cached_reference_equals_the_live_one(student: Student, objective: Preference, batch_size: int) -> None:
-    """For every pair and visit, however the pairs were put into batches; visits beyond the draws come back to them."""
-    bounded = replace(objective, measure=replace(objective.measure, draws=3))
+    """For every pair and epoch, however the pairs were put into batches; epochs beyond the draws come back to them."""
+    bounded = replace(objective, estimator=replace(objective.estimator, draws=3))
     reference = _live(objective)
-    cached = replace(bounded, reference=cache_reference(reference, bounded.features, bounded.measure, batch_size))
+    cached = replace(bounded, reference=cache_reference(reference, bounded.features, bounded.estimator, batch_size))
     other = Student(student.config).init(8)
     other.load_state_dict({name: value + 0.01 for name, value in student.state_dict().items()})
     seen = []
-    for step in range(8):  # two steps an epoch: visits 0, 1, 2 and 0 again
+    for step in range(8):  # two steps an epoch: epochs 0, 1, 2 and 0 again
         live, stored = (_loss(each, other, step) for each in (bounded, cached))
         torch.testing.assert_close(stored[0], live[0], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(stored[1]["margin"], live[1]["margin"], rtol=1e-3, atol=1e-4)
@@ -131,21 +131,21 @@ def test_a_cached_reference_equals_the_live_one(student: Student, objective: Pre
 
 
 def test_null_control_another_draw_has_other_errors(student: Student, objective: Preference) -> None:
-    bounded = replace(objective, measure=replace(objective.measure, draws=3))
-    table = cache_reference(_live(objective), bounded.features, bounded.measure, 12).table
+    bounded = replace(objective, estimator=replace(objective.estimator, draws=3))
+    table = cache_reference(_live(objective), bounded.features, bounded.estimator, 12).table
     assert float((table[:, 0] - table[:, 1]).abs().min()) > 0
     assert float((table[:, 0] - table[:, 2]).abs().mean()) > 0.01
 
 
 def test_draws_cover_the_mask_law_evenly() -> None:
     law = MaskLaw()
-    shares = [Measure(1, 0, law, draws=20)._share(visit) for visit in range(20)]
+    shares = [PairErrorEstimator(1, 0, law, draws=20).mask_quantile(epoch) for epoch in range(20)]
     assert np.mean([law.ratio(share) for share in shares]) == pytest.approx(0.867, abs=0.002)
 
 
 def test_a_pair_that_was_never_cached_is_noticed(student: Student, objective: Preference) -> None:
-    measure = replace(objective.measure, draws=1)
-    cached = cache_reference(_live(objective), objective.features, measure, 12)
+    estimator = replace(objective.estimator, draws=1)
+    cached = cache_reference(_live(objective), objective.features, estimator, 12)
     cached = replace(cached, ids=cached.ids + 1)
     with pytest.raises(AssertionError, match="never asked"):
-        _loss(replace(objective, measure=measure, reference=cached), student, 0)
+        _loss(replace(objective, estimator=estimator, reference=cached), student, 0)

@@ -66,7 +66,7 @@ def _assert_close(found: dict, expected: dict, atol: float = 1e-5) -> None:
 
 
 def _assert_logs_close(found: dict, expected: dict) -> None:
-    for ours, theirs in zip(found["rows"], expected["rows"], strict=True):
+    for ours, theirs in zip(found["log"], expected["log"], strict=True):
         ours, theirs = json.loads(ours), json.loads(theirs)
         assert (ours["loss"], ours["grad_norm"]) == pytest.approx((theirs["loss"], theirs["grad_norm"]), rel=1e-4)
 

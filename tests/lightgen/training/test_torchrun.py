@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lightgen.engines.lines import REFUSED
+from lightgen.engines.lines import REFUSAL_MARK
 from lightgen.errors import ConfigError, StoreAccess, TrainingFailed
 from lightgen.progress import SILENT
 from lightgen.training import torchrun
 from lightgen.training.launch import LaunchConfig
-from lightgen.training.torchrun import refusals_told, run_processes
+from lightgen.training.torchrun import report_refusals, run_processes
 
 ROOT = Path(__file__).parents[3]
 HERE = "tests.lightgen.training"
@@ -86,7 +86,7 @@ def test_no_process_outlives_its_starter(tmp_path: Path, sign: signal.Signals) -
 def test_failure_is_told_with_the_last_lines_and_progress_was_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torchrun, "RESTARTS", 0)
+    monkeypatch.setattr(torchrun, "MAX_RESTARTS", 0)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     heard = Heard()
     with pytest.raises(TrainingFailed, match="the disk is full"):
@@ -110,9 +110,9 @@ def test_what_the_user_must_mend_is_told_at_once_and_not_tried_again(
 def test_only_what_another_start_would_find_again_is_a_refusal(
     error: Exception, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(type(error)), refusals_told():
+    with pytest.raises(type(error)), report_refusals():
         raise error
-    assert (REFUSED in capsys.readouterr().out) is told
+    assert (REFUSAL_MARK in capsys.readouterr().out) is told
 
 
 def test_machines_meet_at_the_rendezvous() -> None:

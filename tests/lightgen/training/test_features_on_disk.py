@@ -12,9 +12,9 @@ from lightgen.storage.build import ShardOutput, build, make_plan
 from lightgen.errors import SchemaMismatch, StoreCorrupt
 from lightgen.storage.parquet import write_parquet
 from lightgen.storage.store import open_or_create
-from lightgen.training.stored import features_of_files, stored_features
+from lightgen.training.features_on_disk import open_feature_files, open_features
 from schemas.features import schema
-from tests.lightgen.training.stored_files import SHAPE, TEXT_DIM, features_table, read_features, write_shards
+from tests.lightgen.training.feature_files import SHAPE, TEXT_DIM, features_table, read_features, write_shards
 from tests.worked_version import Config
 
 ROWS = np.array([0, 19, 6, 7, 10, 11, 6, 2])
@@ -34,26 +34,26 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("spread", [0.5, 0.0])
 def test_batches_are_those_of_features_in_memory(tmp_path, dtype, spread):
     paths, table = write_shards(tmp_path, spread=spread, dtype=dtype)
-    stored, memory = features_of_files(paths), read_features(table)
+    stored, memory = open_feature_files(paths), read_features(table)
     assert len(stored) == len(memory) == 20
     assert (stored.latent_shape, stored.text_dim, stored.longest_text) == (SHAPE, TEXT_DIM, memory.longest_text)
     assert stored.has_std == (spread > 0)
-    visits = np.arange(len(ROWS)) + 3
-    found = stored.batch(ROWS, visits)
-    assert_same(found, memory.batch(ROWS, visits))
+    epochs = np.arange(len(ROWS)) + 3
+    found = stored.batch(ROWS, epochs)
+    assert_same(found, memory.batch(ROWS, epochs))
     assert found.text.dtype == getattr(torch, dtype)
-    assert torch.equal(found.keys(5), memory.batch(ROWS, visits).keys(5))
-    assert_same(pickle.loads(pickle.dumps(stored)).batch(ROWS, visits), memory.batch(ROWS, visits))
+    assert torch.equal(found.keys(5), memory.batch(ROWS, epochs).keys(5))
+    assert_same(pickle.loads(pickle.dumps(stored)).batch(ROWS, epochs), memory.batch(ROWS, epochs))
 
 
 def test_a_batch_is_written_over_another(tmp_path):
     paths, table = write_shards(tmp_path)
-    stored, memory = features_of_files(paths), read_features(table)
+    stored, memory = open_feature_files(paths), read_features(table)
     order = np.random.default_rng(1).permutation(20)
     into = stored.batch(order[:5], order[:5])
     for first in (5, 10, 15, 0):
         rows = order[first : first + 5]
-        stored.fill(rows, rows, into)
+        stored.read_into(rows, rows, into)
         assert_same(into, memory.batch(rows, rows))
 
 
@@ -69,12 +69,12 @@ def test_one_spread_in_the_last_row_counts_and_minus_zero_does_not(tmp_path):
         tables[1] = tables[1].set_column(column, kind, values)
         for number, table in enumerate(tables):
             (tmp_path / f"{number}.parquet").write_bytes(write_parquet(table))
-        assert features_of_files(sorted(tmp_path.glob("*.parquet"))).has_std is expected
+        assert open_feature_files(sorted(tmp_path.glob("*.parquet"))).has_std is expected
 
 
 def test_texts_that_are_all_empty(tmp_path):
     (tmp_path / "a").write_bytes(write_parquet(features_table(0, [0, 0, 0])))
-    batch = features_of_files([tmp_path / "a"]).batch(np.array([2, 0]), np.array([0, 0]))
+    batch = open_feature_files([tmp_path / "a"]).batch(np.array([2, 0]), np.array([0, 0]))
     assert batch.text.shape == (2, 0, TEXT_DIM)
 
 
@@ -82,19 +82,19 @@ def test_shards_must_be_of_one_form_and_whole(tmp_path):
     paths, _ = write_shards(tmp_path)
     paths[2].write_bytes(write_parquet(features_table(0, [1, 2], dtype="float16")))
     with pytest.raises(SchemaMismatch, match="as in the first shard"):
-        features_of_files(paths)
+        open_feature_files(paths)
     table = features_table(0, [1, 2])
     wrong = table.set_column(6, table.schema.field(6), pa.array([2, 1], pa.int32()))
     paths[0].write_bytes(write_parquet(wrong))
-    stored = features_of_files(paths[:1])
+    stored = open_feature_files(paths[:1])
     with pytest.raises(StoreCorrupt, match="row 0 does not hold"):
         stored.batch(np.array([0]), np.array([0]))
     bare = pa.table(table.columns, schema=pa.schema([field.remove_metadata() for field in table.schema]))
     paths[0].write_bytes(write_parquet(bare))
     with pytest.raises(SchemaMismatch, match="missing or unknown"):
-        features_of_files(paths[:1])
+        open_feature_files(paths[:1])
     with pytest.raises(SchemaMismatch, match="empty"):
-        features_of_files([])
+        open_feature_files([])
 
 
 def sealed(store):
@@ -112,25 +112,25 @@ def test_a_version_of_a_local_store(tmp_path):
     version = sealed(open_or_create(str(tmp_path / "store")))
     memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
     for verify in (False, True):
-        assert_same(stored_features(version, verify).batch(rows, rows), memory.batch(rows, rows))
+        assert_same(open_features(version, verify).batch(rows, rows), memory.batch(rows, rows))
     path = next((tmp_path / "store").glob("v/features/*/data/*"))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StoreCorrupt, match="expected"):
-        stored_features(version)
+        open_features(version)
     path.unlink()
     with pytest.raises(StoreCorrupt, match="missing"):
-        stored_features(version)
+        open_features(version)
 
 
 def test_a_version_on_s3_is_downloaded_once(s3_uri, tmp_path):
     store = open_or_create(s3_uri, cache=tmp_path / "cache")
     version = sealed(store)
     memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
-    stored = stored_features(version)
+    stored = open_features(version)
     assert_same(stored.batch(rows, rows), memory.batch(rows, rows))
     written = [shard.mean.path.stat().st_mtime_ns for shard in stored.shards]
-    again = stored_features(open_or_create(s3_uri, cache=tmp_path / "cache").open("features"))
+    again = open_features(open_or_create(s3_uri, cache=tmp_path / "cache").open("features"))
     assert [shard.mean.path.stat().st_mtime_ns for shard in again.shards] == written
-    elsewhere = stored_features(open_or_create(s3_uri, cache=tmp_path / "other").open("features"))
+    elsewhere = open_features(open_or_create(s3_uri, cache=tmp_path / "other").open("features"))
     assert tmp_path / "other" in elsewhere.shards[0].mean.path.parents
     assert_same(elsewhere.batch(rows, rows), memory.batch(rows, rows))

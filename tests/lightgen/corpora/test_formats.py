@@ -8,7 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
-from lightgen.corpora.files import MAX_LINE, JsonlCorpus, ParquetCorpus, TableCorpus, TextCorpus
+from lightgen.corpora.jsonl import JsonlCorpus
+from lightgen.corpora.lines import MAX_LINE
+from lightgen.corpora.parquet import ParquetCorpus
+from lightgen.corpora.table import TableCorpus
+from lightgen.corpora.text import TextCorpus
 from lightgen.errors import InputCorrupt
 
 TEXTS = ["a red bird", "two   cats", "ein Käfer"]
@@ -39,6 +43,7 @@ def test_every_format_gives_the_same_captions(tmp_path: Path) -> None:
         read = [row.text.decode() if isinstance(row.text, bytes) else row.text for row in rows]
         assert read == TEXTS, corpus.kind
         assert [row.where for row in rows] == [f"{corpus.path}:{i}" for i in (1, 2, 3)]
+        assert [row.row for row in rows] == [0, 1, 2]
         assert {(row.source, row.licence) for row in rows} == {("test", "CC0-1.0")}
         assert len(list(corpus.model_copy(update={"limit": 2}).read())) == 2
 

@@ -7,7 +7,7 @@ import torch
 from lightgen.seeds import content_id
 from lightgen.storage.feature_codec import latent_array, latents_from_table, text_array, text_from_table
 from lightgen.storage.parquet import conform, write_parquet
-from lightgen.training.data import FeatureSet, number_ids
+from lightgen.training.data import FeaturesInMemory, number_ids
 from schemas.features import schema
 
 SHAPE, TEXT_DIM = (3, 4, 5), 6
@@ -43,4 +43,4 @@ def read_features(table):
     flat, count = text_from_table(table)
     start = np.concatenate([[0], np.cumsum(count)[:-1]])
     ids = number_ids(table.column("id").to_pylist())
-    return FeatureSet(ids, mean, std if bool(std.any()) else None, flat, start, count)
+    return FeaturesInMemory(ids, mean, std if bool(std.any()) else None, flat, start, count)

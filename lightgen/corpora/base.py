@@ -1,0 +1,129 @@
+"""What every corpus can do: take an inventory of its rows, and read one range of them again, or all."""
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from lightgen.config import RUN, Member
+from lightgen.corpora import places
+from lightgen.corpora.ranges import Inventory, Place
+from lightgen.corpora.raw import RawCaption
+from lightgen.errors import InputChanged, InputCorrupt
+from lightgen.problems import Problem
+
+
+class Corpus(Member):
+    """Settings of a corpus. Where it lies is not among what names it: its inventory does."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Names its records beside their row; stays when the corpus grows or moves."""
+
+    @property
+    @abstractmethod
+    def given(self) -> str:
+        """Where it lies, as the user gave it: for people, in no name."""
+
+    @property
+    @abstractmethod
+    def sources(self) -> set[str]:
+        """What its captions may name as their source."""
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: files, columns and captions that are not there."""
+        try:
+            if not self.holds_captions():
+                yield Problem("here", "", f"{self.given} holds no captions", "give a corpus that has some")
+        except InputCorrupt as error:
+            yield Problem("here", "", str(error), "put the file in its place, or change the recipe")
+
+    def holds_captions(self) -> bool:
+        """Whether there is a first caption. Raises InputCorrupt where it cannot be read."""
+        return next(self.read(), None) is not None
+
+    @abstractmethod
+    def state(self) -> str:
+        """A text that differs when the content does; reads as little as that takes. Raises InputCorrupt."""
+
+    @abstractmethod
+    def cut(self, rows: int) -> Inventory:
+        """Read it once and cut it into ranges of `rows` rows. Memory: one range. Raises InputCorrupt."""
+
+    @abstractmethod
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> list[RawCaption]:
+        """The captions of one range. Raises InputChanged where they are not those of the inventory, InputCorrupt.
+
+        `scratch` is a folder for unpacked data, shared by all ranges and workers of this machine.
+        """
+
+    @abstractmethod
+    def read(self) -> Iterator[RawCaption]:
+        """All captions, in order. Raises InputCorrupt."""
+
+
+class FileCorpus(Corpus):
+    """What all file corpora share: where the file is, and what to say of its captions."""
+
+    path: str = Field(description="a local path or s3://bucket/key", json_schema_extra=RUN)
+    source: str = Field(description="name kept with every caption")
+    licence: str = "unknown"
+    # Which rows are read stands in the inventory.
+    limit: int | None = Field(default=None, ge=1, description="only the first so many rows", json_schema_extra=RUN)
+
+    @property
+    def key(self) -> str:
+        """See `Corpus.key`."""
+        return self.source
+
+    @property
+    def sources(self) -> set[str]:
+        """See `Corpus.sources`."""
+        return {self.source}
+
+    def holds_captions(self) -> bool:
+        """See `Corpus.holds_captions`; of an object of S3, which would be fetched as a whole, only that it is there."""
+        return bool(self.state()) if self.path.startswith(places.S3) else super().holds_captions()
+
+    @property
+    def given(self) -> str:
+        """See `Corpus.given`."""
+        return self.path
+
+    def state(self) -> str:
+        """See `Corpus.state`."""
+        return places.state_of(self.path)
+
+    @contextlib.contextmanager
+    def watched(self, inventory: Inventory, place: Place) -> Iterator[None]:
+        """Raises InputChanged in place of InputCorrupt, where the file is not that of the inventory."""
+        try:
+            yield
+        except InputCorrupt as error:
+            if places.sha256_of(self.path) == inventory.sha256:
+                raise
+            raise self.changed(place) from error
+
+    def changed(self, place: Place) -> InputChanged:
+        """The error that says that a range is not what it was."""
+        return InputChanged(
+            f"{self.path} was changed while it was read: rows {place.first + 1} to {place.first + place.range.rows} "
+            "are not those that the version is named by. Nothing of them was sealed. Leave the file alone and run the "
+            "same command again: it reads the file as it is now, under a name of its own"
+        )
+
+    def caption(self, text: object, row: int) -> RawCaption:
+        """The caption of a row, counted from 0."""
+        known = text if text is None or isinstance(text, str | bytes) else str(text)
+        return RawCaption(known, self.source, self.licence, f"{self.path}:{row + 1}", row)
+
+
+def ordinals(corpora: Sequence[Corpus]) -> Iterator[tuple[Corpus, int]]:
+    """Each corpus with how many of its key stand before it, so that two files of one source are told apart."""
+    seen: dict[str, int] = {}
+    for corpus in corpora:
+        yield corpus, seen.setdefault(corpus.key, 0)
+        seen[corpus.key] += 1

@@ -1,0 +1,32 @@
+"""Lists of prompts that are read whole, such as those of an evaluation, and named by what they hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightgen.corpora.base import Corpus
+from lightgen.seeds import content_id
+
+
+@dataclass(frozen=True)
+class PromptList:
+    """The distinct texts of one corpus, sorted. `given` is where the user said that they lie."""
+
+    given: str
+    source: str
+    prompts: list[str]
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What names the list: source, number and digest of its prompts."""
+        return {"source": self.source, "prompts": len(self.prompts), "digest": content_id("prompts", *self.prompts)}
+
+
+def read_prompt_lists(corpora: Sequence[Corpus]) -> list[PromptList]:
+    """The lists, in order. Raises InputCorrupt."""
+    return [PromptList(corpus.given, corpus.key, _texts(corpus)) for corpus in corpora]
+
+
+def _texts(corpus: Corpus) -> list[str]:
+    raw = (row.text for row in corpus.read())
+    texts = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in raw)
+    return sorted({text for text in texts if text})

@@ -1,0 +1,138 @@
+"""An inventory of a corpus: its digest, and the ranges of rows that become shards, each with a digest of its own."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+RANGE_BYTES = 64 << 20  # a range ends here, however few its rows are: a worker holds one in memory
+
+
+class Range(NamedTuple):
+    """Consecutive rows of a corpus; `size` is their bytes in the file, or those of their values."""
+
+    rows: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a range is: its first row, counted from 0, and its first byte in the file."""
+
+    first: int
+    offset: int
+    range: Range
+
+
+class Inventory(BaseModel):
+    """What was found in a corpus. Part of a plan, so it says nothing of where the corpus lies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str  # of the whole file
+    start: int = 0  # bytes before the first row
+    column: int = 0  # which field of a record is the caption, in tables
+    ranges: tuple[Range, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all ranges."""
+        return sum(one.rows for one in self.ranges)
+
+    def places(self) -> Iterator[Place]:
+        """Every range with its place, in order."""
+        first, offset = 0, self.start
+        for one in self.ranges:
+            yield Place(first, offset, one)
+            first, offset = first + one.rows, offset + one.size
+
+
+class Cutter:
+    """Cuts a stream of lines into ranges of `rows` records."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._ranges: list[Range] = []
+        self._lines: list[bytes] = []
+        self._size = self._records = 0
+
+    def passing(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """The lines, remembered as they are taken."""
+        for line in lines:
+            self._lines.append(line)
+            self._size += len(line)
+            yield line
+
+    def skip(self) -> int:
+        """Forget the lines taken so far, which belong to no range; their bytes."""
+        size, self._lines, self._size = self._size, [], 0
+        return size
+
+    def record(self) -> None:
+        """The lines taken so far end with a whole record."""
+        self._records += 1
+        if self._records == self.rows or self._size >= RANGE_BYTES:
+            self._cut()
+
+    def finish(self) -> tuple[Range, ...]:
+        """End the range that is begun; all ranges."""
+        if self._records:
+            self._cut()
+        return tuple(self._ranges)
+
+    def _cut(self) -> None:
+        self._ranges.append(Range(self._records, self._size, hashlib.sha256(b"".join(self._lines)).hexdigest()))
+        self._lines, self._size, self._records = [], 0, 0
+
+
+def cut_values(arrays: Iterable[pa.LargeBinaryArray], rows: int, limit: int | None) -> tuple[Range, ...]:
+    """Ranges of `rows` values each over all arrays, or over the first `limit` values."""
+    return tuple(
+        Range(len(values), _payload(values).size, values_digest(values)) for values in _regrouped(arrays, rows, limit)
+    )
+
+
+def values_digest(values: pa.LargeBinaryArray) -> str:
+    """Digest of values and nulls, whatever the buffers they lie in."""
+    plain = values.fill_null(b"") if values.null_count else values
+    lengths = np.diff(_offsets(plain))
+    lengths[np.asarray(values.is_null())] = -1
+    digest = hashlib.sha256(lengths.astype("<i8").data)
+    digest.update(_payload(plain).data)
+    return digest.hexdigest()
+
+
+def _regrouped(arrays: Iterable[pa.LargeBinaryArray], rows: int, limit: int | None) -> Iterator[pa.LargeBinaryArray]:
+    held: list[pa.LargeBinaryArray] = []
+    size, left = 0, limit
+    for array in arrays:
+        rest = array if left is None else array[:left]
+        left = None if left is None else left - len(rest)
+        while len(rest):
+            held.append(rest[: rows - size])
+            size, rest = size + len(held[-1]), rest[len(held[-1]) :]
+            if size == rows:
+                yield pa.concat_arrays(held)
+                held, size = [], 0
+        if left == 0:
+            break
+    if held:
+        yield pa.concat_arrays(held)
+
+
+def _offsets(values: pa.LargeBinaryArray) -> np.ndarray:
+    raw = values.buffers()[1]
+    return (
+        np.frombuffer(raw, np.int64)[values.offset : values.offset + len(values) + 1] if raw else np.zeros(1, np.int64)
+    )
+
+
+def _payload(values: pa.LargeBinaryArray) -> np.ndarray:
+    """uint8: the bytes of all values, one after the other."""
+    offsets, data = _offsets(values), values.buffers()[2]
+    return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data else np.zeros(0, np.uint8)

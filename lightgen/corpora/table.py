@@ -1,0 +1,52 @@
+"""CSV and TSV: one column of a table."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lightgen.corpora.lines import MAX_LINE, LineCorpus, as_text
+from lightgen.corpora.raw import RawCaption
+from lightgen.errors import InputCorrupt
+
+
+class TableCorpus(LineCorpus):
+    """One column of a CSV or TSV file, quoted in CSV and never in TSV. A quoted caption may go on over lines."""
+
+    kind: Literal["table"] = "table"
+    column: str = "caption"
+    header: list[str] | None = Field(
+        default=None, description="names of the columns, for a file whose first line is data"
+    )
+    separator: str = Field(default="\t", min_length=1, max_length=1)
+
+    def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[list[str]]]:
+        """See `LineCorpus.records`. Blank lines are no records."""
+        # A megabyte in one field is a caption to refuse, not a file to give up.
+        csv.field_size_limit(MAX_LINE)
+        quoting = csv.QUOTE_NONE if self.separator == "\t" else csv.QUOTE_MINIMAL
+        reader = csv.reader(map(as_text, lines), delimiter=self.separator, quoting=quoting)
+        if column is None:
+            header = self.header or next(self._parsed(reader), [])
+            column = self._place(header)
+        return column, filter(None, self._parsed(reader))
+
+    def caption_of(self, record: list[str], row: int, column: int) -> RawCaption:
+        """See `LineCorpus.caption_of`. A record that ends before the column has no text."""
+        return self.caption(record[column] if column < len(record) else None, row)
+
+    def _place(self, header: list[str]) -> int:
+        if self.column not in header:
+            raise InputCorrupt(
+                f"{self.path} has no column {self.column!r}; it has {', '.join(header)}: set `column`, or "
+                "`header` where the first line is no header"
+            )
+        # Of columns of one name the last counts.
+        return len(header) - 1 - header[::-1].index(self.column)
+
+    def _parsed(self, reader: Any) -> Iterator[list[str]]:
+        try:
+            yield from reader
+        except csv.Error as error:
+            raise InputCorrupt(f"{self.path}:{reader.line_num}: {error}. Mend the file") from error
