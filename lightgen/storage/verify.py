@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lightgen.errors import StoreError
-from lightgen.storage.commit import checked_digests, manifest_of
-from lightgen.storage.digests import fingerprint_of_table, row_digests
+from lightgen.errors import DuplicateKey, StoreError
+from lightgen.storage.commit import manifest_of
+from lightgen.storage.digests import row_digests
 from lightgen.storage.documents import parse_document
+from lightgen.storage.merge import checked_fingerprint
 from lightgen.storage.receipts import RECEIPT, read_receipts
 from lightgen.storage.refs import ENTRY, standing
 from lightgen.storage.shards import key_column
@@ -163,9 +164,11 @@ def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
 def _content_problems(version: Version) -> Iterator[Problem]:
     """The fingerprint, and each row's digest, computed anew."""
     where = f"{version.folder}/manifest.json"
-    yield from _try(where, lambda: checked_digests(version))
-    if fingerprint_of_table(version.digests()) != version.manifest.fingerprint:
-        yield Problem(where, "fingerprint is not that of the row digests")
+    try:
+        if checked_fingerprint(version) != version.manifest.fingerprint:
+            yield Problem(where, "fingerprint is not that of the row digests")
+    except DuplicateKey as error:
+        yield Problem(where, str(error))
     for shard in range(version.n_shards):
         entry = version.entry("digests", shard)
         if _digests_anew(version, shard) != version.digests(shard).to_pylist():

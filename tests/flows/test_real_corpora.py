@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from flows.build_distill_set import DistillSet, build_distill_set
+from lightgen.decisions.contamination import normalised
 from lightgen.recipe import load_recipe
-from lightgen.stages.select import normalised, select
+from lightgen.stages.select import select
 from lightgen.stages.source import source
-from lightgen.storage.store import open_store
+from lightgen.storage.store import open_or_create, open_store
+from lightgen.work import Context
 from tests.tiny_encoders import tiny_t5, tiny_vae
 from tests.tiny_models import tiny_flux
 
@@ -98,8 +100,8 @@ def test_evaluation_prompts_are_thrown_out(overrides, local, tmp_path):
     planted = {"kind": "jsonl", "path": str(DATA / GENEVAL), "source": "planted", "field": "prompt", "limit": 50}
     recipe = load_recipe(str(RECIPE), {**overrides, "source.corpora.2": planted})
     store = open_or_create(str(tmp_path))
-    captions = source(recipe.source, store, seed=7)
-    prompts = opened(select(captions, recipe.select, store, seed=7))
+    captions = source(recipe.source, Context(store, seed=7))
+    prompts = opened(select(captions, recipe.select, Context(store, seed=7)))
     foreign = {normalised(row["caption"]) for row in opened(captions).table().to_pylist() if row["source"] == "planted"}
     assert len(foreign) == 50
     assert foreign.isdisjoint(normalised(caption) for caption in prompts.table()["caption"].to_pylist())

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightgen.storage.build import build
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.serve.server import free_port
-from lightgen.storage.build import build
 from tasks.run import run_stage
 from tests.worked_version import SCHEMA, plan_of, rows
 
