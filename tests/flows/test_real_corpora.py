@@ -6,11 +6,9 @@ import pytest
 
 from flows.build_distill_set import build_distill_set
 from lightgen.decisions.contamination import normalised
+from lightgen.operations.run import run_recipe
 from lightgen.recipe import load_recipe
-from lightgen.stages.select import select
-from lightgen.stages.source import source
 from lightgen.storage.store import open_or_create, open_store
-from lightgen.work import Context
 from tests.tiny_encoders import tiny_t5, tiny_vae
 from tests.tiny_models import tiny_flux
 
@@ -97,8 +95,8 @@ def test_evaluation_prompts_are_thrown_out(overrides, local, tmp_path):
     planted = {"kind": "jsonl", "path": str(DATA / GENEVAL), "source": "planted", "field": "prompt", "limit": 50}
     recipe = load_recipe(str(RECIPE), {**overrides, "source.corpora.2": planted})
     store = open_or_create(str(tmp_path))
-    captions = source(recipe.source, Context(store, seed=7))
-    prompts = opened(select(captions, recipe.select, Context(store, seed=7)))
+    made = run_recipe(recipe, store, ["select"])
+    captions, prompts = made["source"], opened(made["select"])
     foreign = {normalised(row["caption"]) for row in opened(captions).table().to_pylist() if row["source"] == "planted"}
     assert len(foreign) == 50
     assert foreign.isdisjoint(normalised(caption) for caption in prompts.table()["caption"].to_pylist())

@@ -26,8 +26,8 @@ def told(version) -> dict[str, str]:
 
 def judged(name: str = "student", finding: str = "no change") -> Report:
     models = [
-        ModelScores(name="teacher", version=None, images=4, tasks={"colors": SURE, "counting": SURE}, overall=SURE),
-        ModelScores(name=name, version="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
+        ModelScores(name="teacher", checkpoint=None, images=4, tasks={"colors": SURE, "counting": SURE}, overall=SURE),
+        ModelScores(name=name, checkpoint="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
     ]
     return Report(
         version=name.ljust(32, "0")[:32], prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, detector="scenes",
