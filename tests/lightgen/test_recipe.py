@@ -36,6 +36,13 @@ def test_overrides_reach_lists_and_groups():
     assert (recipe.pretrain[1].batch_size, recipe.generate.size_px) == (3, 48)
 
 
+def test_an_override_changes_the_setting_it_names_and_none_that_shares_its_anchor():
+    recipe = load_recipe("demo", {"pretrain.1.samples.iterations": 3, "pretrain.1.student.width": 64})
+    assert (recipe.pretrain[1].samples.iterations, recipe.pretrain[1].student.width) == (3, 64)
+    assert (recipe.pretrain[0].samples.iterations, recipe.pretrain[0].student.width) == (16, 128)
+    assert recipe.pair.sample.iterations == 16
+
+
 def test_yaml_runs_no_code(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("name: !!python/object/apply:os.getcwd []\n")
