@@ -163,3 +163,6 @@ class NotMade(LightgenError):
         there = f"{done} of {plan.n_shards} shards are there"
         super().__init__(f"stage {plan.stage} is not made yet ({there}): make it with `lightgen run`")
         self.plan, self.done, self.units = plan, done, units
+
+    def __reduce__(self) -> tuple[type["NotMade"], tuple[Plan, int, int]]:
+        return type(self), (self.plan, self.done, self.units)  # it travels between processes

@@ -114,7 +114,7 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
     Raises ConfigError naming file, key and allowed values.
     """
     path = find_recipe(name_or_path)
-    data = _apart(read_yaml(path))
+    data = read_yaml(path)
     for key, value in (overrides or {}).items():
         _override(data, key, value)
     for key, text in _strings(data, ""):
@@ -141,13 +141,6 @@ def find_recipe(name_or_path: str) -> Path:
     near = difflib.get_close_matches(name_or_path, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"no recipe {name_or_path!r}: give a path, or one of {', '.join(known) or '(none)'}{hint}")
-
-
-def _apart(node: Any) -> Any:
-    """A copy in which no part stands at two places, as anchors leave them: an override changes the one it names."""
-    if isinstance(node, dict):
-        return {name: _apart(part) for name, part in node.items()}
-    return [_apart(part) for part in node] if isinstance(node, list) else node
 
 
 def _override(data: dict[str, Any], key: str, value: Any) -> None:

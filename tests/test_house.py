@@ -36,7 +36,7 @@ def _bad_call(node: ast.Call) -> Iterator[str]:
     name = ast.unparse(node.func)
     keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     last = name.rsplit(".", 1)[-1]
-    if last in BANNED_CALLS and name not in ("self.eval",) and not (last == "eval" and "." in name):
+    if last in BANNED_CALLS and name != "platform.system" and not (last == "eval" and "." in name):
         yield name
     if name == "torch.load" and keywords.get("weights_only") != "True":
         yield "torch.load without weights_only=True"
@@ -66,6 +66,7 @@ def test_a_source_keeps_the_rules(path):
         "import pickle",
         "from cloudpickle import loads",
         "eval('1')",
+        "os.system('ls')",
         "archive.extractall('x')",
         "torch.load(path)",
         "yaml.load(text)",
@@ -80,4 +81,6 @@ def test_the_check_can_fail(source):
 
 
 def test_what_is_allowed_passes():
-    assert not list(violations("model.eval()\ntorch.load(p, weights_only=True)\nyaml.safe_load(t)\n"))
+    assert not list(
+        violations("model.eval()\nplatform.system()\ntorch.load(p, weights_only=True)\nyaml.safe_load(t)\n")
+    )

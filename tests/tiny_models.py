@@ -1,4 +1,4 @@
-"""A tiny random FLUX.1: the real classes and real tokenizers, saved as the large one is."""
+"""Tiny random models that draw and that look: the real classes and tokenizers, saved as the large ones are."""
 
 import json
 from pathlib import Path
@@ -74,6 +74,50 @@ def tiny_flux(folder: Path, seed: int = 7) -> Path:
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def tiny_mask2former(root: Path) -> Path:
+    """A Mask2Former in `root`/segmenter and a CLIP in `root`/colors, saved as the large ones are."""
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessor,
+        SwinConfig,
+    )
+
+    torch.manual_seed(0)
+    swin = SwinConfig(
+        image_size=32, embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = Mask2FormerConfig(
+        backbone_config=swin, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=5, num_labels=3,
+        id2label={0: "dog", 1: "mouse", 2: "cat"}, label2id={"dog": 0, "mouse": 1, "cat": 2},
+    )  # fmt: skip
+    segmenter = Mask2FormerForUniversalSegmentation(config)
+    # Fresh weights are sure of nothing; louder ones see things above GenEval's threshold.
+    torch.nn.init.normal_(segmenter.class_predictor.weight, std=2.0)
+    segmenter.save_pretrained(root / "segmenter")
+    Mask2FormerImageProcessor(size={"height": 64, "width": 64}, ignore_index=255).save_pretrained(root / "segmenter")
+    tokenizer = clip_tokenizer(root)
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(root / "colors")
+    size = {"height": 32, "width": 32}
+    eyes = CLIPImageProcessor(size=size, crop_size=size)
+    CLIPProcessor(image_processor=eyes, tokenizer=tokenizer).save_pretrained(root / "colors")
+    return root
 
 
 def clip_tokenizer(folder: Path):

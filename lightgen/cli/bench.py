@@ -36,6 +36,19 @@ def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 K
     out.print(machine())
 
 
+@app.command("merge")
+def bench_merge(rows: Annotated[int, typer.Option(min=10, help="rows of the version")] = 2_000_000) -> None:
+    """Sealing a version: fingerprint and duplicate keys, merged in parts against all at once."""
+    from lightgen.bench.machine import machine
+    from lightgen.bench.merge import merge_costs
+
+    table = Table("way", "seconds", "peak GB", box=None, header_style="bold")
+    for cost in merge_costs(rows):
+        table.add_row(cost.name, f"{cost.seconds:,.1f}", f"{cost.peak_gb:.2f}")
+    out.print(table)
+    out.print(machine())
+
+
 PresetOption = Annotated[str, typer.Option(help="a named size of the student")]
 
 

@@ -29,7 +29,7 @@ def due(store: Store, recipe: Recipe, captions: ArtifactRef) -> Due:
 
     Reads the manifests of all checkpoints, all prompts and their ancestors. Holds the ids of two versions of captions.
     """
-    wanted: list[Training] = [(recipe.seed, config.content().model_dump(mode="json")) for config in recipe.pretrain]
+    wanted: list[Training] = [(recipe.seed, config.content()) for config in recipe.pretrain]
     trained = [(version, _trainings(store, version)) for version in _published(store, "checkpoint")]
     finished = [version for version, trainings in trained if trainings == wanted]
     unseen = _unseen(store, captions, finished)

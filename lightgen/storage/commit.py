@@ -1,12 +1,11 @@
 """Commit a version: check what the receipts say, then create its manifest from plan and receipts alone."""
 
-import pyarrow as pa
-
-from lightgen.errors import DuplicateKey, StoreConflict, StoreCorrupt, TooManyRejects
-from lightgen.storage.digests import fingerprint_of_table
+from lightgen.errors import StoreConflict, StoreCorrupt, TooManyRejects
 from lightgen.storage.documents import write_document
 from lightgen.storage.files import vanished
-from lightgen.storage.shards import Reject
+from lightgen.storage.merge import checked_fingerprint
+from lightgen.storage.receipts import write_plan
+from lightgen.storage.rejects import reject_examples
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.documents import Manifest, Plan, Receipt, Rows, content_digest
@@ -22,7 +21,8 @@ def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fr
     draft = manifest_of(plan, receipts, "0" * 64)
     store.check_sizes(draft)
     _check_rejects(Version(store.files, draft), max_reject_fraction)
-    manifest = manifest_of(plan, receipts, fingerprint_of_table(checked_digests(Version(store.files, draft))))
+    manifest = manifest_of(plan, receipts, checked_fingerprint(Version(store.files, draft)))
+    write_plan(store, plan)  # again, for a collection may have taken it
     # A receipt that another worker has linked, but not yet made durable, must not vanish under the manifest.
     for folder in ("done", "data", "index", "digests", "rejects", "files", "provenance"):
         store.files.settle(f"{base}/{folder}")
@@ -57,35 +57,16 @@ def manifest_of(plan: Plan, receipts: dict[int, Receipt], fingerprint: str) -> M
     )
 
 
-def checked_digests(version: Version) -> pa.Table:
-    """Key and digest of all rows. Raises DuplicateKey where one key stands in two shards."""
-    digests = version.digests()
-    counts = digests.column("key").value_counts()
-    keys, counted = counts.field("values"), counts.field("counts")
-    if len(keys) == digests.num_rows or not _has_keys(version):
-        return digests
-    twice = next(key for key, count in zip(keys.to_pylist(), counted.to_pylist(), strict=True) if count > 1)
-    holders = [s for s in range(version.n_shards) if twice in version.digests(s).column("key").to_pylist()]
-    raise DuplicateKey(f"{version.ref}: key {twice!r} stands in shards {', '.join(map(str, holders))}")
-
-
-def _has_keys(version: Version) -> bool:
-    """Rows without an id are named by their digest, and two equal rows are then no mistake."""
-    digests = version.digests()
-    return digests.num_rows > 0 and digests.column("key")[0].as_py() != digests.column("digest")[0].as_py().hex()
-
-
 def _check_rejects(version: Version, max_reject_fraction: float) -> None:
     rows = version.manifest.rows
     if not rows.taken or rows.rejected / rows.taken <= max_reject_fraction:
         return
-    examples: dict[str, Reject] = {}
-    for row in version.rejects().to_pylist():
-        examples.setdefault(row["reason"], Reject(row["id"], row["reason"], row["detail"], {}))
     top = sorted(version.reject_reasons.items(), key=lambda item: -item[1])[:5]
+    examples = reject_examples(version, [reason for reason, _ in top], 1)
     lines = [
-        f"  {count:>8} {reason}, such as {examples[reason].id!r}: {examples[reason].detail[:EXAMPLE_CHARACTERS]!r}"
+        f"  {count:>8} {reason}, such as {row['id']!r}: {row['detail'][:EXAMPLE_CHARACTERS]!r}"
         for reason, count in top
+        for row in examples[reason]
     ]
     raise TooManyRejects(
         f"{version.plan.stage}: {rows.rejected} of {rows.taken} rows rejected, more than {max_reject_fraction:.0%}. "

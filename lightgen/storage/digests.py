@@ -46,20 +46,6 @@ def fingerprint(digests: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def fingerprint_of_table(digests: pa.Table) -> str:
-    """The same, over the `digest` column of all rows of a version, without a Python object for each."""
-    column = digests.column("digest").combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.binary(32))
-    if not len(column):
-        return fingerprint([])
-    raw = np.frombuffer(column.buffers()[1], np.uint8)[column.offset * 32 : (column.offset + len(column)) * 32]
-    # Big-endian words compare as the bytes do; "S32" would not, as numpy strips trailing zeros.
-    words = raw.reshape(-1, 32).copy().view(">u8")
-    order = np.lexsort((words[:, 3], words[:, 2], words[:, 1], words[:, 0]))
-    return hashlib.sha256(raw.reshape(-1, 32)[order].tobytes()).hexdigest()
-
-
 def _split(table: pa.Table, columns: list[str]) -> tuple[bytes, list[list[Cell | None]]]:
     """Narrow numbers of all rows as one block of equal rows, and the cells of every other column."""
     blocks, variable = [], []

@@ -18,7 +18,7 @@ from schemas.ref import ArtifactRef
 
 __all__ = ["Difference", "Listed", "Problem", "Shown", "Step", "diff", "list_versions", "show", "trace", "verify"]
 Trouble = Literal["lost", "damaged"]
-FOLLOWED = ("id", "prompt_id", "winner_id")
+FOLLOWED = ("id", "caption_id", "prompt_id", "winner_id")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ nothing, and a model that was moved is found again once a recipe names its new p
 
 import json
 
-from lightgen.errors import ModelError
+from lightgen.errors import ConfigError, ModelError
 from lightgen.seeds import content_id
 from lightgen.storage.store import Store
 from lightgen.storage.weights import Weights, weights_identity
@@ -42,7 +42,7 @@ def _holds(place: dict[str, str | None], identity: dict[str, object]) -> bool:
     weights = _Place.model_validate(place) if "tokenizer_subfolder" in place else Weights.model_validate(fields)
     try:
         return weights_identity(weights) == identity
-    except ModelError:
+    except (ConfigError, ModelError):  # nothing is there now, or nothing that may be loaded
         return False
 
 

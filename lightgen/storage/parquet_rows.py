@@ -95,7 +95,7 @@ class BinaryColumn:
 
 
 class UncompressedParquet:
-    """One Parquet file whose binary columns can be read by row. Raises StoreCorrupt if it is no whole Parquet file."""
+    """One Parquet file whose binary columns can be read by row. Raises StoreCorrupt if it is not one, or cut."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,6 +1,7 @@
-"""Images as bytes and as pixels: encode once, decode behind guards (design/storage.md 8.1 and 8.2, rows 15-23).
+"""Images as bytes and as pixels: encode once, decode behind guards.
 
-Whatever is wrong with an image is a value, `BadImage`, with one of these reasons:
+Metadata that is broken costs no pixels. What else is wrong with an image is a value, `BadImage`, with one of these
+reasons:
 
     empty_file, too_large, not_an_image, image_format, image_animated, image_too_many_pixels, image_too_small,
     image_aspect, image_metadata_bomb, image_mode, image_truncated
@@ -8,6 +9,7 @@ Whatever is wrong with an image is a value, `BadImage`, with one of these reason
 
 import io
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +41,8 @@ OTHER_IMAGES = (
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"<svg", "SVG"),
 )
+# Chunks that decide the pixels of a PNG; all others are metadata, or further frames.
+PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 # PIL's parsers raise all of these on hostile bytes.
 BROKEN = (
     OSError,
@@ -100,7 +104,9 @@ def decode_image(data: bytes, limits: Limits = LIMITS) -> Pixels | BadImage:
     try:
         return _decode(data, format, limits)
     except BROKEN as error:
-        return _explain(error)
+        bad = _explain(error)
+    bare = _decode_bare_png(data, limits) if (format, bad.reason) == ("png", "image_truncated") else None
+    return bad if bare is None else bare
 
 
 def sniff(data: bytes) -> ImageFormat | None:
@@ -123,6 +129,26 @@ def _decode(data: bytes, format: ImageFormat, limits: Limits) -> Pixels | BadIma
             return BadImage("image_animated", f"{getattr(image, 'n_frames', 0)} frames")
         image.load()
         return _as_rgb(image)
+
+
+def _decode_bare_png(data: bytes, limits: Limits) -> Pixels | BadImage | None:
+    """The picture without what only speaks about it: PIL gives up where a chunk of metadata is broken. Or None."""
+    for kept in (PNG_PIXELS | {b"eXIf"}, PNG_PIXELS):
+        try:
+            return _decode(b"".join([data[:8], *_chunks(data, kept)]), "png", limits)
+        except BROKEN:
+            continue
+    return None
+
+
+def _chunks(data: bytes, kept: set[bytes]) -> Iterator[bytes]:
+    """The chunks of a PNG whose type is among `kept`, each with its length and checksum."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] in kept:
+            yield data[at:end]
+        at = end
 
 
 def _check_size(size: tuple[int, int], limits: Limits) -> BadImage | None:
@@ -155,8 +181,16 @@ def _webp_canvas(data: bytes) -> tuple[int, int]:
     raise ValueError(f"WebP begins with chunk {kind!r}")
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is where that cannot be read: metadata never costs pixels."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except BROKEN:
+        return image
+
+
 def _as_rgb(image: Image.Image) -> Pixels | BadImage:
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I"):
         # PIL would clip 16-bit grey at 255, not scale it.
         grey = np.asarray(image, dtype=np.int64).clip(0, 65535) >> 8

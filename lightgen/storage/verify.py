@@ -1,20 +1,21 @@
 """Find every damage in a store: each byte of each sealed version, its plan and receipts, and the logs."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lightgen.errors import StoreError
-from lightgen.storage.commit import checked_digests, manifest_of
-from lightgen.storage.digests import fingerprint_of_table, row_digests
+from lightgen.errors import DuplicateKey, StoreError
+from lightgen.storage.commit import manifest_of
+from lightgen.storage.digests import row_digests
 from lightgen.storage.documents import parse_document
+from lightgen.storage.merge import checked_fingerprint
 from lightgen.storage.receipts import RECEIPT, read_receipts
 from lightgen.storage.refs import ENTRY, standing
 from lightgen.storage.shards import key_column
 from lightgen.storage.store import KINDS, Store, wrong_sizes
 from lightgen.storage.tar import read_members
 from lightgen.storage.version import PLAIN, Version
-from schemas.documents import FileEntry, Plan
+from schemas.documents import FileEntry, Plan, Receipt
 from schemas.ref import ArtifactRef
 
 
@@ -88,6 +89,7 @@ def _unfinished_problems(store: Store, kind: str, version: str) -> Iterator[Prob
     except StoreError as error:
         yield Problem(f"{base}/done", str(error))
         return
+    yield from _provenance_problems(store, base, receipts.values())
     for entry, got in wrong_sizes(store.files, base, receipts.values()):
         yield Problem(f"{base}/{entry.path}", f"expected {entry.bytes} bytes, got {got}")
 
@@ -101,6 +103,7 @@ def _version_problems(store: Store, kind: str, version: str) -> Iterator[Problem
         return
     yield from _plan(store, kind, version)[1]
     yield from _receipt_problems(store, found)
+    yield from _provenance_problems(store, base, found.manifest.shards)
     damaged = []
     for receipt in found.manifest.shards:
         shard_problems = [p for entry in receipt.files for p in _file_problems(found, entry)]
@@ -145,6 +148,18 @@ def _receipt_problems(store: Store, version: Version) -> Iterator[Problem]:
         yield Problem(f"{base}/manifest.json", "is not what its plan and receipts give")
 
 
+def _provenance_problems(store: Store, base: str, receipts: Iterable[Receipt]) -> Iterator[Problem]:
+    for digest in sorted({receipt.provenance for receipt in receipts}):
+        where = f"{base}/provenance/{digest}.json"
+        try:
+            found = hashlib.sha256(store.files.read(where)).hexdigest()
+        except FileNotFoundError:
+            yield Problem(where, "is missing; receipts name it")
+            continue
+        if found != digest:
+            yield Problem(where, "is not what the receipts name")
+
+
 def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
     where = f"{version.folder}/{entry.path}"
 
@@ -163,9 +178,11 @@ def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
 def _content_problems(version: Version) -> Iterator[Problem]:
     """The fingerprint, and each row's digest, computed anew."""
     where = f"{version.folder}/manifest.json"
-    yield from _try(where, lambda: checked_digests(version))
-    if fingerprint_of_table(version.digests()) != version.manifest.fingerprint:
-        yield Problem(where, "fingerprint is not that of the row digests")
+    try:
+        if checked_fingerprint(version) != version.manifest.fingerprint:
+            yield Problem(where, "fingerprint is not that of the row digests")
+    except DuplicateKey as error:
+        yield Problem(where, str(error))
     for shard in range(version.n_shards):
         entry = version.entry("digests", shard)
         if _digests_anew(version, shard) != version.digests(shard).to_pylist():

@@ -49,7 +49,7 @@ def run_processes(module: str, job: Path, launch: LaunchConfig, run_id: str, pro
 
 @contextmanager
 def report_refusals() -> Iterator[None]:
-    """Report an error that the user must mend to `run_processes`: no other start can succeed before that."""
+    """Report an error that the user must correct to `run_processes`: until then no start can succeed."""
     try:
         yield
     except (TrainingFailed, StoreAccess):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from schemas import images as images_schema
+from schemas import kept as kept_schema
 from schemas import pairs as pairs_schema
 from schemas import prompts as prompts_schema
 from schemas import scores as scores_schema
@@ -74,13 +75,25 @@ def image(name: str, data: bytes, caption: str = "", **facts: object) -> tuple[R
     return {**row, **facts}, data
 
 
-def images(store: Store, rows: Sequence[tuple[Row, bytes]], n_shards: int = 1) -> ArtifactRef:
-    """IMAGES of rows and files."""
+Drawn = Sequence[tuple[Row, bytes]]
+
+
+def images(store: Store, rows: Drawn, dealing: int | Sequence[Drawn] = 1) -> ArtifactRef:
+    """IMAGES of rows and files, in so many shards of unequal size, or dealt as given."""
     shards = []
-    for part in dealt(rows, n_shards):
+    for part in dealt(rows, dealing) if isinstance(dealing, int) else dealing:
         blobs = [{"png": data, "json": b"{}"} for _, data in part]
         shards.append(_shard([row for row, _ in part], images_schema.SCHEMA, blobs))
     return seal(store, "images", shards)
+
+
+def kept_of(store: Store, drawn: ArtifactRef, ids: Collection[str]) -> ArtifactRef:
+    """KEPT of the images with these ids."""
+    version, shards = store.open(drawn), []
+    for shard in range(version.n_shards):
+        rows = version.table(shard, columns=kept_schema.SCHEMA.names).to_pylist()
+        shards.append(_shard([row for row in rows if row["id"] in ids], kept_schema.SCHEMA))
+    return seal(store, "kept", shards, [drawn], stage="filter")
 
 
 def scores(store: Store, drawn: ArtifactRef, answers: Mapping[str, Row], schema: pa.Schema) -> ArtifactRef:

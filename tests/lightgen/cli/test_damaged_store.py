@@ -3,18 +3,17 @@
 from pathlib import Path
 
 import pytest
-from lightgen.storage.build import build
 
 from lightgen.storage.store import Store, open_or_create
 from tests.lightgen.cli.terminal import lightgen
-from tests.worked_version import SCHEMA, plan_of, rows
+from tests.worked_version import build, plan_of, rows
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     opened = open_or_create(str(tmp_path / "store"))
-    build(opened, plan_of(), rows, SCHEMA)
-    build(opened, plan_of(kind="prompts"), rows, SCHEMA)
+    build(opened, plan_of(), rows)
+    build(opened, plan_of(kind="prompts"), rows)
     return opened
 
 

@@ -8,7 +8,7 @@ import typer.main
 from lightgen import cli
 from lightgen.cli import app
 
-CREATORS: set[str] = set()  # commands that may make a store
+CREATORS = {"run", "work"}  # commands that may make a store
 
 
 def reading_commands() -> dict[str, int]:

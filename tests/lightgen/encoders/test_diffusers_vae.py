@@ -6,7 +6,6 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from lightgen.encoders.diffusers_vae import DiffusersVae, DiffusersVaeConfig
-from lightgen.encoders.vae import vae_identity
 from lightgen.errors import ConfigError, ModelError
 from tests.tiny_encoders import tiny_vae
 
@@ -55,17 +54,17 @@ def test_pickles_remote_code_and_wrong_places_are_refused(folder: Path, tmp_path
     copy = Path(shutil.copytree(folder, tmp_path / "copy")) / "vae"
     (copy / "diffusion_pytorch_model.safetensors").rename(copy / "diffusion_pytorch_model.bin")
     with pytest.raises(ConfigError, match=r"UnsafeWeights.*diffusion_pytorch_model\.bin.*safe_serialization"):
-        vae_identity(DiffusersVaeConfig(model=str(tmp_path / "copy")))
+        DiffusersVaeConfig(model=str(tmp_path / "copy")).identity()
     with pytest.raises(ModelError, match="is the subfolder right"):
-        vae_identity(DiffusersVaeConfig(model=str(folder), subfolder="unet"))
+        DiffusersVaeConfig(model=str(folder), subfolder="unet").identity()
     settings = (copy / "config.json").read_text()
     (copy / "config.json").write_text(settings.replace("{", '{"auto_map": {"AutoModel": "evil.Model"},', 1))
     with pytest.raises(ConfigError, match="RemoteCodeRefused"):
-        vae_identity(DiffusersVaeConfig(model=str(tmp_path / "copy")))
+        DiffusersVaeConfig(model=str(tmp_path / "copy")).identity()
 
 
 def test_a_hub_model_is_named_by_its_commit_alone() -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
-    assert vae_identity(DiffusersVaeConfig(revision=commit))["revision"] == commit
+    assert DiffusersVaeConfig(revision=commit).identity()["weights"]["revision"] == commit
     with pytest.raises(ConfigError, match="RevisionNotPinned"):
-        vae_identity(DiffusersVaeConfig(revision="main"))
+        DiffusersVaeConfig(revision="main").identity()

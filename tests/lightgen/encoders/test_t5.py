@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, T5EncoderModel
 
-from lightgen.encoders.t5 import T5Config, T5TextEncoder, buckets, t5_identity
+from lightgen.encoders.t5 import T5Config, T5TextEncoder, buckets
 from lightgen.errors import ConfigError, ModelError
 from tests.tiny_encoders import tiny_t5
 
@@ -62,22 +62,31 @@ def test_buckets_hold_like_lengths_and_every_caption_once() -> None:
 
 
 def test_the_identity_follows_the_weights(folder: Path, tmp_path: Path) -> None:
-    before = t5_identity(_config(folder))
+    before = _config(folder).identity()
+    assert not {"model", "subfolder", "tokenizer_subfolder", "batch_tokens"} & set(before)
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    assert t5_identity(_config(copy))["sha256"] == before["sha256"]
+    assert _config(copy).identity()["weights"] == before["weights"]
     torch.manual_seed(99)
     T5EncoderModel(T5EncoderModel.from_pretrained(folder).config).save_pretrained(copy)
-    assert t5_identity(_config(copy))["sha256"] != before["sha256"]
+    assert _config(copy).identity()["weights"] != before["weights"]
+
+
+def test_the_identity_follows_the_tokenizer_and_the_settings(folder: Path, tmp_path: Path) -> None:
+    before = _config(folder).identity()
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    words = copy / "tokenizer.json"
+    words.write_text(words.read_text().replace('"circle"', '"circus"'))
+    assert _config(copy).identity()["weights"] != before["weights"]
+    assert _config(folder, max_tokens=5).identity() != before
+    assert _config(folder, batch_tokens=5).identity() == before
 
 
 def test_foreign_weights_are_refused_with_the_way_out(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"RevisionNotPinned.*google/flan-t5-xxl"):
-        t5_identity(T5Config())
+        T5Config().identity()
     with pytest.raises(ConfigError, match="no such folder"):
-        t5_identity(T5Config(model=str(tmp_path / "nowhere")))
+        T5Config(model=str(tmp_path / "nowhere")).identity()
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}")
-    with pytest.raises(ModelError, match="broken weights"):
-        t5_identity(_config(broken))
     with pytest.raises(ModelError, match="not a usable T5"):
         T5TextEncoder(_config(broken), "cpu")

@@ -25,7 +25,9 @@ TWO = RunConfig(engine="processes", workers=2)
 PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
-from tests.lightgen.engines.notes import Context, NotesConfig, RunConfig, notes, open_or_create
+from lightgen.storage.store import open_or_create
+from lightgen.work import Context, RunConfig
+from tests.lightgen.engines.notes import NotesConfig, notes
 if __name__ == "__main__":
     config = NotesConfig(shards=8, seconds=30, marks=sys.argv[2])
     notes(config, Context(open_or_create(sys.argv[1]), run=RunConfig(engine="processes", workers=2)))

@@ -7,6 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,33 +46,43 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     folder, port = tempfile.mkdtemp(prefix="ray", dir="/tmp"), free_port()  # sockets have short names
     address = f"127.0.0.1:{port}"
-    nodes = [node("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")]
+    nodes = [started("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")]
     try:
-        wait_for_start(nodes)
-        nodes += [node(f"--address={address}") for _ in range(2)]
-        wait_for_start(nodes[1:])
+        with ThreadPoolExecutor() as pool:
+            nodes += pool.map(started, [f"--address={address}"] * 2)
         yield Cluster(address, nodes)
     finally:
         for one in nodes:
-            for process in [*psutil.Process(one.pid).children(recursive=True), one]:
-                process.kill()
-            one.wait()
+            end(one)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def node(*arguments: str) -> "subprocess.Popen[str]":
+def started(*arguments: str, tries: int = 3) -> "subprocess.Popen[str]":
+    """A node that runs; again where a busy machine did not let it start within the half minute that Ray gives it."""
     ray = Path(sys.executable).parent / "ray"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [ray, "start", *arguments, "--node-ip-address=127.0.0.1", "--num-cpus=1", "--block", "--disable-usage-stats"],
         cwd=ROOT, env=os.environ | QUIET | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
     )  # fmt: skip
+    assert process.stdout is not None
+    lines: list[str] = []
+    while lines[-1:] != [""]:
+        lines.append(process.stdout.readline())
+        if "Ray runtime started" in lines[-1]:
+            return process
+    end(process)
+    assert tries > 1, "".join(lines)
+    return started(*arguments, tries=tries - 1)
 
 
-def wait_for_start(nodes: "list[subprocess.Popen[str]]") -> None:
-    for one in nodes:
-        assert one.stdout is not None
-        assert any("Ray runtime started" in line for line in one.stdout)
+def end(node: "subprocess.Popen[str]") -> None:
+    """Kill a node with all that it started."""
+    for process in psutil.Process(node.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    node.kill()
+    node.wait()
 
 
 def raylet(of: "subprocess.Popen[str]") -> psutil.Process:

@@ -7,9 +7,9 @@ from PIL import Image, ImageDraw
 from pydantic import TypeAdapter
 
 from lightgen.errors import ConfigError
-from lightgen.generators.base import TeacherFailure
-from lightgen.generators.config import TeacherConfig, make_teacher, teacher_content, teacher_modules
-from lightgen.generators.sprites import SpritesConfig, SpritesTeacher
+from lightgen.generators.base import Drawn, Failure
+from lightgen.generators.config import GeneratorConfig
+from lightgen.generators.sprites import SpritePack, SpritesConfig, SpritesGenerator
 
 RED, BLUE = (230, 20, 20), (20, 40, 230)
 
@@ -25,10 +25,14 @@ def pack(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _paint(pack: Path, caption: str, size_px: int = 64, seed: int = 1) -> np.ndarray:
-    image = SpritesTeacher(SpritesConfig(folder=str(pack))).generate([caption], [seed], size_px)[0]
+def _draw(pack: Path, caption: str, seed: int, height_px: int, width_px: int) -> Drawn:
+    return SpritesGenerator(SpritePack(pack)).generate([caption], [seed], height_px, width_px)[0]
+
+
+def _paint(pack: Path, caption: str, size_px: int = 64, seed: int = 1, width_px: int | None = None) -> np.ndarray:
+    image = _draw(pack, caption, seed, size_px, width_px or size_px)
     assert isinstance(image, np.ndarray), image
-    assert image.shape == (size_px, size_px, 3)
+    assert image.shape == (size_px, width_px or size_px, 3)
     assert image.dtype == np.uint8
     return image.astype(int)
 
@@ -46,6 +50,17 @@ def test_sprites_stand_where_the_caption_says(pack: Path, seed: int) -> None:
     assert _centre(image, BLUE)[1] < 32 < _centre(image, RED)[1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_sprites_stand_there_on_pictures_that_are_no_squares(pack: Path, seed: int) -> None:
+    wide = _paint(pack, "an apple left of a puppy", 48, seed, 96)
+    assert _centre(wide, RED)[0] < 48 < _centre(wide, BLUE)[0]
+    tall = _paint(pack, "a puppy above an apple", 96, seed, 48)
+    assert _centre(tall, BLUE)[1] < 48 < _centre(tall, RED)[1]
+    # As large as the shorter edge allows, and as tall as they are wide.
+    rows, columns = np.nonzero(np.abs(wide - np.array(BLUE)).sum(axis=2) < 40)
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=1)
+
+
 def test_as_many_as_asked_and_no_halo_of_what_is_transparent(pack: Path) -> None:
     one, three = _paint(pack, "three puppies"), _paint(pack, "four puppies")
     blue = [int((np.abs(image - np.array(BLUE)).sum(axis=2) < 40).sum()) for image in (one, three)]
@@ -58,22 +73,22 @@ def test_as_many_as_asked_and_no_halo_of_what_is_transparent(pack: Path) -> None
     "caption", ["a dog", "two apple", "a apples", "a red apple", "an apple and an apple", "a circle"]
 )
 def test_captions_of_another_language_fail(pack: Path, caption: str) -> None:
-    failure = SpritesTeacher(SpritesConfig(folder=str(pack))).generate([caption], [1], 32)[0]
-    assert isinstance(failure, TeacherFailure)
+    failure = _draw(pack, caption, 1, 32, 32)
+    assert isinstance(failure, Failure)
+    assert failure.reason == "caption_not_drawable"
 
 
 def test_identity_follows_the_files_and_not_their_place(pack: Path, tmp_path_factory) -> None:
-    config = SpritesConfig(folder=str(pack))
-    before = SpritesTeacher(config).identity()
+    before = SpritesConfig(folder=str(pack)).identity()
     moved = tmp_path_factory.mktemp("elsewhere") / pack.name
     moved.mkdir()
     for file in pack.iterdir():
         (moved / file.name).write_bytes(file.read_bytes())
     there = SpritesConfig(folder=str(moved))
-    assert SpritesTeacher(there).identity() == before
-    assert there.content() == config.content()
+    assert there.identity() == before
+    assert set(before) == {"kind", "revision", "sha256"}
     Image.new("RGBA", (40, 40), RED).save(moved / "dog.webp", lossless=True)
-    assert SpritesTeacher(there).identity() != before
+    assert there.identity() != before
 
 
 @pytest.mark.parametrize(
@@ -93,7 +108,7 @@ def test_a_broken_pack_is_refused(pack: Path, names: str | None, message: str) -
     if names is not None:
         (pack / "names.json").write_text(names)
     with pytest.raises(ConfigError, match=message):
-        SpritesTeacher(SpritesConfig(folder=str(pack))).identity()
+        SpritesConfig(folder=str(pack)).identity()
 
 
 def test_a_broken_picture_is_refused_by_name(pack: Path) -> None:
@@ -103,7 +118,7 @@ def test_a_broken_picture_is_refused_by_name(pack: Path) -> None:
 
 
 def test_the_union_finds_it(pack: Path) -> None:
-    config = TypeAdapter(TeacherConfig).validate_python({"kind": "sprites", "folder": str(pack)})
-    assert isinstance(make_teacher(config), SpritesTeacher)
-    assert teacher_modules(config) == ["lightgen.generators.sprites", "lightgen.scenes"]
-    assert str(pack.parent) not in teacher_content(config).model_dump_json()
+    config = TypeAdapter(GeneratorConfig).validate_python({"kind": "sprites", "folder": str(pack)})
+    assert isinstance(config, SpritesConfig)
+    assert isinstance(config.open(None, None), SpritesGenerator)  # type: ignore[arg-type]  # it asks neither
+    assert str(pack.parent) not in json.dumps(config.identity())

@@ -2,13 +2,14 @@
 
 import pyarrow as pa
 import pytest
-from lightgen.storage.build import ShardOutput, build, make_plan
 
 from lightgen.operations.retraining import due
 from lightgen.recipe import load_recipe
 from lightgen.storage.collect import collect, find_garbage
-from lightgen.storage.store import open_store
-from tests.worked_version import SCHEMA, Config
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
+from lightgen.storage.store import open_or_create
+from tests.worked_version import SCHEMA, build
 
 RECIPE = load_recipe("tests/recipes/tiny.yaml")
 OTHER = load_recipe("tests/recipes/tiny.yaml", {"pretrain.1.loop.steps": 5})
@@ -16,14 +17,14 @@ OTHER = load_recipe("tests/recipes/tiny.yaml", {"pretrain.1.loop.steps": 5})
 
 @pytest.fixture
 def store(tmp_path):
-    return open_store(str(tmp_path / "store"))
+    return open_or_create(str(tmp_path / "store"))
 
 
 def version(store, kind, stage, ids, parents, config=None, seed=7, name="a"):
     """A version of rows `ids`; a name of its own where `name` is."""
     table = pa.table({"id": ids, "n": [0] * len(ids), "x": [0.5] * len(ids)}, schema=SCHEMA)
-    plan = make_plan(kind, stage, [], config or Config(name=name), seed, parents, 1)
-    return build(store, plan, lambda _: ShardOutput(table, len(ids)), SCHEMA)
+    plan = Stage(stage, kind, revision=1).plan(config or {"name": name}, seed, parents, 1)
+    return build(store, plan, lambda _: ShardOutput(table, len(ids), SCHEMA), parents=parents)
 
 
 def captions_of(store, words):
@@ -118,5 +119,5 @@ def test_a_retired_student_has_seen_its_captions_until_it_is_collected(store):
     student = train(store, captions)
     store.retire(student)
     assert due(store, RECIPE, captions).new == 0, "the same recipe would give the same student"
-    collect(store, find_garbage(store, grace_days=0))
+    collect(store, find_garbage(store, grace_days=0), grace_days=0)
     assert due(store, RECIPE, captions).new == 2

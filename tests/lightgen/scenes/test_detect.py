@@ -1,17 +1,18 @@
 from itertools import islice
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import ndimage
 
-from lightgen.evaluation.detectors import ScenesDetectorConfig
-from lightgen.evaluation.geneval import judge_image, scene_metadata
+from lightgen.decisions.derive import Scenes, derive
 from lightgen.scenes.detect import detect
 from lightgen.scenes.draw import draw
 from lightgen.scenes.grammar import SHAPES, TASKS, Object, Scene, Shape, Task, captions, parse
 from lightgen.scenes.shapes import GROUNDS, PALETTE, coverage
+from lightgen.scorers.scenes import ScenesDetector
 
-SURE = ScenesDetectorConfig().sure
+SURE = Scenes().sure
 
 
 def _sure(image: np.ndarray) -> list[str]:
@@ -21,14 +22,14 @@ def _sure(image: np.ndarray) -> list[str]:
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize(("size_px", "noise"), [(32, 0), (32, 12), (64, 0), (64, 12), (128, 0)])
 def test_the_painters_scenes_are_judged_right(task: Task, size_px: int, noise: int) -> None:
-    detector, random = ScenesDetectorConfig().make(), np.random.default_rng(3)
+    detector, random = ScenesDetector(), np.random.default_rng(3)
     for seed, text in enumerate(islice(captions("train", task), 25)):
         scene = parse(text)
         assert scene
         image = draw(scene, size_px, seed) + random.normal(0, noise, (size_px, size_px, 3))
         image = image.clip(0, 255).astype(np.uint8)
-        meaning = scene_metadata(scene)
-        assert judge_image(detector.detect([image], [meaning])[0], meaning).correct, (text, seed)
+        raw = detector.score([image], [text]).append_column("caption", pa.array([text]))
+        assert derive(raw, Scenes())["correct"].to_pylist() == [True], (text, seed)
 
 
 @pytest.mark.parametrize("size_px", [32, 64])

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightgen.decisions.derive import Answers, derive
 from lightgen.errors import ConfigError
-from lightgen.scorers.qwen_vl import QUESTIONS, QwenVlConfig, QwenVlJudge, Thresholds, conversation, read_answer
+from lightgen.scorers.qwen_vl import QUESTIONS, QwenVlConfig, QwenVlJudge, answer_columns, conversation
 
 ROOT = Path(__file__).parents[3]
 JUDGE_PACKAGES = ROOT / ".venv" / "judge"
@@ -18,20 +19,12 @@ GOOD = {"sharpness": 8, "artefact_free": 9, "caption_match": 10, "countable": 7,
 
 def test_a_clean_answer_is_scored() -> None:
     for raw in (json.dumps(GOOD), f"\n```json\n{json.dumps(GOOD, indent=2)}\n```  "):
-        verdict = read_answer(raw, Thresholds(), "tiny")
-        assert (verdict.passed, verdict.judged, verdict.reason) == (True, True, "")
-        assert verdict.score == pytest.approx(0.8)
-        assert verdict.answer["raw"] == raw
-        assert verdict.answer["scores"] == GOOD
-        assert len(verdict.answer["prompt_sha256"]) == 64
-
-
-def test_each_threshold_decides_and_the_score_stays() -> None:
-    for name in QUESTIONS:
-        verdict = read_answer(json.dumps(GOOD), Thresholds.model_validate({name: 10}), "m")
-        expected = "" if GOOD[name] == 10 else name
-        assert (verdict.reason, verdict.passed) == (expected, expected == "")
-        assert verdict.score == pytest.approx(0.8)
+        table = answer_columns([raw])
+        (row,) = table.to_pylist()
+        assert {name: row[name] for name in GOOD} == GOOD
+        assert (row["answer"], row["unscored"]) == (raw, "")
+        (derived,) = derive(table, Answers()).to_pylist()
+        assert derived["mean"] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
@@ -57,16 +50,18 @@ def test_each_threshold_decides_and_the_score_stays() -> None:
     ],
 )
 def test_whatever_is_not_the_object_asked_for_is_unparsable(raw: str) -> None:
-    verdict = read_answer(raw, Thresholds(), "tiny")
-    assert (verdict.reason, verdict.judged, verdict.passed, verdict.score) == ("vlm_unparsable", False, False, 0.0)
-    assert verdict.answer["raw"] == raw[:4096]
+    (row,) = answer_columns([raw]).to_pylist()
+    assert (row["unscored"], row["unscored_detail"]) == ("vlm_unparsable", raw[:300])
+    assert [row[name] for name in QUESTIONS] == [None] * len(QUESTIONS)
+    assert row["answer"] == raw[:4096]
 
 
 @pytest.mark.parametrize("score", [-1, 11, 10**9, 10**300])
 def test_scores_beyond_the_scale_are_refused(score: int) -> None:
-    verdict = read_answer(json.dumps({**GOOD, "caption_match": score}), Thresholds(), "tiny")
-    assert (verdict.reason, verdict.judged, verdict.passed) == ("vlm_out_of_range", False, False)
-    json.dumps(verdict.answer, allow_nan=False)
+    (row,) = answer_columns([json.dumps({**GOOD, "caption_match": score})]).to_pylist()
+    assert (row["unscored"], row["caption_match"]) == ("vlm_out_of_range", None)
+    assert "caption_match" in row["unscored_detail"]
+    json.dumps(row, allow_nan=False)
 
 
 def test_a_caption_cannot_leave_its_quotes() -> None:
@@ -104,7 +99,7 @@ def test_the_whole_path_with_a_tiny_random_model(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     found = json.loads(ran.stdout.splitlines()[-1])
-    assert len(found["identity"]["sha256"]) == 64
-    assert [verdict["reason"] for verdict in found["together"]] == ["vlm_unparsable"] * 3
-    assert all(verdict["answer"]["raw"] for verdict in found["together"])
+    assert len(found["identity"]["weights"]["sha256"]) == len(found["identity"]["prompt_sha256"]) == 64
+    assert [row["unscored"] for row in found["together"]] == ["vlm_unparsable"] * 3
+    assert all(row["answer"] for row in found["together"])
     assert found["together"] == found["alone"]

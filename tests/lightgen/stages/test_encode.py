@@ -1,30 +1,33 @@
-import io
+"""Stages `fit_vae` and `encode`: features of every kept image, whatever the batch; encoders named by their content."""
+
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from lightgen.storage.build import ShardOutput, build, make_plan
-from PIL import Image
 
 from lightgen.encoders.crop import read_square
 from lightgen.encoders.mirror import may_mirror
 from lightgen.encoders.restore import load_encoders, read_encoders
-from lightgen.encoders.vae import load_vae
-from lightgen.errors import ConfigError, ModelError, TooManyRejects
+from lightgen.encoders.vae import Vae, load_vae, read_identity
+from lightgen.errors import ConfigError, ModelError, StoreCorrupt, TooManyRejects
 from lightgen.seeds import content_id
-from lightgen.stages.encode import EncodeConfig, encode, fit_vae
+from lightgen.stages import encode as stage
+from lightgen.stages.encode import EncodeConfig, encode
+from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.storage.feature_codec import _latents, latents_from_table, text_from_table
+from lightgen.storage.pixels import encode_image
 from lightgen.storage.store import Store, open_or_create
+from lightgen.storage.version import Version
 from lightgen.training.features_on_disk import open_features
-from schemas import images as images_schema
-from schemas import kept as kept_schema
-from schemas.ref import ArtifactRef, Kind
+from lightgen.work import Context, RunConfig
+from schemas.ref import ArtifactRef
+from tests.lightgen.sealed import image, images, kept_of
 from tests.tiny_encoders import tiny_t5, tiny_vae
 
-SHARDS, ROWS = 2, 7
+ROWS, SKIPPED = 7, 2
 PCA = {"kind": "patch_pca", "channels": 5, "fit_sizes_px": (16, 32)}
 WORDS = {"kind": "words", "dim": 6}
 
@@ -34,51 +37,49 @@ def _png(number: int) -> bytes:
     waves = [np.add.outer(side * ((number + k) % 3), side * (k + 1)) + 40 * number for k in range(3)]
     pixels = (np.stack(waves, -1) % 256).astype(np.uint8)
     pixels[number : number + 6, 4:12] = 255
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
+    return encode_image(pixels, "png")
 
 
-def _row(shard: int, row: int) -> dict[str, object]:
-    caption = ["a red circle", "two blue squares", "cat at left"][row % 3]
-    return {"id": content_id(shard, row), "prompt_id": content_id(caption), "caption": caption}
+def _id(shard: int, row: int) -> str:
+    return content_id(f"{shard} {row}")
 
 
-def _fill(name: str, given: dict[str, object], schema: pa.Schema) -> object:
-    if name in given:
-        return given[name]
-    kind = schema.field(name).type
-    return 0.5 if pa.types.is_floating(kind) else 1 if pa.types.is_integer(kind) else "png"
-
-
-def _table(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:
-    filled = [{name: _fill(name, row, schema) for name in schema.names} for row in rows]
-    return pa.Table.from_pylist(filled, schema=schema)
-
-
-def _sealed(
-    store: Store, kind: Kind, schema: pa.Schema, parents: list[ArtifactRef], broken: set[str], skip: int
-) -> ArtifactRef:
-    config = EncodeConfig.model_validate({"vae": PCA, "text": WORDS})
-    plan = make_plan(kind, "given", [__name__], config, skip, parents, SHARDS, extra={"broken": sorted(broken)})
-
-    def make_shard(shard: int) -> ShardOutput:
-        rows = [_row(shard, row) for row in range(skip, ROWS)]
-        data = [b"\x89PNG\r\n\x1a\n" if row["id"] in broken else _png(place) for place, row in enumerate(rows)]
-        blobs = [{"png": one, "json": b"{}"} for one in data] if kind == "images" else None
-        return ShardOutput(table=_table(rows, schema), rows_in=len(rows), blobs=blobs)
-
-    return build(store, plan, make_shard, schema)
-
-
-def _kept(store: Store, broken: set[str] = frozenset(), skip: int = 2) -> ArtifactRef:  # type: ignore[assignment]
-    images = _sealed(store, "images", images_schema.SCHEMA, [], broken, 0)
-    return _sealed(store, "kept", kept_schema.SCHEMA, [images], set(), skip)
+def _given(store: Store, broken: str = "") -> tuple[ArtifactRef, ArtifactRef]:
+    """Kept rows and images, in two shards; the first rows of each shard are not kept."""
+    captions = ["a red circle", "two blue squares", "cat at left"]
+    rows = []
+    for shard in range(2):
+        for row in range(ROWS):
+            data = b"\x89PNG\r\n\x1a\n" if _id(shard, row) == broken else _png(row)
+            rows.append(image(f"{shard} {row}", data, captions[row % 3]))
+    drawn = images(store, rows, [rows[:ROWS], rows[ROWS:]])
+    wanted = {_id(shard, row) for shard in range(2) for row in range(SKIPPED, ROWS)}
+    return kept_of(store, drawn, wanted), drawn
 
 
 def _config(**settings: object) -> EncodeConfig:
-    given = {"size_px": 16, "vae": PCA, "text": WORDS, "batch": 3, "device": "cpu"}
-    return EncodeConfig.model_validate(given | settings)
+    return EncodeConfig.model_validate({"size_px": 16, "vae": PCA, "text": WORDS, "batch": 3} | settings)
+
+
+def _context(store: Store) -> Context:
+    return Context(store, 0, RunConfig(device="cpu"))
+
+
+def _fit(store: Store, config: EncodeConfig, given: tuple[ArtifactRef, ArtifactRef] | None = None) -> ArtifactRef:
+    return fit_vae(*(given or _given(store)), FitVaeConfig(vae=config.vae), _context(store))
+
+
+def _encode(store: Store, config: EncodeConfig, broken: str = "") -> Version:
+    given = _given(store, broken)
+    return store.open(encode(*given, _fit(store, config, given), config, _context(store)))
+
+
+def _encoders(features: Version, store: Store) -> tuple[Vae, Any]:
+    return load_encoders(read_encoders(features), store, "cpu")
+
+
+def _squares(size_px: int = 16) -> torch.Tensor:
+    return torch.stack([read_square(_png(row), size_px) for row in range(SKIPPED, ROWS)])  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -87,18 +88,15 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_rows_are_the_kept_images_shard_by_shard(store: Store) -> None:
-    kept = _kept(store)
-    vae = fit_vae(kept, _config(), store, seed=0)
-    features = store.open(encode(kept, vae, _config(), store, seed=0))
-    assert features.n_shards == SHARDS
-    for shard in range(SHARDS):
+    features = _encode(store, _config())
+    assert features.n_shards == 2
+    for shard in range(2):
         table = features.table(shard)
-        assert table.column("id").to_pylist() == [_row(shard, row)["id"] for row in range(2, ROWS)]
-        loaded, text = load_encoders(features, store, "cpu")
+        assert table.column("id").to_pylist() == [_id(shard, row) for row in range(SKIPPED, ROWS)]
+        loaded, text = _encoders(features, store)
         mean, std = latents_from_table(table)
-        squares = torch.stack([read_square(_png(row), 16) for row in range(2, ROWS)])  # type: ignore[misc]
-        assert torch.equal(mean, loaded.encode(squares)[0].half())
-        assert mean.shape == (ROWS - 2, 5, 4, 4)
+        assert torch.equal(mean, loaded.encode(_squares())[0].half())
+        assert mean.shape == (ROWS - SKIPPED, 5, 4, 4)
         assert not std.any()
         flat, tokens = text_from_table(table)
         assert tokens.tolist() == [len(caption.split()) for caption in table.column("caption").to_pylist()]
@@ -107,20 +105,17 @@ def test_rows_are_the_kept_images_shard_by_shard(store: Store) -> None:
 
 def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store: Store) -> None:
     """Rows whose caption knows a side keep the plain latent in both columns; a fair coin a visit picks the column."""
-    kept, config = _kept(store), _config(flips="safe")
-    vae = fit_vae(kept, config, store, seed=0)
-    features = store.open(encode(kept, vae, config, store, seed=0))
-    assert features.ref.version != encode(kept, vae, _config(), store, seed=0).version
-    table, (loaded, _) = features.table(0), load_encoders(features, store, "cpu")
-    squares = torch.stack([read_square(_png(row), 16) for row in range(2, ROWS)])  # type: ignore[misc]
-    plain, mirrored = (loaded.encode(each)[0].half() for each in (squares, squares.flip(2)))
+    features = _encode(store, _config(flips="safe"))
+    assert features.ref.version != _encode(store, _config()).ref.version
+    table, (loaded, _) = features.table(0), _encoders(features, store)
+    plain, mirrored = (loaded.encode(each)[0].half() for each in (_squares(), _squares().flip(2)))
     allowed = torch.tensor([may_mirror(caption) for caption in table.column("caption").to_pylist()])
     assert 0 < int(allowed.sum()) < len(allowed)
     found = _latents(table, "mirrored_mean")
     assert torch.equal(found, torch.where(allowed[:, None, None, None], mirrored, plain))
     assert torch.equal(_latents(table, "latent_mean"), plain)
     stored = open_features(features)
-    rows = np.arange(ROWS - 2)
+    rows = np.arange(ROWS - SKIPPED)
     seen = torch.stack([stored.batch(rows, np.full_like(rows, visit)).mean for visit in range(200)])
     told = (mirrored != plain).flatten(1).any(1) & allowed
     shares = (seen == mirrored).flatten(2).all(2).float().mean(0)[told]
@@ -130,108 +125,97 @@ def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store:
 
 
 def test_encoders_are_described_beside_the_features(store: Store) -> None:
-    kept = _kept(store)
-    vae = fit_vae(kept, _config(), store, seed=0)
-    features = store.open(encode(kept, vae, _config(), store, seed=0))
+    config = _config()
+    features = _encode(store, config)
     described = read_encoders(features)
     assert (described.size_px, described.latent_shape, described.text_dim) == (16, (5, 4, 4), 6)
-    assert described.vae.version == vae.version
-    written = json.loads(features.file("encoders.json").read_text())
-    assert written["vae"]["kind"] == "patch_pca"
-    assert written["text"]["config"]["kind"] == "words"
+    assert described.vae == features.parent("vae").content
+    assert described.text == config.text.identity()
+    assert read_identity(store.open(features.parent("vae"))) == json.loads(json.dumps(config.vae.identity()))
 
 
-def test_batch_size_and_device_change_neither_name_nor_content(store: Store, tmp_path: Path) -> None:
+def test_the_batch_size_changes_neither_name_nor_content(store: Store, tmp_path: Path) -> None:
     other = open_or_create(str(tmp_path / "other"))
-    found = []
-    for place, batch in ((store, 1), (other, 5)):
-        kept = _kept(place)
-        config = _config(batch=batch)
-        found.append(encode(kept, fit_vae(kept, config, place, seed=0), config, place, seed=0))
+    found = [_encode(place, _config(batch=batch)).ref for place, batch in ((store, 1), (other, 5))]
     assert found[0].version == found[1].version
     assert found[0].fingerprint == found[1].fingerprint
 
 
-def test_the_second_time_nothing_is_loaded_or_computed(store: Store, tmp_path: Path) -> None:
-    kept = _kept(store)
-    folder = tiny_vae(tmp_path / "tiny")
-    config = _config(vae={"kind": "diffusers", "model": str(folder)})
-    vae = fit_vae(kept, config, store, seed=0)
-    first = encode(kept, vae, config, store, seed=0)
-    settings = folder / "vae" / "config.json"
-    settings.write_text(settings.read_text().replace("AutoencoderKL", "SomethingElse").replace("16", "17"))
-    assert encode(kept, vae, config, store, seed=0) == first
+def test_the_second_time_nothing_is_loaded_or_computed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = _config(vae={"kind": "diffusers", "model": str(tiny_vae(tmp_path / "tiny"))})
+    first = _encode(store, config)
+    monkeypatch.setattr(stage, "load_vae", lambda *_: pytest.fail("loaded again"))
+    monkeypatch.setattr(stage, "files_of", lambda *_: pytest.fail("images were read again"))
+    assert _encode(store, config).ref == first.ref
     assert len(store.log("features")) == 1
 
 
 def test_both_resolutions_share_one_fitted_vae(store: Store) -> None:
-    kept = _kept(store)
-    small, large = _config(), _config(size_px=32)
-    vae = fit_vae(kept, small, store, seed=0)
-    assert fit_vae(kept, large, store, seed=0) == vae
-    features = encode(kept, vae, large, store, seed=0)
-    assert features.version != encode(kept, vae, small, store, seed=0).version
-    assert latents_from_table(store.open(features).table(0))[0].shape == (ROWS - 2, 5, 8, 8)
-    described = json.loads(store.open(vae).file("vae.json").read_text())
-    assert set(described["psnr_db"]) == {"16", "32"}
+    large, given = _config(size_px=32), _given(store)
+    vae = _fit(store, large, given)
+    assert _fit(store, _config(), given) == vae
+    features = _encode(store, large)
+    assert features.ref.version != _encode(store, _config()).ref.version
+    assert latents_from_table(features.table(0))[0].shape == (ROWS - SKIPPED, 5, 8, 8)
+    figures = json.loads(store.open(vae).file("fit.json").read_text())
+    assert set(figures["psnr_db"]) == {"16", "32"}
 
 
 def test_a_fitted_vae_comes_back_as_it_was(store: Store) -> None:
-    kept = _kept(store)
-    version = store.open(fit_vae(kept, _config(), store, seed=0))
-    names = version.table().column("name").to_pylist()
-    assert names == ["basis", "mean", "scale"]
-    vae = load_vae(version, "cpu")
-    image = read_square(_png(3), 32)
-    assert isinstance(image, torch.Tensor)
-    error = vae.decode(vae.encode(image[None])[0]).double() - image[None].double()
-    psnr = 10 * torch.log10(255**2 / error.square().mean())
-    assert float(psnr) > 15
+    version = store.open(_fit(store, _config()))
+    assert version.table().column("name").to_pylist() == ["basis", "mean", "scale"]
+    vae = load_vae(version, store, "cpu")
+    pixels = read_square(_png(3), 32)
+    assert isinstance(pixels, torch.Tensor)
+    error = vae.decode(vae.encode(pixels[None])[0]).double() - pixels[None].double()
+    assert float(10 * torch.log10(255**2 / error.square().mean())) > 15
 
 
 def test_another_vae_than_the_recipes_is_refused(store: Store) -> None:
-    kept = _kept(store)
-    vae = fit_vae(kept, _config(), store, seed=0)
+    given = _given(store)
+    vae = _fit(store, _config(), given)
     with pytest.raises(ConfigError, match=r"encode\.vae says"):
-        encode(kept, vae, _config(vae={**PCA, "whitening": 1.0}), store, seed=0)
+        encode(*given, vae, _config(vae={**PCA, "whitening": 1.0}), _context(store))
 
 
 def test_undecodable_images_are_rejects_and_too_many_are_an_error(store: Store) -> None:
-    broken = str(_row(1, 4)["id"])
-    kept = _kept(store, {broken})
-    vae = fit_vae(kept, _config(), store, seed=0)
+    broken = _id(1, 4)
     with pytest.raises(TooManyRejects, match="image_"):
-        encode(kept, vae, _config(), store, seed=0)
-    features = store.open(encode(kept, vae, _config(max_reject_fraction=0.5), store, seed=0))
-    assert features.rows == 2 * (ROWS - 2) - 1
+        _encode(store, _config(), broken)
+    features = _encode(store, _config(max_reject_fraction=0.5), broken)
+    assert features.rows == 2 * (ROWS - SKIPPED) - 1
     (reject,) = features.rejects().to_pylist()
     assert (reject["id"], reject["reason"]) == (broken, "image_truncated")
 
 
+def test_kept_rows_of_other_images_are_corrupt(store: Store) -> None:
+    kept, _ = _given(store)
+    others = images(store, [image(f"other {n}", _png(n)) for n in range(4)], 2)
+    with pytest.raises(StoreCorrupt, match="is not there"):
+        encode(kept, others, _fit(store, _config()), _config(), _context(store))
+
+
 def test_values_that_are_not_finite_are_rejected(store: Store, tmp_path: Path) -> None:
     """A VAE whose scale overflows float16 on every image."""
-    kept = _kept(store)
     folder = tiny_vae(tmp_path / "tiny")
     settings = folder / "vae" / "config.json"
     settings.write_text(json.dumps({**json.loads(settings.read_text()), "scaling_factor": 1e9}))
     config = _config(vae={"kind": "diffusers", "model": str(folder)}, max_reject_fraction=1.0)
-    features = store.open(encode(kept, fit_vae(kept, config, store, seed=0), config, store, seed=0))
+    features = _encode(store, config)
     assert features.rows == 0
-    assert features.reject_reasons == {"feature_nonfinite": 2 * (ROWS - 2)}
+    assert features.reject_reasons == {"feature_nonfinite": 2 * (ROWS - SKIPPED)}
 
 
 def test_pretrained_encoders(store: Store, tmp_path: Path) -> None:
-    kept = _kept(store)
     folder = tiny_vae(tmp_path / "tiny")
     t5 = {"kind": "t5", "model": str(tiny_t5(tmp_path / "t5")), "dtype": "float32"}
-    config = _config(vae={"kind": "diffusers", "model": str(folder)}, text=t5)
-    vae_ref = fit_vae(kept, config, store, seed=0)
-    features = store.open(encode(kept, vae_ref, config, store, seed=0))
-    vae, text = load_encoders(features, store, "cpu")
+    features = _encode(store, _config(vae={"kind": "diffusers", "model": str(folder)}, text=t5))
+    vae, text = _encoders(features, store)
     table = features.table(1)
     mean, std = latents_from_table(table)
-    squares = torch.stack([read_square(_png(row), 16) for row in range(2, ROWS)])  # type: ignore[misc]
-    expected_mean, expected_std = vae.encode(squares)
+    expected_mean, expected_std = vae.encode(_squares())
     assert torch.allclose(mean.float(), expected_mean, atol=4e-3)
     assert torch.allclose(std.float(), expected_std, rtol=2e-3)
     assert float(std.min()) > 0
@@ -239,18 +223,40 @@ def test_pretrained_encoders(store: Store, tmp_path: Path) -> None:
     assert flat.dtype == torch.bfloat16
     assert torch.allclose(flat.float(), torch.cat(text.encode(table.column("caption").to_pylist())), atol=2e-2)
     assert tokens.tolist() == [len(caption.split()) + 1 for caption in table.column("caption").to_pylist()]
-    rows = {row["name"]: row for row in store.open(vae_ref).table().to_pylist()}
+    rows = {row["name"]: row for row in store.open(features.parent("vae")).table().to_pylist()}
     assert rows["decoder.conv_out.bias"]["shape"] == "3"
 
 
 def test_weights_that_changed_after_sealing_are_refused(store: Store, tmp_path: Path) -> None:
-    kept = _kept(store)
     folder = tiny_vae(tmp_path / "tiny")
-    config = _config(vae={"kind": "diffusers", "model": str(folder)})
-    version = store.open(fit_vae(kept, config, store, seed=0))
+    version = store.open(_fit(store, _config(vae={"kind": "diffusers", "model": str(folder)})))
+    load_vae(version, store, "cpu")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     raw = bytearray(weights.read_bytes())
     raw[-3] ^= 1
     weights.write_bytes(raw)
-    with pytest.raises(ModelError, match="are not those of vae@"):
-        load_vae(version, "cpu")
+    with pytest.raises(ModelError, match=f"are not where they were .{folder}"):
+        load_vae(version, store, "cpu")
+
+
+def test_weights_that_were_moved_are_found_again_and_nothing_is_computed_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a recipe has named their new place; versions name weights by digest, never by path."""
+    folders = {"vae": tiny_vae(tmp_path / "vae"), "t5": tiny_t5(tmp_path / "t5")}
+
+    def config() -> EncodeConfig:
+        t5 = {"kind": "t5", "model": str(folders["t5"]), "dtype": "float32"}
+        return _config(vae={"kind": "diffusers", "model": str(folders["vae"])}, text=t5)
+
+    features = _encode(store, config())
+    before = _encoders(features, store)[0].encode(_squares())[0]
+    for name, folder in folders.items():
+        folders[name] = folder.rename(tmp_path / f"{name}-moved")
+    with pytest.raises(ModelError, match=r"are not where they were .*run a recipe that names their place"):
+        _encoders(features, store)
+    monkeypatch.setattr(stage, "files_of", lambda *_: pytest.fail("encoded again"))
+    assert _encode(store, config()).ref == features.ref
+    vae, text = _encoders(features, store)
+    assert torch.equal(vae.encode(_squares())[0], before)
+    assert text.encode(["a red circle"])[0].shape == (4, 24)

@@ -156,7 +156,7 @@ def test_what_pairs_are_made_of_must_suit_the_winner(store: Store) -> None:
 
 def test_images_that_are_sharded_otherwise_are_refused_and_none_is_passed_over(store: Store) -> None:
     (student, students), (teacher, teachers) = given(store, "s", [WRONG] * 4), given(store, "t", [RIGHT] * 4, 1, 2)
-    with pytest.raises(ConfigError, match="1 shards.*2 shards"):
+    with pytest.raises(ConfigError, match=r"1 shards.*2 shards"):
         pair([student, teacher], [students, teachers], PairConfig(judge=JUDGE), Context(store))
 
 

@@ -174,6 +174,61 @@ def test_row_22_exif_rotation_is_applied() -> None:
     assert np.array_equal(turned, np.rot90(picture(), -1))
 
 
+BROKEN_EXIF = [b"x", b"garbage" * 9, b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0"]
+
+
+def with_chunk(kind: bytes, data: bytes, place: bytes) -> bytes:
+    """The picture as PNG with one more chunk, before that of type `place`."""
+    whole = saved(Image.fromarray(picture()), "PNG")
+    at = whole.index(place) - 4
+    return whole[:at] + chunk(kind, data) + whole[at:]
+
+
+@pytest.mark.parametrize("exif", BROKEN_EXIF)
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_broken_exif_costs_no_pixels(format: str, exif: bytes) -> None:
+    image = Image.fromarray(picture())
+    options = {"lossless": True} if format == "WEBP" else {}
+    with_exif, without = saved(image, format, exif=exif, **options), saved(image, format, **options)
+    assert len(with_exif) > len(without)
+    assert np.array_equal(decode_image(with_exif), decode_image(without))
+
+
+@pytest.mark.parametrize("place", [b"IDAT", b"IEND"])
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (b"gAMA", b""), (b"pHYs", b"1"), (b"cHRM", b"1"), (b"sRGB", b""), (b"iCCP", b"abc"), (b"zTXt", b"a\0\1zz"),
+        (b"tEXt", b"Raw profile type exif\0nonsense"), (b"acTL", b"1"), (b"eXIf", b"garbage"),
+    ],
+)  # fmt: skip
+def test_other_broken_metadata_of_a_png_costs_no_pixels(kind: bytes, data: bytes, place: bytes) -> None:
+    assert np.array_equal(decode_image(with_chunk(kind, data, place)), picture())
+
+
+def test_a_picture_is_turned_though_other_metadata_is_broken() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = saved(Image.fromarray(picture()), "PNG", exif=exif)
+    at = turned.index(b"IDAT") - 4
+    assert np.array_equal(decode_image(turned[:at] + chunk(b"gAMA", b"") + turned[at:]), np.rot90(picture(), -1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from([b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"iCCP", b"gAMA", b"tIME", b"sBIT", b"hIST", b"prVt"]),
+    data=st.binary(max_size=60),
+    place=st.sampled_from([b"IDAT", b"IEND"]),
+)
+def test_no_metadata_of_a_png_costs_pixels(kind: bytes, data: bytes, place: bytes) -> None:
+    assert np.array_equal(decode_image(with_chunk(kind, data, place)), picture())
+
+
+def test_null_control_broken_pixels_are_refused_with_and_without_metadata() -> None:
+    whole = with_chunk(b"gAMA", b"", b"IDAT")
+    assert reason(whole[: len(whole) // 2]) == "image_truncated"
+
+
 def test_row_23_shapes() -> None:
     assert reason(png(1, 1)) == "image_too_small"
     assert reason(png(1, 16_000)) == "image_aspect"

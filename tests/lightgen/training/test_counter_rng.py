@@ -1,4 +1,4 @@
-"""Keyed random numbers: the published generator, the right laws, and independence of batch and order."""
+"""Counter-based random numbers: the published generator, the right laws, and independence of batch and order."""
 
 import numpy as np
 import pytest

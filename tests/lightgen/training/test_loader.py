@@ -1,9 +1,8 @@
 """Ranks, microbatches and workers, however many, read the rows of the step, and of the step alone."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from functools import partial
@@ -24,12 +23,18 @@ from tests.lightgen.training.test_features_on_disk import assert_same
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs
 
 BATCH = 8
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 def stored(tmp_path):
     return open_feature_files(write_shards(tmp_path)[0])
+
+
+@pytest.fixture
+def running():
+    """A function that gives the processes started since; ranks of other tests may be there already."""
+    before = active_children()
+    return lambda: [child for child in active_children() if child not in before]
 
 
 def rows_of(features):
@@ -55,21 +60,21 @@ def read(loader, steps):
         loader.at(step)
 
 
-def kill_one_and_read(loader):
-    os.kill(active_children()[0].pid, signal.SIGKILL)
+def kill_and_read(worker, loader):
+    os.kill(worker.pid, signal.SIGKILL)
     read(loader, range(1, 20))
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_workers_read_what_this_process_reads(stored, count, accumulate):
+def test_workers_read_what_this_process_reads(stored, running, count, accumulate):
     """More steps than slots of the ring, over more than an epoch."""
     with Loader(stored, rows_of(stored), BatchSplit(World(0, 2), accumulate), workers=count) as loader:
         assert_equal_steps(loader, range(12))
         assert_equal_steps(loader, [40, 41, 42])  # on with other data
         assert_equal_steps(loader, [4, 5])  # and back
-        assert len(active_children()) == count
-    assert not active_children()
+        assert len(running()) == count
+    assert not running()
 
 
 @pytest.mark.parametrize("made", [tiny_features, tiny_pairs])
@@ -117,12 +122,12 @@ def test_torchs_own_generator_is_left_alone(stored):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_killed_worker_is_an_error_and_the_next_call_starts_anew(stored):
+def test_a_killed_worker_is_an_error_and_the_next_call_starts_new_ones(stored, running):
     with Loader(stored, rows_of(stored), workers=2) as loader:
         loader.at(0)
         # Where torch is told by a signal before `at` looks, it raises the RuntimeError itself.
         with pytest.raises((TrainingFailed, RuntimeError), match="DataLoader worker"):
-            kill_one_and_read(loader)
+            kill_and_read(running()[0], loader)
         assert_equal_steps(loader, [7, 8])
 
 
@@ -142,32 +147,28 @@ def test_a_ring_that_does_not_fit_is_refused(stored, monkeypatch):
 
 
 @pytest.mark.slow
-def test_workers_of_a_process_with_a_gpu_are_not_forked_from_it(stored, monkeypatch):
+def test_workers_of_a_process_with_a_gpu_are_not_forked_from_it(stored, running, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with Loader(stored, rows_of(stored), workers=1) as loader:
         assert_equal_steps(loader, range(3))
-        assert type(active_children()[0]).__name__ == "ForkServerProcess"
+        assert type(running()[0]).__name__ == "ForkServerProcess"
 
 
-ORPHANS = """
-import os, signal
-from functools import partial
-from multiprocessing import active_children
-from lightgen.training.data import rows_of_step
-from lightgen.training.loader import Loader
-from tests.lightgen.training.tiny_run import tiny_features
-
-loader = Loader(tiny_features(), partial(rows_of_step, 3, rows=24, batch_size=8), workers=2)
-loader.at(0)
-print(*[child.pid for child in active_children()], flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+def _read_and_die(pids):
+    loader = Loader(tiny_features(), rows_of(tiny_features()), workers=2)
+    loader.at(0)
+    pids.send([child.pid for child in active_children()])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_workers_end_with_their_process():
-    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, cwd=ROOT)
-    pids = [int(pid) for pid in done.stdout.split()]
-    assert len(pids) == 2, done.stderr
+    here, there = multiprocessing.Pipe()
+    reader = multiprocessing.get_context("fork").Process(target=_read_and_die, args=(there,))
+    reader.start()
+    pids = here.recv()
+    reader.join()
+    assert reader.exitcode == -signal.SIGKILL
+    assert len(pids) == 2
     end = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < end, "workers live on"
