@@ -9,6 +9,7 @@
     │   ├── StoreFull          no space left
     │   ├── StoreReadOnly      no permission to write
     │   ├── StoreAccess        credentials, bucket or key refused
+    │   ├── StoreVanished      a file was deleted while it was read
     │   ├── RefNotFound        nothing of that name
     │   ├── UnsafePath         a path leaves the store
     │   ├── ShardMalformed     a tar or Parquet shard breaks the format
@@ -89,6 +90,10 @@ class StoreReadOnly(StoreError):
 
 class StoreAccess(StoreError):
     """Credentials, bucket or key were refused."""
+
+
+class StoreVanished(StoreError):
+    """A file was deleted while it was read."""
 
 
 class RefNotFound(StoreError):
