@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from lightgen.engines.engine import open_engine
+from lightgen.operations.preflight import check
 from lightgen.operations.steps import Step, steps_of, until, walk
 from lightgen.recipe import Recipe, load_recipe
 from lightgen.settings import default_store
@@ -38,7 +39,11 @@ class Job:
         return cls(load_recipe(recipe, overrides), store or default_store())
 
     def make(self, *goals: str) -> dict[str, ArtifactRef]:
-        """Every step that `goals` need, in order; what is sealed already is found. Without goals: all."""
+        """Every step that `goals` need, in order; what is sealed already is found. Without goals: all.
+
+        Raises ConfigError before the first, naming every problem that would stop one of them.
+        """
+        check(self.recipe, self.store, goals)
         with open_engine(self.recipe.run) as engine:
             place = Place(self.store, self.recipe.seed, self.recipe.run, engine)
 

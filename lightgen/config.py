@@ -1,10 +1,12 @@
 """Settings of stages and members, and which of them are part of a version's name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
+
+from lightgen.problems import Problem
 
 # Marks of a field, given as `json_schema_extra`.
 RUN: Final[dict[str, Any]] = {"run": True}  # how the work is done: speed, memory, acceptance; in no name
@@ -26,6 +28,13 @@ class Config(BaseModel):
         return {
             name: content_of(value) for name, value in named.items() if _counts(type(self).model_fields[name], value)
         }
+
+    def problems(self) -> Iterator[Problem]:
+        """What stands in the way of these settings, as far as they tell alone, `where` relative to them.
+
+        Loads no model and writes nothing. Parts that are settings themselves are asked by `problems_of`.
+        """
+        yield from ()
 
 
 class Member(Config):
@@ -54,6 +63,19 @@ def content_of(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [content_of(each) for each in value]
     return value
+
+
+def problems_of(value: Any, key: str = "") -> Iterator[Problem]:
+    """The problems of all settings in `value`, which stands at the dotted `key` of a recipe."""
+    if isinstance(value, Config):
+        yield from (problem.under(key) for problem in value.problems())
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        parts = [(str(name), part) for name, part in value.items()]
+    else:
+        parts = [(str(index), part) for index, part in enumerate(value)] if isinstance(value, list | tuple) else []
+    for name, part in parts:
+        yield from problems_of(part, f"{key}.{name}" if key else name)
 
 
 def _counts(field: FieldInfo, value: Any) -> bool:

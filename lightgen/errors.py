@@ -32,6 +32,8 @@ Mistakes of the programmer are assertions, and failures of single rows are value
 
 import re
 
+from schemas.documents import Plan
+
 # Control characters but tab and newline, marks that turn the direction of text, and surrogates, which are not UTF-8.
 UNSPEAKABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 LONGEST = 4000  # characters
@@ -155,3 +157,12 @@ class TryLater(LightgenError):
 
 class NotMade(LightgenError):
     """A version that was only looked for is not made yet."""
+
+    def __init__(self, plan: Plan, done: int, units: int) -> None:
+        """`done` shards of `plan` have receipts; all of them take in `units` rows, 0 where that is not known."""
+        there = f"{done} of {plan.n_shards} shards are there"
+        super().__init__(f"stage {plan.stage} is not made yet ({there}): make it with `lightgen run`")
+        self.plan, self.done, self.units = plan, done, units
+
+    def __reduce__(self) -> tuple[type["NotMade"], tuple[Plan, int, int]]:
+        return type(self), (self.plan, self.done, self.units)  # it travels between processes

@@ -85,9 +85,16 @@ def _read(text: str) -> Any:
         if node is None:
             return None
         _check(node)
-        return loader.construct_document(node)
+        return _written_out(loader.construct_document(node))
     finally:
         loader.dispose()
+
+
+def _written_out(value: Any) -> Any:
+    """A copy in which nothing is shared: a change of one part must not reach the others that stand for one alias."""
+    if isinstance(value, dict):
+        return {key: _written_out(part) for key, part in value.items()}
+    return [_written_out(part) for part in value] if isinstance(value, list) else value
 
 
 def _check(root: yaml.Node) -> None:

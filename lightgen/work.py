@@ -1,6 +1,7 @@
 """What travels to workers: a description of a stage's work, and what a worker is given to do it with."""
 
 import importlib
+import importlib.util
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from lightgen.config import Config, Member
+from lightgen.problems import Problem
 from lightgen.progress import SILENT, Progress
 from lightgen.settings import Device
 from lightgen.storage.plans import Stage
@@ -41,6 +43,11 @@ class RunConfig(Config):
         if self.address is not None and self.engine != "ray":
             raise ValueError("address is that of a Ray cluster: set engine: ray, or leave it out")
         return self
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        if self.engine == "ray" and importlib.util.find_spec("ray") is None:
+            yield Problem("here", "engine", "ray is not installed", "pip install '.[ray]', or take engine: processes")
 
 
 @dataclass(frozen=True)

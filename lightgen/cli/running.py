@@ -37,11 +37,13 @@ def work(recipe: RecipeArgument, store: StoreOption, until: UntilOption = None, 
 
 
 def _made(recipe: str, store: str, until: list[str] | None, settings: list[str] | None) -> "dict[str, ArtifactRef]":
+    from lightgen.operations.preflight import check
     from lightgen.operations.run import run_recipe
     from lightgen.recipe import load_recipe
     from lightgen.storage.store import open_or_create
 
     loaded = load_recipe(recipe, overrides_of(settings or []))
+    check(loaded, store, until or [])
     return run_recipe(loaded, open_or_create(store), until or [], Terminal())
 
 

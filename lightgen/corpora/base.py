@@ -12,6 +12,7 @@ from lightgen.corpora import places
 from lightgen.corpora.ranges import Inventory, Place
 from lightgen.corpora.raw import RawCaption
 from lightgen.errors import InputChanged, InputCorrupt
+from lightgen.problems import Problem
 
 
 class Corpus(Member):
@@ -26,6 +27,23 @@ class Corpus(Member):
     @abstractmethod
     def given(self) -> str:
         """Where it lies, as the user gave it: for people, in no name."""
+
+    @property
+    @abstractmethod
+    def sources(self) -> set[str]:
+        """What its captions may name as their source."""
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: files, columns and captions that are not there."""
+        try:
+            if not self.holds_captions():
+                yield Problem("here", "", f"{self.given} holds no captions", "give a corpus that has some")
+        except InputCorrupt as error:
+            yield Problem("here", "", str(error), "put the file in its place, or change the recipe")
+
+    def holds_captions(self) -> bool:
+        """Whether there is a first caption. Raises InputCorrupt where it cannot be read."""
+        return next(self.read(), None) is not None
 
     @abstractmethod
     def state(self) -> str:
@@ -60,6 +78,15 @@ class FileCorpus(Corpus):
     def key(self) -> str:
         """See `Corpus.key`."""
         return self.source
+
+    @property
+    def sources(self) -> set[str]:
+        """See `Corpus.sources`."""
+        return {self.source}
+
+    def holds_captions(self) -> bool:
+        """See `Corpus.holds_captions`; of an object of S3, which would be fetched as a whole, only that it is there."""
+        return bool(self.state()) if self.path.startswith(places.S3) else super().holds_captions()
 
     @property
     def given(self) -> str:

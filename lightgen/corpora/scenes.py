@@ -33,6 +33,11 @@ class ScenesCorpus(Corpus):
         """See `Corpus.given`."""
         return f"scenes:{self.split}"
 
+    @property
+    def sources(self) -> set[str]:
+        """See `Corpus.sources`."""
+        return {f"scenes/{self.split}/{task}" for task in TASKS}
+
     def state(self) -> str:
         """See `Corpus.state`."""
         return values_digest(_texts(self.split, self.count))

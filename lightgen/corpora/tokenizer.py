@@ -1,12 +1,14 @@
 """Counts the tokens of a caption as the student's text encoder would."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from lightgen.errors import ModelError
-from lightgen.storage.weights import Weights, is_local, pinned
+from lightgen.problems import Problem
+from lightgen.storage.weights import Weights, folder_here, is_local, pinned
 
 Count = Callable[[str], int]
+FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
 Words = Literal["words"]
 
 
@@ -17,6 +19,15 @@ class TokenizerConfig(Weights):
     def models(self) -> tuple[str, ...]:
         """See `Weights.models`: no weights are read."""
         return ()
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from super().problems()
+        folder = folder_here(self)
+        if folder is not None and not any((folder / self.subfolder / name).is_file() for name in FILES):
+            yield Problem(
+                "here", "model", f"{folder / self.subfolder} holds no tokenizer", f"one of {', '.join(FILES)}"
+            )
 
 
 def counter(tokenizer: Words | TokenizerConfig) -> Count:

@@ -10,6 +10,9 @@ from lightgen.config import Member
 from lightgen.errors import ConfigError, ModelError
 from lightgen.storage.weights import Weights, weights_folder
 
+SHAPES = {f"stabilityai/stable-diffusion-3{size}": (16, 8) for size in ("-medium", ".5-medium", ".5-large")}
+ENCODE_FLOPS = 1.12e12  # of 512 x 512 px
+
 
 class DiffusersVaeConfig(Weights, Member):
     """Settings of a pretrained VAE; the paper's is that of Stable Diffusion 3.5 (model_facts 1.1)."""
@@ -23,6 +26,18 @@ class DiffusersVaeConfig(Weights, Member):
     def wants_gpu(self) -> bool:
         """Whether it is much faster on a GPU."""
         return True
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Channels of a latent and pixels a side that become one, as far as that is known here without fetching."""
+        settings = self.settings_here(self.subfolder)
+        if settings is None:
+            return SHAPES.get(self.model)
+        return settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1)
+
+    def flops(self, size_px: int) -> float:
+        """Operations of encoding a square image of `size_px`, by formula; that of the paper's VAE (model_facts 8.2)."""
+        return ENCODE_FLOPS * (size_px / 512) ** 2
 
 
 class DiffusersVae:

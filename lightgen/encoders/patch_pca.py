@@ -45,6 +45,15 @@ class PatchPcaConfig(Member):
         """Whether it is much faster on a GPU."""
         return False
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Channels of a latent and pixels a side that become one."""
+        return self.channels, self.patch_px
+
+    def flops(self, size_px: int) -> float:
+        """Operations of encoding a square image of `size_px`."""
+        return 2.0 * 3 * size_px**2 * self.channels
+
 
 @dataclass(frozen=True)
 class PatchPca:

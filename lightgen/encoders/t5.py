@@ -14,6 +14,9 @@ from lightgen.config import RUN, Member
 from lightgen.errors import ModelError
 from lightgen.storage.weights import Weights, model_root, weights_folder
 
+WIDTHS = {"google/flan-t5-xxl": 4096}
+PARAMETERS = 4.8e9  # of the encoder of T5-XXL
+
 
 class T5Config(Weights, Member):
     """Settings of a T5 encoder; the paper's is Flan-T5-XXL at 128 tokens (model_facts 1.3)."""
@@ -37,6 +40,22 @@ class T5Config(Weights, Member):
     def wants_gpu(self) -> bool:
         """Whether it is much faster on a GPU."""
         return True
+
+    @property
+    def width(self) -> int | None:
+        """Channels of its vectors, as far as that is known here without fetching."""
+        settings = self.settings_here(self.subfolder)
+        return settings["d_model"] if settings else WIDTHS.get(self.model)
+
+    def flops(self, tokens: float) -> float:
+        """Operations of a caption: a multiply-add a parameter for each token; of another model as of T5-XXL."""
+        here = self.bytes_here()
+        return 2 * tokens * (here / 2 if here else PARAMETERS)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Memory of its weights."""
+        return self.bytes_here() or 2 * PARAMETERS
 
     def open(self, device: str) -> "T5TextEncoder":
         """The encoder on `device`. Raises ConfigError, ModelError."""

@@ -36,6 +36,20 @@ class WordsConfig(Member):
         """Whether it is much faster on a GPU."""
         return False
 
+    @property
+    def width(self) -> int:
+        """Channels of its vectors."""
+        return self.dim
+
+    def flops(self, tokens: float) -> float:
+        """Operations of a caption: next to none."""
+        return 0.0
+
+    @property
+    def weight_bytes(self) -> float:
+        """Memory of its weights."""
+        return 0.0
+
     def open(self, device: str) -> "WordsEncoder":
         """The encoder; there is nothing to put on a device."""
         return WordsEncoder(self)

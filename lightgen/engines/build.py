@@ -55,11 +55,7 @@ def _found(work: Work, context: Context) -> ArtifactRef:
     """The sealed version, or NotMade."""
     if found := context.store.find_sealed(work.plan):
         return found
-    done = len(done_shards(context.store, work.plan))
-    raise NotMade(
-        f"stage {work.plan.stage} is not made yet ({done} of {work.plan.n_shards} shards are there): make it with "
-        "`lightgen run`"
-    )
+    raise NotMade(work.plan, len(done_shards(context.store, work.plan)), work.needs.total)
 
 
 @contextmanager

@@ -61,3 +61,12 @@ class GeneratorMember(Member):
     def multiple_px(self) -> int:
         """Sides of its images are multiples of this."""
         return 1
+
+    def flops(self, height_px: int, width_px: int) -> float | None:
+        """Operations of one image, by formula; None where there is no formula."""
+        return None
+
+    @property
+    def weight_bytes(self) -> float:
+        """Memory of its weights; 0 for a generator that has none, or draws with a checkpoint."""
+        return 0.0

@@ -6,7 +6,7 @@ the CPU, so it depends on the seed alone: neither on the batch nor on the device
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,16 @@ from pydantic import Field
 from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.base import Drawn, Failure, GeneratorMember
-from lightgen.storage.weights import Weights, is_local, pinned
+from lightgen.problems import Problem
+from lightgen.storage.weights import DTYPE_BYTES, Weights, folder_here, is_local, pinned
 from lightgen.work import Work, Worker
 
 log = logging.getLogger(__name__)
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")
 LIBRARIES = ("diffusers", "transformers", None)
+# Parameters of FLUX.1, dev and schnell alike: the transformer, and all parts (with T5-XXL, CLIP-L and the VAE).
+TRANSFORMER, PARAMETERS = 12e9, 17e9
 # FLUX packs 2 x 2 latents, each of 8 x 8 pixels, into one token.
 TOKEN_PX = 16
 
@@ -68,6 +71,28 @@ class FluxConfig(Weights, GeneratorMember):
     def multiple_px(self) -> int:
         """See `GeneratorMember.multiple_px`."""
         return TOKEN_PX
+
+    def flops(self, height_px: int, width_px: int) -> float:
+        """See `GeneratorMember.flops`: a multiply-add a parameter of the transformer, for each token and step."""
+        here = self.bytes_here("transformer")
+        parameters = TRANSFORMER if here is None else here / 2
+        return 2 * parameters * (self.max_tokens + height_px * width_px / TOKEN_PX**2) * self.steps
+
+    @property
+    def weight_bytes(self) -> float:
+        """See `GeneratorMember.weight_bytes`."""
+        return self.bytes_here() or DTYPE_BYTES[self.dtype] * PARAMETERS
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from super().problems()
+        folder = folder_here(self)
+        if folder is None:
+            return
+        try:
+            _check_pipeline(folder)
+        except (ConfigError, ModelError) as error:
+            yield Problem("here", "model", str(error), "give another folder")
 
     def content(self) -> dict[str, Any]:
         """Settings and weights. Raises ConfigError or ModelError; loads nothing."""

@@ -2,16 +2,16 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from lightgen.config import Config
 
 TextPlacement = Literal["late", "interleaved"]
 Prediction = Literal["noise", "velocity", "sample"]
 
 
-class StudentConfig(BaseModel):
+class StudentConfig(Config):
     """Shape of the masked auto-regressive student; the defaults are the paper's 0.7B (model_facts 1.8)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int = Field(default=1024, gt=0, description="channels of the trunk")
     heads: int = Field(default=16, gt=0)

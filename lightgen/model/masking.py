@@ -7,14 +7,14 @@ from statistics import NormalDist
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from lightgen.config import Config
 
-class MaskLaw(BaseModel):
+
+class MaskLaw(Config):
     """Share of hidden tokens: a normal distribution cut to [low, high]; the defaults are MAR's (model_facts 1.6)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float = 1.0
     std: float = Field(default=0.25, gt=0)

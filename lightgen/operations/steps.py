@@ -4,7 +4,7 @@ Flows, `lightgen run`, `work`, `plan` and `rehearse` all walk it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError
@@ -20,7 +20,7 @@ from schemas.ref import ArtifactRef
 class Step:
     """One version to be made: the stage, its settings, and the steps it is made of, `labels` being their names there.
 
-    `role` is what the version is for: it is published as kind@role.
+    `role` is what the version is for: it is published as kind@role. `key` is where the recipe has the settings.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Step:
     inputs: tuple[str, ...] = ()
     labels: tuple[str, ...] = field(default=())
     role: str = ""
+    key: str = ""
 
 
 Call = Callable[[Step, list[ArtifactRef]], ArtifactRef]
@@ -77,34 +78,44 @@ def steps_of(recipe: Recipe) -> list[Step]:
     """All steps of a recipe, in an order that can be run."""
     steps = [*_distill_set(recipe), *_students(recipe)]
     if recipe.pair is not None:
-        steps += [*_captions(recipe.held_out, "held-out"), *_pairs(recipe), *_alignments(recipe)]
+        steps += [*_captions(recipe.held_out, "held-out"), *_at("pair", _pairs(recipe)), *_alignments(recipe)]
     if recipe.evaluate is not None:
-        steps += [*_captions(recipe.test, "test"), *_evaluation(recipe)]
+        steps += [*_captions(recipe.test, "test"), *_at("evaluate", _evaluation(recipe))]
     return steps
+
+
+def _at(key: str, steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps, whose settings stand at `key` of the recipe."""
+    return (replace(step, key=key) for step in steps)
 
 
 def _distill_set(recipe: Recipe) -> Iterator[Step]:
     """Captions to features."""
-    yield Step("source", "source", recipe.source, role="train")
+    yield Step("source", "source", recipe.source, role="train", key="source")
     if recipe.select is None:
         return
-    yield Step("select", "select", recipe.select, ("source",), role="train")
+    yield Step("select", "select", recipe.select, ("source",), role="train", key="select")
     if recipe.generate is None:
         return
-    yield Step("generate", "generate", recipe.generate, ("select",), role="train")
+    yield Step("generate", "generate", recipe.generate, ("select",), role="train", key="generate")
     if recipe.filter is None:
         return
     scores = []
     for name, scorer in recipe.score.items():
-        yield Step(f"score-{name}", "score", ScoreConfig(scorer=scorer), ("generate",), role=f"train-{name}")
+        yield Step(
+            f"score-{name}", "score", ScoreConfig(scorer=scorer), ("generate",), role=f"train-{name}",
+            key=f"score.{name}",
+        )  # fmt: skip
         scores.append(f"score-{name}")
-    yield Step("filter", "filter", recipe.filter, ("generate", *scores), ("images", *recipe.score), "train")
+    yield Step("filter", "filter", recipe.filter, ("generate", *scores), ("images", *recipe.score), "train", "filter")
     if recipe.encode:
         vae = FitVaeConfig(vae=recipe.encode[-1].vae)
-        yield Step("fit-vae", "fit_vae", vae, ("filter", "generate"), role="train")
-    for encode in recipe.encode:
-        size = f"{encode.size_px}px"
-        yield Step(f"encode-{size}", "encode", encode, ("filter", "generate", "fit-vae"), role=f"train-{size}")
+        yield Step(
+            "fit-vae", "fit_vae", vae, ("filter", "generate"), role="train", key=f"encode.{len(recipe.encode) - 1}.vae"
+        )
+    for number, encode in enumerate(recipe.encode):
+        size, parents = f"{encode.size_px}px", ("filter", "generate", "fit-vae")
+        yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
 
 
 def _students(recipe: Recipe) -> Iterator[Step]:
@@ -113,14 +124,16 @@ def _students(recipe: Recipe) -> Iterator[Step]:
     for number, (encode, pretrain) in enumerate(zip(recipe.encode, recipe.pretrain, strict=False), 1):
         size = f"{encode.size_px}px"
         role = "pretrained" if number == len(recipe.pretrain) else f"pretrained-{size}"
-        yield Step(f"pretrain-{size}", "pretrain", pretrain, (f"encode-{size}", *before), role=role)
+        parents = (f"encode-{size}", *before)
+        yield Step(f"pretrain-{size}", "pretrain", pretrain, parents, role=role, key=f"pretrain.{number - 1}")
         before = (f"pretrain-{size}",)
 
 
 def _captions(part: HeldOut | None, use: str) -> Iterator[Step]:
     assert part is not None, "the recipe has checked it"
-    yield Step(f"source-{use}", "source", part.source, role=use)
-    yield Step(f"select-{use}", "select", part.select, (f"source-{use}",), role=use)
+    key = use.replace("-", "_")
+    yield Step(f"source-{use}", "source", part.source, role=use, key=f"{key}.source")
+    yield Step(f"select-{use}", "select", part.select, (f"source-{use}",), role=use, key=f"{key}.select")
 
 
 def pretrained(recipe: Recipe) -> str:
@@ -147,9 +160,9 @@ def _pairs(recipe: Recipe) -> Iterator[Step]:
 
 def _alignments(recipe: Recipe) -> Iterator[Step]:
     """The control first, so that what was published last is the aligned student."""
-    for role, config in (("sft", recipe.control), ("dpo", recipe.align)):
+    for role, key, config in (("sft", "control", recipe.control), ("dpo", "align", recipe.align)):
         if config is not None:
-            yield from _alignment(role, config, pretrained(recipe))
+            yield from _at(key, _alignment(role, config, pretrained(recipe)))
 
 
 def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:

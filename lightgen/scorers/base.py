@@ -45,6 +45,15 @@ class ScorerMember(Member):
         """Images that it wants to see together."""
         return 64
 
+    def flops(self, height_px: int, width_px: int) -> float | None:
+        """Operations of looking at one image, by formula; None where there is no formula."""
+        return None
+
+    @property
+    def weight_bytes(self) -> float:
+        """Memory of its weights; 0 where it has none."""
+        return 0.0
+
 
 @dataclass(frozen=True)
 class Unscored:

@@ -47,6 +47,11 @@ class Mask2FormerConfig(ScorerMember):
         return True
 
     @property
+    def weight_bytes(self) -> float:
+        """See `ScorerMember.weight_bytes`."""
+        return self.segmenter.bytes_here() or 0.0
+
+    @property
     def batch(self) -> int:
         """See `ScorerMember.batch`."""
         return self.batch_size

@@ -5,8 +5,9 @@ the answer counts only if it is exactly the object asked for.
 """
 
 import hashlib
+import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -15,11 +16,16 @@ from pydantic import Field
 
 from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
+from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, Unscored, answer_table
 from lightgen.storage.pixels import Pixels
-from lightgen.storage.weights import Weights, weights_folder
+from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
 from lightgen.work import Worker
 
+PARAMETERS = 8.3e9  # of Qwen2.5-VL-7B
+TOKEN_PX = 28  # side of what becomes one token
+PROMPT_TOKENS = 150  # of what is asked, about
+EXTRAS = ("qwen_vl_utils", "torchvision")
 BEST = 10
 ANSWER_LIMIT = 4096
 DETAIL = 300
@@ -68,6 +74,23 @@ class QwenVlConfig(Weights, ScorerMember):
     def batch(self) -> int:
         """See `ScorerMember.batch`."""
         return self.batch_size
+
+    def flops(self, height_px: int, width_px: int) -> float:
+        """See `ScorerMember.flops`: a multiply-add a parameter for each token of picture, question and answer."""
+        parameters = (self.bytes_here() or 2 * PARAMETERS) / 2
+        return 2 * parameters * (height_px * width_px / TOKEN_PX**2 + PROMPT_TOKENS + self.max_new_tokens / 2)
+
+    @property
+    def weight_bytes(self) -> float:
+        """See `ScorerMember.weight_bytes`."""
+        return self.bytes_here() or DTYPE_BYTES[self.dtype] * PARAMETERS
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from super().problems()
+        missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
+        if missing:
+            yield Problem("here", "kind", f"qwen_vl needs {' and '.join(missing)}", "pip install '.[judge]'")
 
     def content(self) -> dict[str, Any]:
         """Settings, weights and the words that are asked."""

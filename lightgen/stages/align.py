@@ -1,6 +1,7 @@
 """CHECKPOINT + PAIR_FEATURES -> CHECKPOINT: direct preference optimisation, or a fine-tune on the winners. A job."""
 
 import copy
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
+from lightgen.problems import Problem
 from lightgen.stages.reference import ReferenceConfig, read_reference
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
@@ -24,6 +26,7 @@ from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.output import sample_grid
 from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference
+from lightgen.training.problems import training_problems
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
@@ -55,6 +58,13 @@ class AlignConfig(Config):
     )
     launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from training_problems(self.batch_size, self.loop, self.launch)
+        if self.objective == "dpo" and self.loop.precision != "fp32":
+            what = "DPO's loss is a small difference of large errors, which bfloat16 rounds away where it is native"
+            yield Problem("recipe", "loop.precision", what, "take fp32", "gap")
+
     @property
     def reference(self) -> ReferenceConfig | None:
         """How the reference is asked before training, where it is."""
@@ -62,7 +72,7 @@ class AlignConfig(Config):
             return None
         return ReferenceConfig(
             draws=self.reference_draws, noise_copies=self.noise_copies, masks=self.masks, weights=self.start_weights,
-            batch_size=self.batch_size,
+            batch_size=max(1, self.batch_size // (self.launch.size * self.launch.accumulate)),
         )  # fmt: skip
 
 

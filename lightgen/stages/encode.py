@@ -63,7 +63,7 @@ def encode(
     wanted, made = config.vae.identity(), read_identity(sealed)
     if json.loads(json.dumps(wanted)) != made:
         raise ConfigError(f"{sealed.ref} was made with {made}, encode.vae says {wanted}; give both stages the same")
-    if isinstance(config.text, T5Config):
+    if isinstance(config.text, T5Config) and not context.find_only:
         remember(context.store, config.text)
     parents = [kept, images, vae]
     plan = STAGE.plan(config, context.seed, parents, source.n_shards)

@@ -21,6 +21,7 @@ from lightgen.generators.config import GeneratorConfig
 from lightgen.generators.restore import Weights
 from lightgen.generators.student import StudentGeneratorConfig, UntrainedGeneratorConfig
 from lightgen.model.sampling import SampleConfig
+from lightgen.problems import Problem
 from lightgen.scorers.config import ScorerConfig
 from lightgen.seeds import content_id
 from lightgen.stages.generate import GenerateConfig
@@ -65,6 +66,22 @@ class EvaluateConfig(Config):
         default=0.0, ge=0, description="price of the machine; 0 shows machine-hours", json_schema_extra=RUN
     )
     max_reject_fraction: float = Field(default=0.5, gt=0, le=1, json_schema_extra=RUN)
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: metadata that cannot be read, a teacher of other sizes, a verdict of other scores."""
+        try:
+            read_metadata(self.metadata)
+        except InputCorrupt as error:
+            yield Problem("here", "metadata", str(error), "fetch GenEval's prompts/evaluation_metadata.jsonl")
+        if self.teacher is not None and self.size_px % self.teacher.multiple_px:
+            what = f"the teacher draws multiples of {self.teacher.multiple_px} px, not {self.size_px}"
+            yield Problem("recipe", "size_px", what, "take a multiple")
+        if self.verdict.column not in self.detector.ANSWERS.names:
+            what = f"{self.verdict.kind} reads {self.verdict.column}, and {self.detector.kind} gives no such column"
+            yield Problem("recipe", "verdict", what, "take a detector: scenes or mask2former")
+        elif (self.verdict.kind == "scenes") != (self.detector.kind == "scenes"):
+            what = f"the scores of {self.detector.kind} are no {self.verdict.kind} overlaps, so its threshold is wrong"
+            yield Problem("recipe", "verdict", what, "take the verdict of the detector's kind")
 
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
         """What draws the test captions, by the name of the model in the report."""

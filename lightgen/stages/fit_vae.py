@@ -28,7 +28,7 @@ class FitVaeConfig(Config):
 
 def fit_vae(kept: ArtifactRef, images: ArtifactRef, config: FitVaeConfig, context: Context) -> ArtifactRef:
     """One version: the VAE's tensors as rows, and `vae.json` that names it."""
-    if isinstance(config.vae, DiffusersVaeConfig):
+    if isinstance(config.vae, DiffusersVaeConfig) and not context.find_only:
         remember(context.store, config.vae)
     parents = [kept, images]
     plan = STAGE.plan(config, context.seed, parents, 1)

@@ -5,7 +5,7 @@ the same generator is taken over, and batches of a slow or paid generator are jo
 and `lightgen.storage.journal`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from lightgen.errors import ConfigError
 from lightgen.generators.base import Failure
 from lightgen.generators.config import GeneratorConfig
 from lightgen.generators.drawing import Drawing, ImageFile, Sample, draw, take_over
+from lightgen.problems import Problem
 from lightgen.seeds import content_id, derive_seed
 from lightgen.storage.journal import Journal
 from lightgen.storage.pixels import ImageFormat
@@ -72,6 +73,17 @@ class GenerateConfig(Config):
         """See `Config.content`: a square is named by its sides, however they were given."""
         height, width = self.sides or (None, None)
         return {**super().content(), "height_px": height, "width_px": width}
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: sides that the generator cannot draw."""
+        unit = self.generator.multiple_px
+        if self.sides is not None and any(side % unit for side in self.sides):
+            key = "height_px" if self.size_px is None else "size_px"
+            near = " x ".join(str(max(1, round(side / unit)) * unit) for side in self.sides)
+            what = (
+                f"generator {self.generator.kind} draws multiples of {unit} px, not {self.sides[0]} x {self.sides[1]}"
+            )
+            yield Problem("recipe", key, what, f"take {near}")
 
     def samples(self, source: str) -> int:
         """Samples of each prompt from `source`."""

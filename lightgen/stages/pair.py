@@ -5,7 +5,7 @@ with `winner: student` both are the student's own, so that nothing but what the 
 A decision: no pixel is opened. Memory: the narrow columns of one shard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from lightgen.errors import ConfigError, StoreCorrupt
 from lightgen.generators.restore import Weights
 from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.model.sampling import SampleConfig
+from lightgen.problems import Problem
 from lightgen.scorers.config import ScorerConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.storage.plans import Stage
@@ -71,6 +72,20 @@ class PairConfig(Config):
         if self.winner == STUDENT and self.samples_per_prompt % 2:
             raise ValueError(f"pair.winner is student: samples_per_prompt must be even, not {self.samples_per_prompt}")
         return self
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: a judge whose answers say nothing, rules on answers that it does not give."""
+        try:
+            how = self.how
+        except ConfigError as error:
+            yield Problem("recipe", "judge", str(error), "give a judge, or a verdict")
+            return
+        known = self.judge.ANSWERS.names
+        read = [rule.column for rule in self.passes] + [*how.columns] if isinstance(how, Answers) else [how.column]
+        missing = sorted(set(read) - set(known))
+        if missing:
+            what = f"{self.judge.kind} gives {', '.join(known)}, not {', '.join(missing)}"
+            yield Problem("recipe", "passes" if isinstance(how, Answers) else "verdict", what, "name what it gives")
 
     @property
     def how(self) -> Scenes | Geneval | Answers:

@@ -1,5 +1,7 @@
 """FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from lightgen.config import RUN, Config
@@ -10,6 +12,7 @@ from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
+from lightgen.problems import Problem
 from lightgen.seeds import derive_seed
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
@@ -19,6 +22,7 @@ from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
 from lightgen.training.output import sample_grid
+from lightgen.training.problems import training_problems
 from lightgen.training.weights import resize_positions
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
@@ -51,13 +55,28 @@ class PretrainConfig(Config):
     )
     launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`."""
+        yield from training_problems(self.batch_size, self.loop, self.launch)
+        for key, check in (("student", self.sizes), ("mask_ratios", lambda: _check_ratios(self))):
+            try:
+                check()
+            except ConfigError as error:
+                yield Problem("recipe", key, str(error), "change one of them")
+        if self.launch.compile and self.masks.visible_multiple == 1:
+            what = "blocks are compiled again for every number of visible tokens"
+            yield Problem("recipe", "masks.visible_multiple", what, "8 leaves about ten numbers", "remark")
+
     def sizes(self) -> StudentConfig:
         """The student's sizes, names resolved."""
-        if isinstance(self.student, StudentConfig):
-            return self.student
-        if self.student not in PRESETS:
+        if self.known_sizes is None:
             raise ConfigError(f"pretrain.student: no preset {self.student!r}; there are {', '.join(PRESETS)}")
-        return PRESETS[self.student]
+        return self.known_sizes
+
+    @property
+    def known_sizes(self) -> StudentConfig | None:
+        """The student's sizes; None for a name that is no preset."""
+        return self.student if isinstance(self.student, StudentConfig) else PRESETS.get(self.student)
 
 
 def pretrain(

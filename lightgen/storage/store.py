@@ -11,6 +11,7 @@ _tmp, _scratch                                local work in progress; never part
 
 import contextlib
 import logging
+import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
-from lightgen.errors import RefNotFound, StoreConflict, StoreCorrupt, StoreError, StoreUnsupported
+from lightgen.errors import RefNotFound, StoreConflict, StoreCorrupt, StoreError, StoreReadOnly, StoreUnsupported
 from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
@@ -193,6 +194,18 @@ def wrong_sizes(files: Files, base: str, receipts: Iterable[Receipt]) -> Iterato
     for entry in entries:
         if sizes.get(entry.path) != entry.bytes:
             yield entry, f"{sizes[entry.path]} bytes" if entry.path in sizes else "missing"
+
+
+def try_conditional_writes(uri: str) -> None:
+    """Raise StoreError where no store can be created at `uri`. On S3 a key is written and deleted; nothing stays."""
+    files = _files(uri, None)
+    if not isinstance(files, LocalFiles):
+        probe(files)
+        return
+    folder = Path(uri.removeprefix("file://")).expanduser().absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise StoreReadOnly(f"{there} is no folder that may be written: no store can be made at {uri}")
 
 
 def probe(files: Files) -> None:

@@ -7,6 +7,7 @@ and commit.
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from pydantic import Field
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError, ModelError
+from lightgen.problems import Problem
+from lightgen.storage import hub
 from lightgen.storage.file_digests import file_digest
 from schemas.canonical import canonical_json
 
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+DTYPE_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
@@ -44,6 +48,35 @@ class Weights(Config):
         where = {"model", "revision", "subfolder", "tokenizer_subfolder"}
         settings = {name: value for name, value in super().content().items() if name not in where}
         return {**settings, "weights": weights_identity(self)}
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: a commit that is not given, and files that are not here or cannot be used."""
+        yield from super().problems()
+        if not is_local(self) and HUB_ID.match(self.model) and not _is_pinned(self):
+            yield _unpinned(self.model)
+        folder = folder_here(self)
+        if folder is None:
+            yield from _absent(self)
+            return
+        try:
+            for name in self.models:
+                check_model_folder(folder / name, self.model)
+        except (ConfigError, ModelError) as error:
+            yield Problem("here", "model", str(error), f"mend or fetch {folder}")
+
+    def bytes_here(self, *subfolders: str) -> int | None:
+        """Bytes of the weights in `subfolders`, or in all of `models`, where copies are on this machine."""
+        folder = folder_here(self)
+        if folder is None:
+            return None
+        found = {path for name in subfolders or self.models for path in (folder / name).glob("*.safetensors")}
+        return sum(path.stat().st_size for path in found if path.name.count(".") == 1) or None
+
+    def settings_here(self, subfolder: str = "") -> dict[str, Any] | None:
+        """The model's config.json in `subfolder`, where a copy is on this machine; nothing is fetched."""
+        folder = folder_here(self)
+        path = folder / subfolder / "config.json" if folder else None
+        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
 
 
 def weights_folder(weights: Weights) -> Path:
@@ -81,6 +114,16 @@ def folder_digest(root: Path, subfolders: tuple[str, ...] = ("",)) -> str:
     named = {path.relative_to(root).as_posix(): path for path in found if path.is_file()}
     visible = {name: path for name, path in named.items() if not any(part.startswith(".") for part in name.split("/"))}
     return hashlib.sha256(canonical_json([[name, file_digest(visible[name])] for name in sorted(visible)])).hexdigest()
+
+
+def folder_here(weights: Weights) -> Path | None:
+    """The folder of the whole model on this machine, given or in the hub's cache; None where there is none."""
+    if is_local(weights):
+        return Path(weights.model).expanduser()
+    if not HUB_ID.match(weights.model):
+        return None
+    commits = [weights.revision] if weights.revision else hub.commits_here(weights.model)
+    return hub.snapshot(weights.model, commits[0]) if commits else None
 
 
 def is_local(weights: Weights) -> bool:
@@ -121,12 +164,36 @@ def pinned(weights: Weights) -> str:
     """The commit of a hub model. Raises ConfigError where it is not pinned, or no model of a hub."""
     if not HUB_ID.match(weights.model):
         raise ConfigError(f"model {weights.model!r}: no such folder, and not an owner/name of the Hugging Face hub")
-    if not weights.revision or not COMMIT.match(weights.revision):
+    if not weights.revision or not _is_pinned(weights):
         raise ConfigError(
             f"RevisionNotPinned: model {weights.model} needs `revision`, the 40 digits of a commit of its repository "
             f"(given {weights.revision!r}); a branch can change under a recipe"
         )
     return weights.revision
+
+
+def _is_pinned(weights: Weights) -> bool:
+    return bool(weights.revision and COMMIT.match(weights.revision))
+
+
+def _unpinned(model: str) -> Problem:
+    here = hub.commits_here(model)
+    known = f"; {here[0]} is in the cache of this machine" if here else ""
+    mend = f"set it to the 40 digits of the commit you mean, from {model}/commits on the hub{known}"
+    return Problem("recipe", "revision", f"model {model} has no commit, so it could change under the recipe", mend)
+
+
+def _absent(weights: Weights) -> Iterator[Problem]:
+    """Why a model that is not on this machine will not come by itself."""
+    if not HUB_ID.match(weights.model):
+        yield Problem("here", "model", f"no folder {weights.model}", "give a folder, or owner/name of the hub")
+        return
+    what, mend = f"model {weights.model} is not on this machine", "fetch it (`hf download`), or give a local folder"
+    if not _is_pinned(weights):
+        yield Problem("here", "model", what, mend)
+    elif why := hub.refusal(weights.model, weights.revision or ""):
+        unchecked = ", so its commit was not checked" if why == hub.UNREACHED else ""
+        yield Problem("here", "model", f"{what}: {why}{unchecked}", mend)
 
 
 def _fetch(weights: Weights) -> Path:
@@ -157,6 +224,7 @@ def check_model_folder(folder: Path, model: str) -> None:
     if "auto_map" in settings:
         raise ConfigError(f"RemoteCodeRefused: {where} asks to run code of its own (auto_map); use a model without it")
     if any(folder.glob("*.safetensors")):
+        _check_parts(folder, where)
         return
     pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     if pickled:
@@ -165,3 +233,13 @@ def check_model_folder(folder: Path, model: str) -> None:
             "on a machine you can lose, with `model.save_pretrained(folder, safe_serialization=True)`"
         )
     raise ModelError(f"{where}: no .safetensors there")
+
+
+def _check_parts(folder: Path, where: str) -> None:
+    """Raises ModelError where a file is missing that an index of parts names, as after a download that was stopped."""
+    # A second dot names a variant (model.fp16.safetensors), which is not what is loaded.
+    for index in (path for path in folder.glob("*.safetensors.index.json") if path.name.count(".") == 3):
+        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        missing = sorted(name for name in named if not (folder / name).is_file())
+        if missing:
+            raise ModelError(f"{where}: {len(missing)} of {len(named)} parts are missing, the first {missing[0]}")

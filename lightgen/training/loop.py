@@ -12,9 +12,10 @@ from secrets import token_hex
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
+from lightgen.config import RUN, Config
 from lightgen.errors import ConfigError, TrainingDiverged
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
@@ -39,17 +40,17 @@ DrawSamples = Callable[[int, Student], Path]  # draws images at a step and retur
 SPIKE_AFTER = 100  # steps before a norm of the gradient can be called a spike
 
 
-class LoopConfig(BaseModel):
+class LoopConfig(Config):
     """Length of a run, and how often it logs, saves and draws samples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=100_000, ge=0)
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: float = Field(default=0.9999, ge=0, lt=1)
-    log_every: int = Field(default=20, gt=0, description="steps")
-    checkpoint_every: int = Field(default=1000, gt=0, description="steps")
-    sample_every: int = Field(default=0, ge=0, description="steps between sample grids; 0: only the last")
+    log_every: int = Field(default=20, gt=0, description="steps", json_schema_extra=RUN)
+    checkpoint_every: int = Field(default=1000, gt=0, description="steps", json_schema_extra=RUN)
+    sample_every: int = Field(
+        default=0, ge=0, description="steps between sample grids; 0: only the last", json_schema_extra=RUN
+    )
     spike: float = Field(
         default=20.0, gt=1, description="a step is skipped whose gradient is so many times its running (geometric) mean"
     )
@@ -60,10 +61,15 @@ class LoopConfig(BaseModel):
         description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
     )
     deterministic: bool = Field(
-        default=True, description="kernels whose sums have one order; without them a GPU is faster, and never exact"
+        default=True,
+        description="kernels whose sums have one order; without them a GPU is faster, and never exact",
+        json_schema_extra=RUN,
     )
     threads: int | None = Field(
-        default=None, gt=0, description="threads of the CPU; None: torch's choice. Part of the result's bits"
+        default=None,
+        gt=0,
+        description="threads of the CPU; None: torch's choice. They move the last bits of a result",
+        json_schema_extra=RUN,
     )
 
 

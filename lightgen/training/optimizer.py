@@ -4,17 +4,16 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from lightgen.config import Config
 from lightgen.model.student import Student
 from lightgen.training.muon import Muon
 
 
-class OptimizerConfig(BaseModel):
+class OptimizerConfig(Config):
     """The optimizer and its schedule; defaults: model_facts 2.1, with the paper's learning rate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["adamw", "muon"] = Field(
         default="adamw", description="muon: for the matrices of the blocks, AdamW for everything else"

@@ -36,6 +36,15 @@ def test_overrides_reach_lists_and_groups():
     assert (recipe.pretrain[1].batch_size, recipe.generate.size_px) == (3, 48)
 
 
+def test_an_override_of_a_part_that_others_share_by_an_alias_changes_that_part_alone():
+    before = load_recipe("tests/recipes/tiny.yaml")
+    after = load_recipe("tests/recipes/tiny.yaml", {"pretrain.0.loop.steps": 4, "pretrain.0.samples.guidance": 3.0})
+    assert before.pretrain[0].loop == before.pretrain[1].loop == before.align.loop
+    assert (after.pretrain[0].loop.steps, after.pretrain[0].samples.guidance) == (4, 3.0)
+    assert after.pretrain[1:] == before.pretrain[1:]
+    assert (after.align, after.pair, after.evaluate) == (before.align, before.pair, before.evaluate)
+
+
 def test_yaml_runs_no_code(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("name: !!python/object/apply:os.getcwd []\n")

@@ -2,7 +2,6 @@
 
 import pyarrow as pa
 import pytest
-from lightgen.storage.build import ShardOutput, build, make_plan
 
 from lightgen.operations.retraining import due
 from lightgen.recipe import load_recipe

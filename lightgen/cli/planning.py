@@ -1,0 +1,143 @@
+"""Commands that find out early: what stands in the way of a recipe and what it would take, and a run of it in small."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lightgen.cli.console import StoreOption, out
+from lightgen.cli.running import RecipeArgument, SetOption, UntilOption, overrides_of
+
+if TYPE_CHECKING:
+    from lightgen.operations.outlook import Line
+    from lightgen.operations.preflight import Preflight
+    from lightgen.problems import Problem
+
+app = typer.Typer()
+WIDTH = 132  # of the table where it is no terminal's
+TITLES = {"recipe": "The recipe", "here": "Here", "machine": "The machine"}
+MARKS = {"sealed": "[green]sealed[/]", "missing": "missing", "unknown": "[dim]unknown[/]"}
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    until: UntilOption = None,
+    settings: SetOption = None,
+    on: Annotated[str | None, typer.Option("--on", help="another machine: 8xH100, A100-40, ...")] = None,
+    usd_per_hour: Annotated[
+        float | None, typer.Option("--usd-per-hour", min=0, help="price of the machine; default: evaluate.usd_per_hour")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object in place of tables")] = False,
+) -> None:
+    """What a recipe would make and take, and every problem that stands in its way; exit code 1 where there is one."""
+    from lightgen.operations.machines import described
+    from lightgen.operations.preflight import preflight
+    from lightgen.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides_of(settings or []))
+    found = preflight(loaded, store, until or [], described(on) if on else None, usd_per_hour)
+    if as_json:
+        typer.echo(json.dumps(_plain(found), indent=1))
+    else:
+        _show(found)
+    if not found.sound:
+        raise typer.Exit(1)
+
+
+def _show(found: "Preflight") -> None:
+    out.print(f"{escape(found.recipe.name)} on {escape(found.machine.name)}")
+    if found.lines:
+        Console(highlight=False, width=max(out.width, WIDTH) if out.is_terminal else WIDTH).print(_table(found))
+        out.print(_legend(found), style="dim")
+    for place, title in TITLES.items():
+        _show_problems(title, found.of(place))  # type: ignore[arg-type]
+    _show_problems("Worth knowing", found.remarks)
+
+
+def _table(found: "Preflight") -> Table:
+    priced = found.usd_per_hour > 0
+    table = Table("step", "state", box=None, header_style="bold")
+    for name in ("rows", "size", "device-hours", "hours", *(["USD"] if priced else [])):
+        table.add_column(name, justify="right")
+    table.add_column("by")
+    for line in found.lines:
+        hours = None if line.seconds is None else line.seconds / 3600
+        cost = [_number(None if hours is None else hours * found.usd_per_hour)] if priced else []
+        device_hours = None if line.device_seconds is None else line.device_seconds / 3600
+        table.add_row(
+            line.step.name, _state(line), _rows(line), _size(line.bytes), _number(device_hours), _number(hours), *cost,
+            escape(line.by),
+        )  # fmt: skip
+    return table
+
+
+def _state(line: "Line") -> str:
+    """The state, and what is there of it."""
+    detail = "" if line.found.state == "unknown" else line.found.detail
+    return f"{MARKS[line.found.state]} [dim]{escape(detail)}[/]"
+
+
+def _rows(line: "Line") -> str:
+    if line.rows is None:
+        return ""
+    return f"{'≤ ' if line.rows.most else ''}{line.rows.count:,.0f}"
+
+
+def _size(size: float | None) -> str:
+    if not size:
+        return "" if size is None else "0 kB"
+    unit, name = next(((u, n) for u, n in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if size >= u), (1e3, "kB"))
+    return f"{size / unit:,.2f} {name}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}" if value >= 0.1 else "< 0.1" if value else ""
+
+
+def _legend(found: "Preflight") -> str:
+    """Sums, and what the figures rest on."""
+    from lightgen.operations.outlook import MFU
+
+    left = [line for line in found.lines if line.found.state != "sealed"]
+    seconds = sum(line.seconds or 0.0 for line in left)
+    unknown = sum(line.seconds is None for line in left)
+    size = sum(line.bytes or 0.0 for line in left)
+    cost = f", USD {seconds / 3600 * found.usd_per_hour:,.0f}" if found.usd_per_hour else ""
+    without = f", and {unknown} steps without a figure" if unknown else ""
+    gpu = found.machine.gpu
+    peak = f"{gpu.flops / 1e12:,.0f} TFLOP/s of the data sheet" if gpu else "what this processor reached in a trial"
+    return (
+        f"left: {_number(seconds / 3600) or 'no'} hours on the clock{cost}, {_size(size)} to store{without}\n"
+        f"formula: operations / ({MFU:.0%} of {peak}), not measured; sizes by formula too; ≤ at most\n"
+        "unknown: names hang on the content of what a step is made of, and are known once that is made"
+    )
+
+
+def _show_problems(title: str, problems: "list[Problem]") -> None:
+    if not problems:
+        return
+    out.print(f"\n[bold]{title}[/]")
+    for problem in problems:
+        mark = "[red]stops[/]" if problem.weight == "stops" else f"[yellow]{problem.weight}[/]"
+        out.print(f"  {mark}  {escape(problem.where)}: {escape(problem.what)}\n         {escape(problem.mend)}")
+
+
+def _plain(found: "Preflight") -> dict[str, object]:
+    lines = [
+        {
+            "step": line.step.name, "state": line.found.state, "detail": line.found.detail,
+            "rows": line.rows.count if line.rows else None, "rows_at_most": bool(line.rows and line.rows.most),
+            "bytes": line.bytes, "device_seconds": line.device_seconds, "seconds": line.seconds, "by": line.by,
+        }
+        for line in found.lines
+    ]  # fmt: skip
+    problems = [asdict(problem) for problem in found.problems]
+    return {"recipe": found.recipe.name, "machine": found.machine.name, "steps": lines, "problems": problems}

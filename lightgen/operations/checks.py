@@ -1,0 +1,190 @@
+"""What does not fit together in a recipe: parts left out, and settings of one part that another contradicts."""
+
+from collections.abc import Iterator, Sequence
+
+from lightgen.corpora.config import CorpusConfig
+from lightgen.corpora.scenes import ScenesCorpus
+from lightgen.decisions.derive import Answers
+from lightgen.encoders.t5 import T5Config
+from lightgen.model.config import StudentConfig
+from lightgen.problems import Problem
+from lightgen.recipe import HeldOut, Recipe
+from lightgen.stages.filter import OWN, FilterConfig
+from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.pair import PairConfig
+from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.select import SelectConfig
+from lightgen.stages.source import SourceConfig
+
+
+def fit_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Every such problem of a recipe, `where` as dotted keys; nothing is read but small files."""
+    yield from _left_out(recipe)
+    yield from _contamination(recipe)
+    yield from _captions(recipe)
+    yield from _columns(recipe)
+    yield from _encoders(recipe)
+    yield from _students(recipe)
+    yield from _judged(recipe)
+
+
+def _gap(where: str, what: str, mend: str) -> Problem:
+    return Problem("recipe", where, what, mend, "gap")
+
+
+def _wrong(where: str, what: str, mend: str) -> Problem:
+    return Problem("recipe", where, what, mend)
+
+
+def _left_out(recipe: Recipe) -> Iterator[Problem]:
+    if recipe.pretrain and recipe.evaluate is None:
+        unknown = "what alignment changed" if recipe.align else "what the student can draw"
+        yield _gap("evaluate", f"no evaluation: {unknown} will not be known", "add test and evaluate")
+    if recipe.align is not None and recipe.control is None:
+        what = "no control: that more training alone would do as much is not ruled out"
+        yield Problem("recipe", "control", what, "add control: {objective: sft, ...}", "remark")
+
+
+def _contamination(recipe: Recipe) -> Iterator[Problem]:
+    """Captions that are trained on must not be those of the evaluation; scenes of two splits never are."""
+    if recipe.evaluate is None or recipe.test is None or not isinstance(recipe.test.source, SourceConfig):
+        return
+    tested = recipe.test.source.corpora
+    pairs = recipe.held_out if recipe.pair else None
+    for key, source, select in (
+        ("", recipe.source, recipe.select),
+        *((("held_out.", pairs.source, pairs.select),) if pairs else ()),
+    ):
+        if isinstance(source, SourceConfig) and isinstance(select, SelectConfig) and _may_meet(source.corpora, tested):
+            missing = [corpus for corpus in tested if corpus not in select.evaluation]
+            if missing:
+                what = "decontamination is off" if not select.evaluation else "decontamination leaves test captions out"
+                mend = "name the corpora of test.source there"
+                yield _gap(f"{key}select.evaluation", f"{what}: the student may train on what it is judged by", mend)
+
+
+def _may_meet(trained: Sequence[CorpusConfig], tested: Sequence[CorpusConfig]) -> bool:
+    every = [*trained, *tested]
+    apart = all(isinstance(corpus, ScenesCorpus) for corpus in every)
+    splits = [{getattr(corpus, "split", "") for corpus in side} for side in (trained, tested)]
+    return not apart or bool(splits[0] & splits[1])
+
+
+def _captions(recipe: Recipe) -> Iterator[Problem]:
+    text = recipe.encode[0].text if recipe.encode else None
+    uses = {"source": recipe.source}
+    uses |= {f"{name}.source": part.source for name, part in _held_out(recipe)}
+    for key, source in uses.items():
+        if not isinstance(source, SourceConfig) or text is None:
+            continue
+        counted = source.tokenizer if isinstance(source.tokenizer, str) else source.tokenizer.model
+        if isinstance(text, T5Config) and counted != text.model:
+            what = f"counts tokens by {counted}, and {text.model} cuts at {text.max_tokens} of its own"
+            yield _gap(f"{key}.tokenizer", what, f"give the model and revision of {text.model}")
+        if source.max_tokens > text.max_tokens:
+            what = f"lets {source.max_tokens} tokens pass, and the text encoder cuts at {text.max_tokens}"
+            yield _gap(f"{key}.max_tokens", what, f"take {text.max_tokens}")
+    yield from _sources(recipe)
+
+
+def _held_out(recipe: Recipe) -> list[tuple[str, HeldOut]]:
+    used = {"held_out": recipe.held_out if recipe.pair else None, "test": recipe.test if recipe.evaluate else None}
+    return [(name, part) for name, part in used.items() if part is not None]
+
+
+def _sources(recipe: Recipe) -> Iterator[Problem]:
+    """Weights by source name sources that captions can come from."""
+    if not isinstance(recipe.generate, GenerateConfig) or not isinstance(recipe.source, SourceConfig):
+        return
+    known = set[str]().union(*(corpus.sources for corpus in recipe.source.corpora))
+    unknown = sorted(set(recipe.generate.samples_by_source) - known)
+    if unknown:
+        what = f"no caption comes from {', '.join(unknown)}"
+        yield _wrong("generate.samples_by_source", what, f"there are {', '.join(sorted(known))}")
+
+
+def _columns(recipe: Recipe) -> Iterator[Problem]:
+    """Rules and repeats name columns of scores that there are."""
+    if not isinstance(recipe.filter, FilterConfig):
+        return
+    known = {f"{name}.{column}" for name, scorer in recipe.score.items() for column in scorer.ANSWERS.names} | {*OWN}
+    for part, named in (("rules", recipe.filter.rules), ("repeats", recipe.filter.repeats)):
+        for number, rule in enumerate(named):
+            if rule.column not in known:
+                where = f"filter.{part}.{number}.column"
+                yield _wrong(where, f"no score has a column {rule.column}", f"there are {', '.join(sorted(known))}")
+
+
+def _encoders(recipe: Recipe) -> Iterator[Problem]:
+    sizes = [encode.size_px for encode in recipe.encode]
+    if len(set(sizes)) < len(sizes):
+        yield _wrong("encode", f"sizes {sizes} repeat", "give each resolution once")
+    for number, encode in enumerate(recipe.encode):
+        where = f"encode.{number}.size_px"
+        if encode.vae != recipe.encode[-1].vae:
+            yield _wrong(f"encode.{number}.vae", "differs from that of the last resolution", "one VAE serves all")
+        if isinstance(recipe.generate, GenerateConfig) and recipe.generate.sides is not None:
+            side = min(recipe.generate.sides)
+            if encode.size_px > side:
+                yield _gap(where, f"{encode.size_px} px of images of {side} px: they are enlarged", "generate larger")
+        yield from _token_sides(recipe, number)
+
+
+def _token_sides(recipe: Recipe, number: int) -> Iterator[Problem]:
+    """An image is a whole number of tokens."""
+    encode, student = recipe.encode[number], _student(recipe)
+    if encode.vae.shape is None:
+        what = f"what {encode.vae.kind} makes of a pixel is not known until its config.json is here: sizes not checked"
+        yield Problem("recipe", f"encode.{number}.vae", what, "fetch the model", "remark")
+        return
+    token_px = encode.vae.shape[1] * (student.patch if student else 1)
+    if encode.size_px % token_px:
+        near = max(1, round(encode.size_px / token_px)) * token_px
+        yield _wrong(f"encode.{number}.size_px", f"{encode.size_px} is no multiple of {token_px} px", f"take {near}")
+
+
+def _students(recipe: Recipe) -> Iterator[Problem]:
+    student = _student(recipe)
+    if student is None:
+        return
+    vae, text = recipe.encode[0].vae, recipe.encode[0].text
+    if vae.shape is not None and vae.shape[0] != student.latent_channels:
+        what = f"is {student.latent_channels}, and the latents of encode.0.vae have {vae.shape[0]} channels"
+        yield _wrong("pretrain.0.student.latent_channels", what, f"take {vae.shape[0]}")
+    if text.width is not None and text.width != student.text_dim:
+        what = f"is {student.text_dim}, and the vectors of encode.0.text have {text.width} channels"
+        yield _wrong("pretrain.0.student.text_dim", what, f"take {text.width}")
+    for number, part in enumerate(recipe.pretrain[1:], 1):
+        if isinstance(part, PretrainConfig) and part.known_sizes not in (None, student):
+            what = "differs from that of the first resolution, whose weights training goes on from"
+            yield _gap(f"pretrain.{number}.student", what, "give the same; it counts for nothing here")
+
+
+def _student(recipe: Recipe) -> StudentConfig | None:
+    """The sizes of the student, where the recipe says them."""
+    first = recipe.pretrain[0] if recipe.pretrain else None
+    return first.known_sizes if isinstance(first, PretrainConfig) else None
+
+
+def _judged(recipe: Recipe) -> Iterator[Problem]:
+    """A detector judges prompts whose meaning is known: scene captions, and those of GenEval's metadata."""
+    if recipe.evaluate is not None and recipe.evaluate.metadata is None and _has_files(recipe.test):
+        what = "no metadata: what the test captions ask for is not known, so all would be left out"
+        yield _wrong("evaluate.metadata", what, "give GenEval's evaluation_metadata.jsonl")
+    pair: PairConfig | None = recipe.pair
+    if pair is None:
+        return
+    if pair.winner == "teacher" and not isinstance(recipe.generate, GenerateConfig):
+        what = "the teacher is to win, and `use:` in place of generate does not say who draws"
+        yield _wrong("pair.winner", what, "give generate as settings, or take winner: student")
+    how = pair.verdict or (None if pair.judge.kind in ("qwen_vl", "pixels") else pair.how)
+    if how is not None and not isinstance(how, Answers) and _has_files(recipe.held_out):
+        what = f"{pair.judge.kind} judges scene captions, and held-out captions come from files"
+        yield _wrong("pair.judge", what, "take qwen_vl, or scenes as corpora")
+
+
+def _has_files(part: HeldOut | None) -> bool:
+    """Whether captions come from elsewhere than the scene world."""
+    if part is None or not isinstance(part.source, SourceConfig):
+        return False
+    return not all(isinstance(corpus, ScenesCorpus) for corpus in part.source.corpora)

@@ -1,0 +1,170 @@
+"""What the steps of a recipe will take: rows, operations, bytes and memory, by formula.
+
+Operations are those of matrix products and attention (`lightgen.model.flops`, and `flops` of each member). Nothing here
+was measured; what a store has measured replaces it (`lightgen.operations.measured`).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from lightgen.encoders.t5 import T5Config
+from lightgen.generators.student import StudentGeneratorConfig
+from lightgen.model.config import StudentConfig
+from lightgen.operations.steps import Step
+from lightgen.operations.training_cost import ADAM_BYTES, SEALED_BYTES, StudentAtSize
+from lightgen.recipe import Recipe
+from lightgen.stages.align import AlignConfig
+from lightgen.stages.encode import EncodeConfig
+from lightgen.stages.evaluate import EvaluateConfig
+from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.reference import ReferenceConfig
+from lightgen.stages.score import ScoreConfig
+from lightgen.stages.select import SelectConfig
+
+WORDS = 39  # tokens of a caption on average
+FILE_BYTES = {"webp": 70e3, "jpg": 70e3, "png": 379e3}  # of an image of 512 x 512 px
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How many rows; `most` says that there may be fewer."""
+
+    count: float
+    most: bool = False
+
+    def times(self, factor: float) -> "Rows":
+        """So many for each."""
+        return Rows(self.count * factor, self.most)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Formulas over the settings of one recipe; `sides` are height and width that each step draws or sees, in px."""
+
+    recipe: Recipe
+
+    def units(self, step: Step, rows: Mapping[str, Rows | None]) -> Rows | None:
+        """What a step works on, in the unit of its progress; `rows` are those that the steps before give."""
+        config = step.config
+        if isinstance(config, PretrainConfig | AlignConfig):
+            return Rows(config.loop.steps * config.batch_size)
+        given = rows.get(step.inputs[1 if isinstance(config, ReferenceConfig) else 0]) if step.inputs else None
+        if given is None:
+            return None
+        if isinstance(config, GenerateConfig):
+            weights = config.samples_by_source.values()
+            return Rows(given.count * max([config.samples_per_prompt, *weights]), given.most or bool(weights))
+        if isinstance(config, ReferenceConfig):
+            return given.times(config.draws)
+        if isinstance(config, EvaluateConfig):
+            return given.times(config.samples_per_prompt * (len(step.inputs) - 1))
+        return given
+
+    def rows(self, step: Step, units: Rows | None) -> Rows | None:
+        """What a step gives, where it works on `units`."""
+        if isinstance(step.config, SelectConfig):
+            least = min(step.config.count or math.inf, units.count if units else math.inf)
+            return None if least == math.inf else Rows(least, most=True)
+        if units is None or step.stage in ("fit_vae", "pretrain", "align"):
+            return None
+        return Rows(units.count, units.most or step.stage in ("source", "filter", "pair"))
+
+    def flops(self, step: Step) -> float | None:
+        """Operations of one unit; None where there is no formula, as for work of a processor."""
+        config, last = step.config, self.recipe.encode[-1] if self.recipe.encode else None
+        if isinstance(config, GenerateConfig) and isinstance(config.generator, StudentGeneratorConfig):
+            student = self.student_of(step)
+            return student.drawing_flops(config.generator.sample) if student else None
+        if isinstance(config, GenerateConfig):
+            return config.generator.flops(*(config.sides or (0, 0)))
+        if isinstance(config, ScoreConfig):
+            return config.scorer.flops(*self._seen(step))
+        if isinstance(config, EncodeConfig):
+            return config.vae.flops(config.size_px) + config.text.flops(WORDS)
+        if step.stage == "encode_pairs" and last is not None:
+            return 2 * last.vae.flops(last.size_px) + last.text.flops(WORDS)
+        if isinstance(config, PretrainConfig | AlignConfig | ReferenceConfig):
+            student = self.student_of(step)
+            return student.training_flops(config) if student else None
+        return None
+
+    def bytes(self, step: Step, rows: Rows | None) -> float | None:
+        """Of what a step leaves; None where it is little, or not known."""
+        config = step.config
+        if isinstance(config, PretrainConfig | AlignConfig):
+            student = self.student_of(step)
+            return (SEALED_BYTES + ADAM_BYTES) * student.parameters if student else None
+        if rows is None:
+            return None
+        if isinstance(config, GenerateConfig):
+            return rows.count * FILE_BYTES[config.format] * math.prod(self._sides(config)) / 512**2
+        if isinstance(config, EncodeConfig):
+            return rows.count * _feature_bytes(config, 2 if config.flips == "safe" else 1)
+        return rows.count * _feature_bytes(self.recipe.encode[-1], 2) if step.stage == "encode_pairs" else None
+
+    def memory(self, step: Step) -> float:
+        """Bytes that each device must hold: weights, and what training keeps beside them."""
+        config = step.config
+        if isinstance(config, PretrainConfig | AlignConfig | ReferenceConfig):
+            student = self.student_of(step)
+            return student.training_memory(config) if student else 0.0
+        if isinstance(config, GenerateConfig):
+            return config.generator.weight_bytes
+        if isinstance(config, ScoreConfig):
+            return config.scorer.weight_bytes
+        return config.text.weight_bytes if isinstance(config, EncodeConfig) else 0.0
+
+    def wants_gpu(self, step: Step) -> bool:
+        """Whether a step takes a GPU where there is one."""
+        config = step.config
+        if isinstance(config, GenerateConfig):
+            return config.generator.wants_gpu
+        if isinstance(config, ScoreConfig):
+            return config.scorer.wants_gpu
+        if isinstance(config, EncodeConfig):
+            return config.vae.wants_gpu or config.text.wants_gpu
+        return step.stage in ("pretrain", "encode_pairs", "reference", "align")
+
+    def student_of(self, step: Step) -> StudentAtSize | None:
+        """The student of a step, on the images that it sees or draws; None where the recipe does not say its sizes."""
+        if self._student is None or not self.recipe.encode:
+            return None
+        encode = next((one for one in self.recipe.encode if f"{one.size_px}px" in step.name), self.recipe.encode[-1])
+        if encode.vae.shape is None:
+            return None
+        side = encode.size_px // (encode.vae.shape[1] * self._student.patch)
+        words = encode.text.max_tokens if isinstance(encode.text, T5Config) else WORDS
+        return StudentAtSize(self._student, side * side, words)
+
+    @cached_property
+    def _student(self) -> StudentConfig | None:
+        first = self.recipe.pretrain[0] if self.recipe.pretrain else None
+        return first.known_sizes if isinstance(first, PretrainConfig) else None
+
+    def _sides(self, config: GenerateConfig) -> tuple[int, int]:
+        """Height and width of what a generator draws; a student draws at the size of its last training."""
+        if config.sides is not None:
+            return config.sides
+        last = self.recipe.encode[-1].size_px if self.recipe.encode else 0
+        return last, last
+
+    def _seen(self, step: Step) -> tuple[int, int]:
+        """Height and width of the images that a scorer looks at."""
+        drawing = self._drawings.get(step.inputs[0])
+        return self._sides(drawing) if drawing is not None else (0, 0)
+
+    @cached_property
+    def _drawings(self) -> dict[str, GenerateConfig]:
+        from lightgen.operations.steps import steps_of
+
+        return {step.name: step.config for step in steps_of(self.recipe) if isinstance(step.config, GenerateConfig)}
+
+
+def _feature_bytes(config: EncodeConfig, images: int) -> float:
+    """A row of features: mean and spread of each latent in float16, and the words of a text."""
+    channels, reduction = config.vae.shape or (0, 1)
+    latent = 2 * 2 * channels * (config.size_px // reduction) ** 2
+    return images * latent + 2 * WORDS * (config.text.width or 0)
