@@ -63,17 +63,6 @@ def stop(process):
     process.wait(10)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config, items):
-    """Keep groups together under `--dist loadgroup`: pytest 9.2 does not read the id that pytest-xdist 3.8 changes."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    for item in items:
-        group = item.get_closest_marker("xdist_group")
-        if group and not item.nodeid.endswith(f"@{group.args[0]}"):
-            item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
-
-
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory):
     """Address of a SeaweedFS server with a bucket `test`; the AWS variables of this process point to it."""
