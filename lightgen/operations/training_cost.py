@@ -31,7 +31,7 @@ class StudentAtSize:
     @property
     def parameters(self) -> int:
         """Exact, without allocating them."""
-        return _parameters(self.config)
+        return _parameters(self.config)  # pyright: ignore[reportArgumentType] - frozen, so pydantic hashes it
 
     def drawing_flops(self, sample: SampleConfig) -> float:
         """Of one image, where many are drawn together."""
