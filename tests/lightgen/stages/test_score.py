@@ -52,7 +52,7 @@ class Sum:
 
 
 def test_every_image_has_a_row_in_its_shard_with_the_scorers_answer(store: Store) -> None:
-    drawn = images(store, [image(str(n), encode_image(one, "png")) for n, one in enumerate(scenes(9))], n_shards=2)
+    drawn = images(store, [image(str(n), encode_image(one, "png")) for n, one in enumerate(scenes(9))], 2)
     for scorer in (PixelsConfig(), ScenesDetectorConfig()):
         version, source = store.open(score(drawn, ScoreConfig(scorer=scorer), Context(store))), store.open(drawn)
         direct = PixelsScorer() if scorer.kind == "pixels" else ScenesDetector()
