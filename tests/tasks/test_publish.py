@@ -30,7 +30,8 @@ def judged(name: str = "student", finding: str = "no change") -> Report:
         ModelScores(name=name, checkpoint="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
     ]
     return Report(
-        prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, verdict="scenes", confidence=0.95, models=models, differences=[], findings=[finding],
+        prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, verdict="scenes", confidence=0.95, models=models,
+        differences=[], findings=[finding],
     )  # fmt: skip
 
 
