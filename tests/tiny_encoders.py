@@ -1,7 +1,6 @@
 """Tiny models of the real classes, randomly initialised and saved as their large relatives are."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -47,66 +46,3 @@ def tiny_t5(folder: Path) -> Path:
     )
     T5EncoderModel(config).save_pretrained(folder, safe_serialization=True)
     return folder
-
-
-def tiny_qwen(folder: Path) -> Path:
-    """A Qwen2.5-VL with its processor, in `folder`; its answers are noise. Importing its classes needs torchvision."""
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
-
-    torch.manual_seed(13)
-    tokenizer = _qwen_tokenizer()
-    ids = tokenizer.convert_tokens_to_ids
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
-        "bos_token_id": ids("<|im_start|>"),
-        "eos_token_id": ids("<|im_end|>"),
-        "pad_token_id": ids("<|endoftext|>"),
-    }
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
-    vision |= {"fullatt_block_indexes": [1]}
-    marks = {f"{name}_token_id": ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
-    marks |= {"image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>")}
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **marks)
-    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder, safe_serialization=True)
-    Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=QWEN_CHAT,
-    ).save_pretrained(folder)
-    return folder
-
-
-# The shape of Qwen2.5-VL's own template, for texts and images.
-QWEN_CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def _qwen_tokenizer() -> Any:
-    """One token a byte, and Qwen's marks."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<|endoftext|>", eos_token="<|im_end|>")
-    marks = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": marks})
-    return tokenizer

@@ -1,6 +1,7 @@
 """FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field
 
@@ -66,6 +67,10 @@ class PretrainConfig(Config):
         if self.launch.compile and self.masks.visible_multiple == 1:
             what = "blocks are compiled again for every number of visible tokens"
             yield Problem("recipe", "masks.visible_multiple", what, "8 leaves about ten numbers", "remark")
+
+    def content(self) -> dict[str, Any]:
+        """See `Config.content`: a student is named by its sizes, not by the preset that they were given as."""
+        return super().content() | {"student": self.sizes().content()}
 
     def sizes(self) -> StudentConfig:
         """The student's sizes, names resolved."""

@@ -39,7 +39,7 @@ def seal(
     store: Store, kind: Kind, shards: Sequence[ShardOutput], parents: Sequence[ArtifactRef] = (), stage: str = "given"
 ) -> ArtifactRef:
     """A version of these shards."""
-    given = content_id(*[[one.table.to_pylist(), _digests(one), one.rows_in] for one in shards])
+    given = content_id(*[[repr(one.table.to_pylist()), _digests(one), one.rows_in] for one in shards])
     plan = Stage(stage, kind, revision=1).plan(_Given(given=given), 0, parents, len(shards))
     return build(store, plan, lambda shard: shards[shard], max_reject_fraction=1.0, parents=parents)
 

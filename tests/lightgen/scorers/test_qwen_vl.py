@@ -14,6 +14,7 @@ from lightgen.scorers.qwen_vl import QUESTIONS, QwenVlConfig, QwenVlJudge, answe
 
 ROOT = Path(__file__).parents[3]
 JUDGE_PACKAGES = ROOT / ".venv" / "judge"
+WEIGHTS = ROOT / "tests" / "golden" / "weights" / "qwen"
 GOOD = {"sharpness": 8, "artefact_free": 9, "caption_match": 10, "countable": 7, "spatial_clarity": 6}
 
 
@@ -83,15 +84,16 @@ def test_a_missing_package_says_what_to_install(tmp_path: Path) -> None:
         QwenVlJudge(QwenVlConfig(model=str(tmp_path)), "cpu")
 
 
-def test_the_whole_path_with_a_tiny_random_model(tmp_path: Path) -> None:
+def test_the_whole_path_with_a_tiny_random_model() -> None:
     """Real processor, real model class, real qwen-vl-utils; noise for an answer is refused as noise."""
     if not (JUDGE_PACKAGES / "qwen_vl_utils").is_dir():
         pytest.skip(f"{JUDGE_PACKAGES} lacks qwen-vl-utils; `make test` installs it")
     child = Path(__file__).with_name("qwen_child.py")
     path = os.pathsep.join([str(ROOT), str(JUDGE_PACKAGES)])
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    config = QwenVlConfig(model=str(WEIGHTS), dtype="float32", batch_size=2, max_new_tokens=12)
     ran = subprocess.run(
-        [sys.executable, str(child), str(tmp_path / "qwen")],
+        [sys.executable, str(child), config.model_dump_json()],
         env=environment,
         capture_output=True,
         text=True,

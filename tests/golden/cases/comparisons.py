@@ -1,0 +1,85 @@
+"""Stages that decide over scores of several models: pairs and reports."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lightgen.scorers.qwen_vl import QwenVlConfig
+from lightgen.scorers.scenes import DETECTIONS
+from lightgen.stages import evaluate, pair
+from lightgen.storage.store import Store
+from schemas.ref import ArtifactRef
+from tests.golden.cases.decisions import CIRCLE, FAINT, SQUARE
+from tests.golden.given import INPUTS, JUDGE, context, described
+from tests.golden.subject import Output, Subject
+from tests.lightgen.sealed import image, images, prompts, scores
+
+CAPTIONS = ["a red circle left of a blue square", "a red circle", "two red circles", "a dog"]
+SEEN = [f"[{CIRCLE}, {SQUARE}]", f"[{CIRCLE}]", f"[{FAINT}]", None]
+SCENES, ANY_SCORE = {"judge": {"kind": "scenes"}}, {"gap": 0.25}
+JUDGED = {"judge": {"kind": "qwen_vl", "model": str(JUDGE)}, "winner": "student", "samples_per_prompt": 4}
+PASSES = [{"column": "caption_match", "least": 3}]
+
+
+def subjects() -> list[Subject]:
+    """One a stage."""
+    pairs = {
+        "scenes": SCENES, "gap": SCENES | ANY_SCORE, "own": SCENES | {"winner": "student", "samples_per_prompt": 4},
+        "geneval": SCENES | {"verdict": {"kind": "geneval"}}, "marks": JUDGED,
+        "easy marks": JUDGED | {"passes": PASSES},
+    }  # fmt: skip
+    exam: dict[str, Any] = {"detector": {"kind": "scenes"}, "samples_per_prompt": 1, "resamples": 100}
+    reports = {
+        "scenes": exam, "geneval": exam | {"verdict": {"kind": "geneval"}}, "twice": exam | {"samples_per_prompt": 2},
+        "more resamples": exam | {"resamples": 150},
+    }  # fmt: skip
+    return [
+        Subject("stage pair", (pair,), pair.PairConfig, pairs, _pair),
+        Subject("stage evaluate", (evaluate,), evaluate.EvaluateConfig, reports, _evaluate),
+    ]
+
+
+def _drawn(store: Store, name: str, turn: int, samples: int, schema: pa.Schema) -> tuple[ArtifactRef, ArtifactRef]:
+    """Images of every caption and the scores of a model that sees in turns, beginning at `turn`."""
+    data, rows, answers = (INPUTS / "flat.png").read_bytes(), [], {}
+    for place, caption in enumerate(CAPTIONS):
+        for index in range(samples):
+            row = image(f"{name} {place} {index}", data, caption, prompt_id=f"{place:032x}", index=index, seed=index)
+            rows.append(row)
+            answers[row[0]["id"]] = _answer(turn + place + index, schema)
+    drawn = images(store, rows, 2)
+    return drawn, scores(store, drawn, answers, schema)
+
+
+def _answer(turn: int, schema: pa.Schema) -> dict[str, Any]:
+    seen = SEEN[turn % len(SEEN)]
+    if seen is None:
+        return {"unscored": "image_truncated", "unscored_detail": "it ends early"}
+    if schema is DETECTIONS:
+        return {"detections": seen}
+    return {**dict.fromkeys(schema.names, 3 + turn % 7), "answer": "{}"}
+
+
+def _pair(config: pair.PairConfig, folder: Path) -> Output:
+    works = context(folder)
+    schema = QwenVlConfig.ANSWERS if config.judge.kind == "qwen_vl" else DETECTIONS
+    models = [_drawn(works.store, "student", 1, config.samples_per_prompt, schema)]
+    if config.winner == "teacher":
+        models.append(_drawn(works.store, "teacher", 0, 1, schema))
+    drawn, judged = zip(*models, strict=True)
+    return described(works.store, pair.pair(list(drawn), list(judged), config, works))
+
+
+def _evaluate(config: evaluate.EvaluateConfig, folder: Path) -> Output:
+    """Two models, of which the second was not asked for every image; what a dog is, only the metadata say."""
+    works = context(folder)
+    asked = prompts(works.store, CAPTIONS)
+    meaning = {"tag": "colors", "include": [{"class": "circle", "count": 1, "color": "red"}], "prompt": "a dog"}
+    known = config.resamples > 100
+    if known:
+        (folder / "metadata.jsonl").write_text(json.dumps(meaning) + "\n")
+        config = config.model_copy(update={"metadata": str(folder / "metadata.jsonl")})
+    judged = {name: _drawn(works.store, name, turn, 1, DETECTIONS)[1] for turn, name in enumerate(("one", "two"))}
+    return described(works.store, evaluate.evaluate(asked, judged, config, works))

@@ -1,0 +1,97 @@
+"""Decisions that have no number of their own: those of the stages that decide with them are raised."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lightgen.config import Config
+from lightgen.decisions.contamination import ContaminationConfig, contaminated
+from lightgen.decisions.derive import Answers, Geneval, Scenes, derive
+from lightgen.decisions.embed import hashed_ngrams
+from lightgen.decisions.kcenter import k_center
+from lightgen.decisions.near_duplicates import NearDuplicateConfig, near_duplicates
+from lightgen.seeds import content_id
+from lightgen.stages import evaluate, pair, select
+from tests.golden.compare import numbers, plain
+from tests.golden.subject import Output, Subject
+
+TEXTS = [
+    "a large passenger jet sitting on top of an airport runway in the rain",
+    "a large passenger jet sitting on top of an airport runway in the sun",
+    "a large passenger jet sitting on the top of an airport runway in rain",
+    "A man blowing out candles on a cake",
+    "the man is blowing out candles on a cake",
+    "a man blowing out candles",
+    "a photo of a red bench",
+    "a photo of a bench",
+    "two green birds above a small boat",
+    "two green birds above the small boat",
+    "three yellow cups on a wooden table",
+]
+PROMPTS = ["a photo of a red bench!", "two green birds above a small boat on a lake", "cups on a wooden table"]
+
+
+class Choice(Config):
+    """How many of the texts are chosen, by vectors of how many numbers."""
+
+    count: int
+    dim: int
+
+
+def subjects() -> list[Subject]:
+    """Near-duplicates, contamination, the diverse choice, and each way to derive a verdict."""
+    near = {
+        "default": {}, "loose": {"threshold": 0.4}, "trigrams": {"words": 3, "threshold": 0.5},
+        "few bands": {"recall": 0.5, "threshold": 0.5}, "short ones too": {"short_words": 0, "threshold": 0.5},
+    }  # fmt: skip
+    held = {
+        "default": {}, "off": {"containment": None}, "some": {"containment": 0.5}, "pairs": {"words": 2},
+        "alike": {"similarity": 0.4, "containment": None},
+    }  # fmt: skip
+    chosen = {"all": {"count": 11, "dim": 64}, "some": {"count": 4, "dim": 32}}
+    made = (pair, evaluate)
+    return [
+        Subject("decision near-duplicates", (select,), NearDuplicateConfig, near, _near),
+        Subject("decision contamination", (select,), ContaminationConfig, held, _contaminated),
+        Subject("decision k-center", (select,), Choice, chosen, _choice),
+        Subject("verdict scenes", made, Scenes, {"default": {}, "strict": {"sure": 0.95}, "x": {"column": "x"}}, _seen),
+        Subject("verdict geneval", made, Geneval, {"default": {}, "x": {"column": "x"}}, _seen),
+        Subject("verdict answers", (pair,), Answers, {"default": {}, "two": {"columns": ("sharpness", "countable")},
+                                                      "of five": {"best": 5}}, _answers),
+    ]  # fmt: skip
+
+
+def _near(config: NearDuplicateConfig, _: Path) -> Output:
+    ids = [content_id(text) for text in TEXTS]
+    keep = np.array([text.startswith("two") for text in TEXTS])
+    found, given = near_duplicates(ids, TEXTS, config), near_duplicates(ids, TEXTS, config, keep)
+    return {"refused": found.refused.tolist(), "with kept ones": given.refused.tolist(), "compared": found.compared}
+
+
+def _contaminated(config: ContaminationConfig, _: Path) -> Output:
+    return plain(contaminated(TEXTS, PROMPTS, config))
+
+
+def _choice(config: Choice, _: Path) -> Output:
+    order, novelty = k_center(hashed_ngrams(TEXTS, config.dim), config.count)
+    return {"order": order.tolist(), "novelty": numbers(novelty)}
+
+
+CIRCLE = '{"class": "circle", "color": "red", "score": 0.97, "box": [2, 9, 12, 20]}'
+SQUARE = '{"class": "square", "color": "blue", "score": 0.84, "box": [18, 9, 28, 20]}'
+FAINT = '{"class": "circle", "color": "red", "score": 0.7, "box": [2, 2, 8, 8]}'
+
+
+def _seen(config: Geneval | Scenes, _: Path) -> Output:
+    asked = ["a red circle left of a blue square", "a blue square", "two red circles", "a circle", "a dog", "a cross"]
+    seen = [f"[{CIRCLE}, {SQUARE}]", f"[{CIRCLE}]", f"[{CIRCLE}, {FAINT}]", f"[{FAINT}]", f"[{CIRCLE}]", None]
+    columns: dict[str, Any] = {"caption": asked, config.column: seen, "unscored": [""] * 5 + ["image_truncated"]}
+    return plain(derive(pa.table(columns), config).to_pylist())
+
+
+def _answers(config: Answers, _: Path) -> Output:
+    columns: dict[str, Any] = {name: pa.array([7, 3, None], pa.int32()) for name in Answers().columns}
+    columns |= {"sharpness": pa.array([10, 0, None], pa.int32()), "unscored": ["", "", "vlm_unparsable"]}
+    return plain(derive(pa.table(columns), config).to_pylist())

@@ -1,0 +1,104 @@
+"""Generators: the pictures of a few captions and seeds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightgen.generators.base import Failure, Generator, GeneratorMember
+from lightgen.generators.flux import FluxConfig
+from lightgen.generators.scenes import ScenesConfig
+from lightgen.generators.sprites import SpritesConfig
+from lightgen.generators.student import StudentGeneratorConfig, UntrainedGeneratorConfig
+from lightgen.stages.generate import STAGE
+from lightgen.storage.plans import Stage
+from lightgen.work import Needs, Work, Worker
+from tests.golden.compare import png
+from tests.golden.given import FLUX, WEIGHTS, context, one_thread, sealed_checkpoint
+from tests.golden.subject import Output, Subject, Tolerance
+
+SCENES = [
+    "a photo of a red circle", "two blue crosses on a light background", "three triangles", "a green square",
+    "a yellow cross left of a purple circle", "a square below a triangle", "a circle and a square", "a dog",
+]  # fmt: skip
+SPRITES = [
+    "an apple",
+    "three puppies",
+    "an apple left of a puppy on a light background",
+    "a puppy above an apple",
+    "a cat",
+]
+WORDS = ["a red cat", "two blue dogs on the left"]
+EXACT, NETWORK = Tolerance(levels=1), Tolerance(levels=3)
+# Drawn with half the precision.
+LOOSE = Tolerance(levels=12)
+SAMPLE: dict[str, Any] = {"iterations": 3, "head_steps": 3, "guidance": 2.0}
+SAMPLING: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no guidance, one pass": {"guidance": 1.0, "iterations": 1},
+    "linear guidance": {"guidance_schedule": "linear", "guidance": 3.0},
+    "raster": {"order": "raster"},
+    "ddim": {"head": "ddim", "head_steps": 4},
+    "cold": {"temperature": 0.5, "start_temperature": 0.7},
+    "clipped": {"clip_x0": 0.5},
+}
+
+
+def subjects() -> list[Subject]:
+    """One a member."""
+    flux = {"model": str(FLUX), "steps": 2, "max_tokens": 16, "dtype": "float32"}
+    student = {name: {"sample": SAMPLE | changes} for name, changes in SAMPLING.items()}
+    return [
+        Subject("generator scenes", (ScenesConfig,), ScenesConfig, {"plain": {}},
+                _draws(SCENES, (24, 24), (24, 40)), EXACT),
+        Subject("generator sprites", (SpritesConfig,), SpritesConfig, {"pack": {"folder": str(WEIGHTS / "pack")}},
+                _draws(SPRITES, (24, 24), (40, 24)), EXACT),
+        Subject("generator flux", (FluxConfig,), FluxConfig,
+                {"plain": flux, "more": flux | {"steps": 3, "guidance": 0.0, "max_tokens": 3},
+                 "bfloat16": flux | {"dtype": "bfloat16"}, "float16": flux | {"dtype": "float16"}},
+                _draws(WORDS, (32, 32), (16, 32)), NETWORK, loose={"bfloat16": LOOSE, "float16": LOOSE}),
+        Subject("generator student", (StudentGeneratorConfig,), StudentGeneratorConfig,
+                student | {"model": {"sample": SAMPLE, "weights": "model"}}, _student, NETWORK),
+        Subject("generator untrained", (UntrainedGeneratorConfig,), UntrainedGeneratorConfig,
+                student | {"model": {"sample": SAMPLE, "weights": "model"}, "seed": {"sample": SAMPLE, "seed": 1}},
+                _student, NETWORK),
+    ]  # fmt: skip
+
+
+def _draws(captions: Sequence[str], *sizes: tuple[int, int]) -> Any:
+    """Draws the captions at each size of height and width."""
+
+    def run(member: GeneratorMember, folder: Path) -> Output:
+        works = context(folder)
+        work = Work.of(STAGE.plan({}, 0, [], 1), member, [], works, "", Needs())
+        with one_thread():
+            return _pictures(member.open(work, Worker(works.store)), captions, sizes)
+
+    return run
+
+
+def _student(member: StudentGeneratorConfig, folder: Path) -> Output:
+    """The size trained on, and a picture that is no square."""
+    works = context(folder)
+    checkpoint = sealed_checkpoint(works.store)
+    plan = Stage("generate", "images", 1).plan({}, 0, [checkpoint], 1)
+    work = Work.of(plan, member, [checkpoint], works, "", Needs())
+    with one_thread():
+        return _pictures(member.open(work, Worker(works.store)), WORDS, [(0, 0), (16, 24)])
+
+
+def _pictures(generator: Generator, captions: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Output:
+    found = {}
+    for height, width in sizes:
+        seeds = [7 + place for place in range(len(captions))]
+        drawn = generator.generate(captions, seeds, height, width)
+        found[f"{height} x {width}"] = [
+            png(one)
+            if isinstance(one, np.ndarray)
+            else {"failure": one.reason}
+            if isinstance(one, Failure)
+            else str(one)
+            for one in drawn
+        ]
+    return found

@@ -1,0 +1,155 @@
+"""Small changes of the sources that a golden must notice: for each subject, one or more."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FunctionType, ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` in the source of a module is written as `new`."""
+
+    module: str
+    old: str
+    new: str
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """The module runs the changed source: functions and methods in place, and constants of the module."""
+        module = importlib.import_module(self.module)
+        source = inspect.getsource(module)
+        assert source.count(self.old) == 1, f"{self.module} has {source.count(self.old)} of {self.old!r}"
+        fresh = ModuleType(module.__name__)
+        fresh.__dict__.update({"__file__": module.__file__, "__spec__": module.__spec__})
+        exec(compile(source.replace(self.old, self.new), f"<mutant of {self.module}>", "exec"), fresh.__dict__)
+        with ExitStack() as undo:
+            _take_over(vars(module), vars(fresh), module, undo)
+            yield
+
+
+def _take_over(old: Any, new: Any, owner: Any, undo: ExitStack) -> None:
+    """Gives functions of `old` the code of those of `new`; other values of a module are exchanged."""
+    for name, value in list(old.items()):
+        theirs = new.get(name)
+        function, other = _plain(value), _plain(theirs)
+        if function is not None and other is not None and function.__module__ == _name(owner):
+            _swap_code(function, other, value, undo)
+        elif inspect.isclass(value) and inspect.isclass(theirs) and value.__module__ == _name(owner):
+            _take_over(vars(value), vars(theirs), value, undo)
+        elif isinstance(owner, ModuleType) and _is_constant(value) and theirs != value and theirs is not None:
+            undo.callback(setattr, owner, name, value)
+            setattr(owner, name, theirs)
+
+
+def _swap_code(function: FunctionType, other: FunctionType, wrapped: Any, undo: ExitStack) -> None:
+    if function.__code__.co_freevars != other.__code__.co_freevars:
+        return
+    clear = getattr(wrapped, "cache_clear", lambda: None)
+    undo.callback(clear)
+    undo.callback(setattr, function, "__code__", function.__code__)
+    function.__code__ = other.__code__
+    clear()
+
+
+def _plain(value: Any) -> FunctionType | None:
+    """The function in a method, a property, or a cache."""
+    if isinstance(value, property):
+        value = value.fget
+    if isinstance(value, functools.cached_property):
+        value = value.func
+    if isinstance(value, classmethod | staticmethod):
+        value = value.__func__
+    while hasattr(value, "__wrapped__"):
+        value = value.__wrapped__
+    return value if isinstance(value, FunctionType) else None
+
+
+def _name(owner: Any) -> str:
+    return owner.__name__ if isinstance(owner, ModuleType) else owner.__module__
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, int | float | str | bytes | tuple | list | dict | frozenset | set)
+
+
+def _of(module: str, *changes: tuple[str, str]) -> list[Mutant]:
+    return [Mutant(f"lightgen.{module}", old, new) for old, new in changes]
+
+
+MUTANTS: dict[str, list[Mutant]] = {
+    "corpus scenes": _of("corpora.scenes", ("count // len(TASKS)", "1 + count // len(TASKS)")),
+    "corpus text": _of("corpora.text", ('record.rstrip(b"\\r\\n")', "record")),
+    "corpus jsonl": _of("corpora.jsonl", ("found[self.field], row)", "found[self.field], row + 1)")),
+    "corpus table": _of("corpora.table", ("else csv.QUOTE_MINIMAL", "else csv.QUOTE_NONE")),
+    "corpus parquet": _of(
+        "corpora.parquet",
+        (
+            "cut_values(self._values(self._opened(file)), rows,",
+            "cut_values(self._values(self._opened(file)), rows + 1,",
+        ),
+    ),
+    "generator scenes": _of("scenes.draw", ("_SHADE = 0.03", "_SHADE = 0.06"), ("_OFFSET = 0.255", "_OFFSET = 0.27")),
+    "generator sprites": _of("generators.sprites", ("Image.Resampling.BOX", "Image.Resampling.NEAREST")),
+    "generator flux": _of(
+        "generators.flux",
+        ("manual_seed(seed)", "manual_seed(seed + 1)"),
+        ("self.config.guidance,", "1.0,"),
+        ("self.config.max_tokens,", "16,"),
+    ),
+    "generator student": _of("model.sampling", ("scale * (with_text", "(scale + 0.5) * (with_text"))
+    + _of("generators.restore", ('load_file(version.file(f"{weights}.', 'load_file(version.file(f"ema.')),
+    "generator untrained": _of("model.sampling", ("config.start_temperature * noise[0]", "noise[0]")),
+    "scorer pixels": _of("decisions.perceptual", ("Resampling.LANCZOS", "Resampling.BOX"), ("/ n / 255", "/ n / 256")),
+    "scorer scenes": _of("scenes.detect", ("overlap[best] * lead", "lead")),
+    "scorer mask2former": _of(
+        "scorers.mask2former",
+        ("GRAY = 0x99", "GRAY = 0x00"),
+        ("rows.max() + 1", "rows.max()"),
+        ("threshold=self.config.floor", "threshold=0.5"),
+    ),
+    "scorer qwen_vl": _of(
+        "scorers.qwen_vl", ('.replace("<", "\\\\u003c")', ""), ("0 <= mark <= BEST", "0 <= mark <= 11")
+    ),
+    "vae patch_pca": _of("encoders.patch_pca", ("whitening / 2", "whitening"), ("* self.scale) @", ") @")),
+    "vae diffusers": _of("encoders.diffusers_vae", (".mean.float() - self.shift", ".mean.float()")),
+    "text words": _of("encoders.words", ("TINT = 0.5", "TINT = 0.4"), ("caption.casefold()", "caption")),
+    "text t5": _of("encoders.t5", ("mask[row, : len(tokens)] = 1", "mask[row] = 1")),
+    "decision near-duplicates": _of("decisions.near_duplicates", ('"an", "the", "some"', '"an", "some"')),
+    "decision contamination": _of("decisions.contamination", ("share[k] >= least", "share[k] > least + 0.1")),
+    "decision k-center": _of("decisions.kcenter", ("np.argmax(np.concatenate", "np.argmin(np.concatenate")),
+    "verdict scenes": _of("decisions.derive", ("box.score > sure", "box.score > sure + 0.1")),
+    "verdict geneval": _of("evaluation.geneval", ("\nTHRESHOLD = 0.3", "\nTHRESHOLD = 0.8")),
+    "verdict answers": _of("decisions.derive", ("settings.best * len(answers)", "10 * len(answers)")),
+    "stage source": _of("stages.source", ("{row.row:012x}", "{row.row:013x}")),
+    "stage select": _of(
+        "decisions.selection", ("np.arange(len(order)), distance", "1 + np.arange(len(order)), distance")
+    ),
+    "stage generate": _of("stages.generate", ('"generate", prompt["id"]', '"draw", prompt["id"]')),
+    "stage score": _of(
+        "stages.score", ("answers[key] for key in image_keys(rows)", "answers[key] for key in image_keys(rows)[::-1]")
+    ),
+    "stage filter": _of("decisions.filtering", ("rule.bits > 0", "rule.bits == 0")),
+    "stage fit_vae": _of("storage.weights", ('sorted(rows, key=lambda row: row["name"])', "rows[1:]")),
+    "stage encode": _of("encoders.crop", ("Resampling.BICUBIC", "Resampling.NEAREST"))
+    + _of("encoders.mirror", ("return not TELLING.search(caption)", "return True")),
+    "stage encode_pairs": _of("stages.encode_pairs", ("for side in SIDES]", "for side in SIDES[::-1]]")),
+    "stage pair": _of("decisions.pairing", ("lead >= rules.gap", "lead > rules.gap + 0.5")),
+    "stage evaluate": _of("evaluation.scoring", ("(1 - CONFIDENCE) / 2", "1 - CONFIDENCE")),
+    "stage pretrain": _of("model.masking", ("inside = below + uniform", "inside = above - uniform"))
+    + _of("training.objectives", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),
+    "stage reference": _of("training.preference", ("(epoch + 0.5)", "(epoch + 0.4)")),
+    "stage align": _of("training.preference", ("-0.5 * beta", "-0.4 * beta")),
+}
+# The model of the judge runs in a process of its own, which no mutant reaches.
+BEYOND = ("scorer qwen_vl model",)
+# Those that are caught within a second each.
+QUICK = (
+    "corpus text", "corpus jsonl", "corpus table", "generator scenes", "generator sprites", "scorer pixels",
+    "scorer scenes", "scorer qwen_vl", "text words", "decision contamination", "verdict scenes", "verdict geneval",
+    "verdict answers",
+)  # fmt: skip
