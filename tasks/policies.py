@@ -8,9 +8,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging.loggers import task_run_logger
 
-from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError, TrainingFailed
+from lightgen.errors import ConfigError, LightgenError, StoreAccess, StoreError, TrainingFailed, TryLater, WorkersLost
 from tasks.reporting import forgiven
 
+# Processes or machines were lost: the next try goes on from the newest checkpoint, or with the shards that are missing.
+LOST = TrainingFailed | WorkersLost
 AGAIN = "Then give the same command again: it goes on where this one stopped."
 
 
@@ -19,8 +21,8 @@ def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> boo
     error = state.result(raise_on_failure=False)
     if isinstance(error, StoreAccess):
         error = error.__cause__
-    if isinstance(error, TrainingFailed):
-        return True  # a process or a machine was lost: the next try goes on from the newest checkpoint
+    if isinstance(error, LOST | TryLater):
+        return True
     if isinstance(error, LightgenError):
         return False
     return isinstance(error, ConnectionError | TimeoutError | BlockingIOError | InterruptedError)
@@ -45,8 +47,10 @@ def advice_on(error: object) -> str:
     """What the user can do about a failure; that the same command goes on is said only where nothing must change."""
     if isinstance(error, ConfigError):
         return "mend the recipe or the override that it names, then start a new run"
-    if isinstance(error, TrainingFailed):
+    if isinstance(error, LOST):
         return f"look for the cause in the lines above. {AGAIN}"
+    if isinstance(error, TryLater):
+        return f"nothing is wrong with the input: wait until what it names is back. {AGAIN}"
     if isinstance(error, StoreError):
         return f"mend the store as said above (`lightgen verify --all` shows what is damaged). {AGAIN}"
     if isinstance(error, LightgenError):

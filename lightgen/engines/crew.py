@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from lightgen.engines.devices import Device
-from lightgen.engines.lifetime import GRACE_S, terminate
+from lightgen.engines.lifetime import terminate
 from lightgen.errors import LightgenError
 from lightgen.settings import worker_environment
 from lightgen.work import Work
@@ -20,6 +20,7 @@ from lightgen.work import Work
 log = logging.getLogger(__name__)
 
 LINES_KEPT = 30
+CLOSE_S = 3.0
 # As `multiprocessing` does when it spawns, but with an environment of its own from the first moment on, and without
 # running the parent's main module again.
 START = (
@@ -117,14 +118,15 @@ class Crew:
         except queue.Empty:
             return None
 
-    def close(self, grace_s: float = GRACE_S) -> None:
-        """End all children: those that are idle by themselves, the rest by force."""
+    def close(self, grace_s: float = CLOSE_S) -> None:
+        """End all children: those that are idle by themselves, the rest by force, for what they do is not needed."""
         for child in self.children:
             child.close()
         for child in self.children:
             with suppress(subprocess.TimeoutExpired):
                 child.process.wait(grace_s)
-            terminate(child.process)
+            if child.process.poll() is None:
+                terminate(child.process)
         self.children = []
 
     def _new(self, device: Device) -> Child:

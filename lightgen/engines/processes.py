@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from lightgen.engines.board import Board, started_board
-from lightgen.engines.crew import Child, Crew
+from lightgen.engines.crew import CLOSE_S, Child, Crew
 from lightgen.engines.devices import Device, devices
-from lightgen.engines.lifetime import GRACE_S
 from lightgen.engines.lines import refused, said
 from lightgen.engines.serial import Serial, work_here
 from lightgen.errors import LightgenError, WorkersLost
@@ -33,7 +32,7 @@ class Processes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.crew.close(grace_s=0.0 if error[0] else GRACE_S)
+        self.crew.close(grace_s=0.0 if error[0] else CLOSE_S)
 
     def run(self, work: Work, context: Context) -> None:
         """See `Engine.run`. A decision or a job is made in this process; before a job the GPUs are freed."""

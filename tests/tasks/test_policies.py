@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prefect.states import exception_to_failed_state
 
-from lightgen.errors import ConfigError, InputCorrupt, StoreAccess, StoreCorrupt, TrainingFailed
+from lightgen.errors import ConfigError, InputCorrupt, StoreAccess, StoreCorrupt, TrainingFailed, TryLater, WorkersLost
 from tasks.policies import AGAIN, advice_on, transient
 
 
@@ -21,6 +21,9 @@ def _refused() -> StoreAccess:
         (ConnectionResetError(), True),
         (TimeoutError(), True),
         (_refused(), True),
+        (TrainingFailed("a process died"), True),
+        (WorkersLost("all worker processes have ended"), True),
+        (TryLater("the service is busy"), True),
         (StoreAccess("wrong key"), False),
         (ConfigError("no such size"), False),
         (StoreCorrupt("a digest differs"), False),
@@ -39,6 +42,8 @@ def test_only_what_waiting_may_mend_is_retried(error, again):
     [
         (ConfigError("x"), "recipe"),
         (TrainingFailed("x"), "lines above"),
+        (WorkersLost("x"), "lines above"),
+        (TryLater("x"), "wait"),
         (StoreCorrupt("x"), "lightgen verify"),
         (InputCorrupt("x"), "message names"),
         (MemoryError(), "smaller batch"),
@@ -55,6 +60,8 @@ def test_advice_says_what_to_do(error, said):
     [
         (StoreCorrupt("x"), True),
         (TrainingFailed("x"), True),
+        (WorkersLost("x"), True),
+        (TryLater("x"), True),
         (TimeoutError(), True),
         (ConfigError("x"), False),
         (InputCorrupt("x"), False),
