@@ -94,6 +94,10 @@ def _facts(shown: inspect.Shown) -> None:
     }
     for name, value in facts.items():
         out.print(f"[bold]{name:<12}[/] {escape(value)}")
+    for one in shown.provenance:
+        libraries = ", ".join(f"{name} {version}" for name, version in one.libraries.items())
+        made = f"{one.device}, {one.host}, Python {one.python}, {libraries}, commit {one.commit or 'unknown'}"
+        out.print(f"  made on   {escape(made)}")
     for reason, count in sorted(shown.reject_reasons.items(), key=lambda item: -item[1]):
         out.print(f"  rejected  {count:>8,}  {escape(reason)}")
     for column, kind, meaning in shown.columns:

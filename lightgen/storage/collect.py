@@ -16,6 +16,7 @@ from lightgen.errors import RefNotFound
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Upload
 from lightgen.storage.refs import append, retired
+from lightgen.storage.reuse import withdraw
 from lightgen.storage.store import KINDS, VERSION_NAME, Store
 from schemas.canonical import canonical_json
 from schemas.documents import Manifest, Plan
@@ -137,6 +138,7 @@ def _delete(store: Store, name: Name, garbage: list[Garbage]) -> str:
     manifest = _manifest(store, name)
     if manifest and garbage[0].why != STRAY:
         append(store.files, manifest, "collect")
+        withdraw(store, manifest.kind, manifest.version)
     for one in garbage:
         store.files.delete(one.key)
     return tombstone

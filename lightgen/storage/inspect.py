@@ -8,11 +8,12 @@ from typing import Literal
 import pyarrow as pa
 
 from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.storage.documents import parse_document
 from lightgen.storage.parquet import schema_digest, schema_of_tail
 from lightgen.storage.refs import retired, standing
 from lightgen.storage.store import KINDS, Store
 from lightgen.storage.version import Version
-from schemas.documents import Manifest, RefEntry
+from schemas.documents import Manifest, Provenance, RefEntry
 from schemas.ref import ArtifactRef
 
 Trouble = Literal["lost", "damaged"]
@@ -54,6 +55,7 @@ class Shown:
     reject_reasons: dict[str, int]
     bytes: int
     seconds: float
+    provenance: list[Provenance]
     tags: tuple[str, ...]
     columns: list[tuple[str, str, dict[str, str]]]
     files: list[str] = field(default_factory=list)
@@ -93,10 +95,23 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         reject_reasons=version.reject_reasons,
         bytes=version.bytes_total,
         seconds=version.seconds,
+        provenance=_provenance(version),
         tags=_tags(store.log(plan.kind)).get(version.ref.version, ()),
         columns=[(f.name, str(f.type), _metadata(f)) for f in declared_schema(version)],
         files=[path for role in ("table", "tar", "file") for path in version.paths(role)],
     )
+
+
+def _provenance(version: Version) -> list[Provenance]:
+    """What its workers ran on, each once."""
+    found = []
+    for digest in dict.fromkeys(receipt.provenance for receipt in version.manifest.shards):
+        where = f"{version.folder}/provenance/{digest}.json"
+        try:
+            found.append(parse_document(Provenance, version.files.read(where), where))
+        except FileNotFoundError:
+            raise StoreCorrupt(f"{where}: is missing; receipts name it") from None
+    return found
 
 
 def declared_schema(version: Version) -> pa.Schema:

@@ -22,6 +22,7 @@ from lightgen.storage.files import Files
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.documents import FileEntry, Plan
+from schemas.ref import Kind
 
 log = logging.getLogger(__name__)
 NEWEST = 8  # lenders that are looked at
@@ -43,6 +44,12 @@ def family_of(*parts: object) -> str:
 def offer(store: Store, plan: Plan, family: str) -> None:
     """Let later versions of the family take rows from the sealed version of `plan`."""
     store.files.create(f"{_folder(plan.kind, family)}/{plan.version}", [b"{}"])
+
+
+def withdraw(store: Store, kind: Kind, version: str) -> None:
+    """A version that is about to be deleted lends no rows."""
+    for family in store.files.names(f"reuse/{kind}"):
+        store.files.delete(f"{_folder(kind, family)}/{version}")
 
 
 def lenders(store: Store, plan: Plan, family: str) -> list[Version]:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import shutil
 import signal
 
 import pytest
@@ -15,6 +16,7 @@ from tests.crash.seeds import first_seed
 from tests.worked_version import build, plan_of, with_all
 
 SHARDS = 4
+A_STORE = 30  # kills on one store: after each, all of it is checked
 FORK = multiprocessing.get_context("fork")
 
 
@@ -68,14 +70,17 @@ def read(path):
     ("workers", "kills"), [(1, 30), (3, 18), *(pytest.param(w, 500, marks=pytest.mark.long) for w in (1, 3))]
 )
 def test_kills_break_nothing(tmp_path, workers, kills):
-    root = tmp_path / "store"
-    begun, found = kill_loop(root, workers, kills, random.Random(seed := first_seed()))
-    assert found == [], f"LIGHTGEN_SEED={seed} repeats it"
-    store, quiet = open_or_create(str(root)), open_or_create(str(tmp_path / "quiet"))
-    for number in range(begun):
-        ref, other = (build(one, plan_number(number), with_all, max_reject_fraction=1) for one in (store, quiet))
-        assert (ref.version, ref.content, ref.fingerprint) == (other.version, other.content, other.fingerprint)
-    assert verify(store) == []
+    rng, quiet = random.Random(seed := first_seed()), open_or_create(str(tmp_path / "quiet"))
+    for done in range(0, kills, A_STORE):
+        root = tmp_path / str(done)
+        begun, found = kill_loop(root, workers, min(A_STORE, kills - done), rng)
+        assert found == [], f"LIGHTGEN_SEED={seed} repeats it"
+        store = open_or_create(str(root))
+        for number in range(begun):
+            ref, other = (build(one, plan_number(number), with_all, max_reject_fraction=1) for one in (store, quiet))
+            assert (ref.version, ref.content, ref.fingerprint) == (other.version, other.content, other.fingerprint)
+        assert verify(store) == []
+        shutil.rmtree(root)
 
 
 def test_null_control_manifest_first_is_caught_at_every_moment(tmp_path):

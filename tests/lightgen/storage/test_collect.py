@@ -15,6 +15,7 @@ from lightgen.storage.inspect import list_versions
 from lightgen.storage.local import LocalFiles
 from lightgen.storage.receipts import read_receipts
 from lightgen.storage.refs import append
+from lightgen.storage.reuse import offer
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.trace import trace
 from lightgen.storage.verify import verify
@@ -151,6 +152,16 @@ def test_a_run_of_a_retired_recipe_says_how_to_bring_it_back(store: Store, caplo
     store.retire(ref)
     build(store, plan_of(), rows)
     assert f"lightgen retire captions@{ref.version[:12]} --undo" in caplog.text
+
+
+def test_a_collected_version_lends_no_rows(store: Store, family) -> None:
+    old, child, new = family
+    for ref in (old, new):
+        offer(store, plan_of(seed=int(ref == new)), "a" * 32)
+    store.retire(old)
+    store.retire(child)
+    collect(store, find_garbage(store, now=later()), now=later())
+    assert store.files.names(f"reuse/captions/{'a' * 32}") == [new.version]
 
 
 def test_the_manifest_goes_first_and_the_plan_last(store: Store, family) -> None:

@@ -30,6 +30,7 @@ def test_list_and_show(tmp_path):
     assert (shown.rows_in, shown.rows_out, shown.reject_reasons) == (15, 12, {"too_long": 3})
     assert shown.columns[0] == ("id", "string", {})
     assert all((tmp_path / file).exists() for file in shown.files)
+    assert [one.digest for one in shown.provenance] == [store.open("images").manifest.shards[0].provenance]
     with pytest.raises(RefNotFound, match="there are captions"):
         list_versions(store, "nonsense")
 
