@@ -9,13 +9,12 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from lightgen.engines.engine import open_engine
-from lightgen.operations.preflight import check
 from lightgen.operations.steps import Step, steps_of, until, walk
 from lightgen.recipe import Recipe, load_recipe
 from lightgen.settings import default_store
 from schemas.ref import ArtifactRef
 from tasks.run import Place
-from tasks.stages import TASKS
+from tasks.stages import TASKS, check_recipe
 
 RecipeName = Annotated[str, Field(description="a name in recipes/, or the path of a recipe file")]
 Overrides = Annotated[
@@ -43,7 +42,7 @@ class Job:
 
         Raises ConfigError before the first, naming every problem that would stop one of them.
         """
-        check(self.recipe, self.store, goals)
+        check_recipe(self.recipe, self.store, goals)
         with open_engine(self.recipe.run) as engine:
             place = Place(self.store, self.recipe.seed, self.recipe.run, engine)
 

@@ -1,14 +1,20 @@
-"""The tasks: one a stage, each policy and one call."""
+"""The tasks: one a stage, each policy and one call; and one that comes before all of them."""
 
+import logging
 from typing import Final
 
 from prefect import Task, task
 
+from lightgen.operations.preflight import check
 from lightgen.operations.stages import make
 from lightgen.operations.steps import Step
+from lightgen.recipe import Recipe
 from schemas.ref import ArtifactRef
 from tasks.policies import POLICY
+from tasks.reporting import plain_logs, sendable
 from tasks.run import Place, run_step
+
+log = logging.getLogger(__name__)
 
 # What each stage is to a user of the paper.
 TITLES: Final = {
@@ -37,3 +43,12 @@ def _task(stage: str) -> Task[[Step, list[ArtifactRef], Place], ArtifactRef]:
 
 
 TASKS: Final = {stage: _task(stage) for stage in TITLES}
+
+
+@task(name="check: what can be known before the first stage", task_run_name="check", **POLICY)
+def check_recipe(recipe: Recipe, store: str, goals: tuple[str, ...]) -> None:
+    """Raise ConfigError with every problem at once that would stop the run later."""
+    plain_logs()
+    log.info("check: store %s", store)
+    with sendable():
+        check(recipe, store, goals)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lightgen.problems import Problem
 
 app = typer.Typer()
-WIDTH = 132  # of the table where it is no terminal's
+WIDTH = 150  # of the table where it is no terminal's
 TITLES = {"recipe": "The recipe", "here": "Here", "machine": "The machine"}
 MARKS = {"sealed": "[green]sealed[/]", "missing": "missing", "unknown": "[dim]unknown[/]"}
 
@@ -127,7 +127,7 @@ def _show_problems(title: str, problems: "list[Problem]") -> None:
     out.print(f"\n[bold]{title}[/]")
     for problem in problems:
         mark = "[red]stops[/]" if problem.weight == "stops" else f"[yellow]{problem.weight}[/]"
-        out.print(f"  {mark}  {escape(problem.where)}: {escape(problem.what)}\n         {escape(problem.mend)}")
+        out.print(f"  {mark}  {escape(problem.what)}: {escape(problem.mend)}\n         at {escape(problem.where)}")
 
 
 def _plain(found: "Preflight") -> dict[str, object]:

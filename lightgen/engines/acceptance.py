@@ -39,8 +39,8 @@ class Acceptance:
 
 def least_share(found: int, rows: int) -> float:
     """Lower end of Wilson's interval for a share of which `found` of `rows` were seen, SURE deviations wide."""
-    if not rows:
-        return 0.0
+    if not found:
+        return 0.0  # what rounding makes of the formula is more than a limit of 0
     share, z2 = found / rows, SURE**2
     middle = share + z2 / (2 * rows)
     reach = SURE * math.sqrt(share * (1 - share) / rows + z2 / (4 * rows**2))

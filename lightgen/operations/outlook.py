@@ -94,7 +94,7 @@ def _device_seconds(
     if units is None:
         return None, ""
     if rate is not None:
-        return units.count * rate.seconds, f"measured, {rate.source} on {rate.device or 'an unknown device'}"
+        return units.count * rate.seconds, f"measured on {rate.device or 'an unknown device'}, {rate.source}"
     flops = forecast.flops(step)
     if flops is None:
         return None, "no figure"

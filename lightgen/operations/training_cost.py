@@ -1,6 +1,7 @@
 """Operations and memory of the stages that run the student, by formula."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from lightgen.model.config import StudentConfig
 from lightgen.model.flops import forward_flops, sample_flops
@@ -12,6 +13,7 @@ from lightgen.stages.align import AlignConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.reference import ReferenceConfig
 
+_parameters = cache(parameter_count)
 Trains = PretrainConfig | AlignConfig | ReferenceConfig
 ADAM_BYTES = 16  # a parameter of a checkpoint in progress: weights, average, two moments
 SEALED_BYTES = 8  # a parameter of a sealed one: weights and average
@@ -29,7 +31,7 @@ class StudentAtSize:
     @property
     def parameters(self) -> int:
         """Exact, without allocating them."""
-        return parameter_count(self.config)
+        return _parameters(self.config)  # pyright: ignore[reportArgumentType] - frozen, so pydantic hashes it
 
     def drawing_flops(self, sample: SampleConfig) -> float:
         """Of one image, where many are drawn together."""

@@ -4,6 +4,7 @@ from lightgen.errors import StoreConflict, StoreCorrupt, TooManyRejects
 from lightgen.storage.documents import write_document
 from lightgen.storage.files import vanished
 from lightgen.storage.merge import checked_fingerprint
+from lightgen.storage.receipts import write_plan
 from lightgen.storage.rejects import reject_examples
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -21,6 +22,7 @@ def commit(store: Store, plan: Plan, receipts: dict[int, Receipt], max_reject_fr
     store.check_sizes(draft)
     _check_rejects(Version(store.files, draft), max_reject_fraction)
     manifest = manifest_of(plan, receipts, checked_fingerprint(Version(store.files, draft)))
+    write_plan(store, plan)  # again, for a collection may have taken it
     # A receipt that another worker has linked, but not yet made durable, must not vanish under the manifest.
     for folder in ("done", "data", "index", "digests", "rejects", "files", "provenance"):
         store.files.settle(f"{base}/{folder}")

@@ -19,6 +19,6 @@ def reject_examples(version: Version, reasons: Sequence[str], limit: int) -> dic
             continue
         table = version.rejects(receipt.shard)
         for reason in wanted:
-            rows = table.filter(pc.equal(table["reason"], reason)).slice(0, limit - len(found[reason]))
+            rows = table.filter(pc.field("reason") == reason).slice(0, limit - len(found[reason]))
             found[reason] += rows.to_pylist()
     return found

@@ -1,7 +1,7 @@
 """Find every damage in a store: each byte of each sealed version, its plan and receipts, and the logs."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lightgen.errors import DuplicateKey, StoreError
@@ -15,7 +15,7 @@ from lightgen.storage.shards import key_column
 from lightgen.storage.store import KINDS, Store, wrong_sizes
 from lightgen.storage.tar import read_members
 from lightgen.storage.version import PLAIN, Version
-from schemas.documents import FileEntry, Plan
+from schemas.documents import FileEntry, Plan, Receipt
 from schemas.ref import ArtifactRef
 
 
@@ -89,6 +89,7 @@ def _unfinished_problems(store: Store, kind: str, version: str) -> Iterator[Prob
     except StoreError as error:
         yield Problem(f"{base}/done", str(error))
         return
+    yield from _provenance_problems(store, base, receipts.values())
     for entry, got in wrong_sizes(store.files, base, receipts.values()):
         yield Problem(f"{base}/{entry.path}", f"expected {entry.bytes} bytes, got {got}")
 
@@ -102,6 +103,7 @@ def _version_problems(store: Store, kind: str, version: str) -> Iterator[Problem
         return
     yield from _plan(store, kind, version)[1]
     yield from _receipt_problems(store, found)
+    yield from _provenance_problems(store, base, found.manifest.shards)
     damaged = []
     for receipt in found.manifest.shards:
         shard_problems = [p for entry in receipt.files for p in _file_problems(found, entry)]
@@ -144,6 +146,18 @@ def _receipt_problems(store: Store, version: Version) -> Iterator[Problem]:
     rebuilt = manifest_of(manifest.plan, receipts, manifest.fingerprint).canonical()
     if good and store.files.read(f"{base}/manifest.json") != rebuilt:
         yield Problem(f"{base}/manifest.json", "is not what its plan and receipts give")
+
+
+def _provenance_problems(store: Store, base: str, receipts: Iterable[Receipt]) -> Iterator[Problem]:
+    for digest in sorted({receipt.provenance for receipt in receipts}):
+        where = f"{base}/provenance/{digest}.json"
+        try:
+            found = hashlib.sha256(store.files.read(where)).hexdigest()
+        except FileNotFoundError:
+            yield Problem(where, "is missing; receipts name it")
+            continue
+        if found != digest:
+            yield Problem(where, "is not what the receipts name")
 
 
 def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:

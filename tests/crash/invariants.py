@@ -14,6 +14,9 @@ def violations(root):
         if receipts and not (version / "plan.json").exists():
             found.append(f"{version.name}: receipts without a plan")
         for name, data in receipts.items():
+            provenance = version / "provenance" / f"{json.loads(data)['provenance']}.json"
+            if not provenance.exists() or hashlib.sha256(provenance.read_bytes()).hexdigest() != provenance.stem:
+                found.append(f"{version.name}/{name}: provenance is missing or torn")
             found += [f"{version.name}/{name}: {what}" for what in _receipt_violations(version, json.loads(data))]
         if (version / "manifest.json").exists():
             found += _manifest_violations(version, receipts)

@@ -7,13 +7,13 @@ import resource
 
 import pyarrow as pa
 import pytest
-from lightgen.storage.build import ShardOutput, build
 
 from lightgen.errors import StoreFull, StoreReadOnly, StoreUnsupported, UnsafePath
 from lightgen.storage import local
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
-from tests.worked_version import SCHEMA, plan_of, rows
+from tests.worked_version import SCHEMA, build, plan_of, rows
 
 
 class BrokenOs:
@@ -50,12 +50,12 @@ def test_nothing_is_published_on_a_failing_disk(tmp_path, monkeypatch, function,
     store = open_or_create(str(tmp_path))
     monkeypatch.setattr(local, "os", BrokenOs(function, number, after))
     with pytest.raises(error):
-        build(store, plan_of(), rows, SCHEMA)
+        build(store, plan_of(), rows)
     monkeypatch.undo()
     assert store.log("captions") == []
     assert violations(tmp_path) == []
     assert list((tmp_path / "_tmp").glob("*")) == []
-    assert build(store, plan_of(), rows, SCHEMA).rows == 12
+    assert build(store, plan_of(), rows).rows == 12
 
 
 def limited(root, answer):
@@ -64,7 +64,7 @@ def limited(root, answer):
     table = pa.table({"id": [f"r{i}" for i in range(200)], "n": range(200), "x": [0.5] * 200}).cast(SCHEMA)
     blobs = [{"bin": bytes(1000)}] * 200
     try:
-        build(open_or_create(root), plan_of(1, kind="images"), lambda s: ShardOutput(table, 200, blobs=blobs), SCHEMA)
+        build(open_or_create(root), plan_of(1, kind="images"), lambda s: ShardOutput(table, 200, SCHEMA, blobs=blobs))
         answer.put("published")
     except StoreFull as error:
         answer.put(str(error))
@@ -82,7 +82,7 @@ def test_a_real_limit_on_the_size_of_files(tmp_path):
 
 def test_symbolic_links_are_refused(tmp_path):
     real = tmp_path / "real"
-    build(open_or_create(str(real)), plan_of(), rows, SCHEMA)
+    build(open_or_create(str(real)), plan_of(), rows)
     (tmp_path / "link").symlink_to(real)
     with pytest.raises(UnsafePath, match="symbolic link"):
         open_or_create(str(tmp_path / "link"))
@@ -93,7 +93,7 @@ def test_symbolic_links_are_refused(tmp_path):
 
 
 def test_a_store_may_be_moved(tmp_path):
-    ref = build(open_or_create(str(tmp_path / "before")), plan_of(), rows, SCHEMA)
+    ref = build(open_or_create(str(tmp_path / "before")), plan_of(), rows)
     (tmp_path / "before").rename(tmp_path / "after")
     version = open_or_create(str(tmp_path / "after")).open("captions")
     assert version.ref.fingerprint == ref.fingerprint

@@ -6,28 +6,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from flows.demo import _setting
 from flows.serve import server
 
 ROOT = Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.yaml"
 
 
-def _demo(*options: str, **popen: object) -> subprocess.Popen:
+def _demo(*options: str, **popen: Any) -> subprocess.Popen[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     env |= {"OMP_NUM_THREADS": "1", "PREFECT_API_URL": f"http://127.0.0.1:{server.free_port()}/api"}
     return subprocess.Popen([sys.executable, "-m", "flows.demo", *options], cwd=ROOT, env=env, text=True, **popen)
-
-
-def test_override_is_read_as_yaml():
-    assert _setting("pretrain.0.loop.steps=5") == ("pretrain.0.loop.steps", 5)
-    assert _setting("name=a=b") == ("name", "a=b")
-    with pytest.raises(SystemExit, match="KEY=VALUE"):
-        _setting("name")
 
 
 @pytest.mark.parametrize("how", ["environment", "argument"])

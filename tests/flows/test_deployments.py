@@ -32,8 +32,9 @@ def test_only_retraining_is_scheduled():
 
 def test_flow_results_and_task_caches_stay_off():
     from flows.build_distill_set import build_distill_set
-    from tasks.encode import encode
+    from tasks.stages import TASKS
 
     assert build_distill_set.persist_result is False
-    assert encode.persist_result is False
-    assert encode.cache_policy.compute_key(None, {}, {}) is None
+    for task in TASKS.values():
+        assert task.persist_result is False
+        assert task.cache_policy.compute_key(None, {}, {}) is None

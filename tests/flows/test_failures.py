@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flows.build_distill_set import build_distill_set
-from lightgen.errors import InputCorrupt
+from lightgen.errors import ConfigError
 from tests.flows.conftest import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -30,7 +30,7 @@ def test_text_of_a_file_neither_crashes_a_run_nor_hides_why_it_failed(served, tm
         build_distill_set, recipe=TINY, overrides=corpus_of(field, tmp_path), store=str(tmp_path / "store")
     )
     error = state.result(raise_on_failure=False)
-    assert isinstance(error, InputCorrupt)
+    assert isinstance(error, ConfigError)
     recorded = served.state(flow_run)
     assert (recorded["type"], shown in recorded["message"]) == ("FAILED", True)
     advice = served.artifacts(flow_run)["what-to-do"]["data"]

@@ -17,7 +17,7 @@ from lightgen.storage.store import open_store
 from tests.flows.conftest import ROOT, TINY, wait_for
 
 TEMPLATE = json.loads((ROOT / "deploy/k8s-base-job-template.json").read_text())
-STAGES = ("source-train", "select-train", "generate-train", "dedup", "fit-vae", "encode-16px", "encode-32px")
+STEPS = ("source", "select", "generate", "score-pixels", "filter", "fit-vae", "encode-16px", "encode-32px")
 BROKEN = json.dumps(
     {"source.corpora": [{"kind": "jsonl", "path": "tests/nowhere.jsonl", "source": "none", "licence": "none"}]}
 )
@@ -25,17 +25,17 @@ BROKEN = json.dumps(
 # Flow `retrain`, whose machine is lost before the second resolution.
 KILLED = """
 import os, signal, sys
-from flows import train_student
 from flows.retrain import retrain
+from tasks import stages
 
-pretrain = train_student.pretrain
+make = stages.make
 
-def until_the_second(*arguments, size_px, **named):
-    if size_px == 32:
+def until_the_second(step, refs, context):
+    if step.name == "pretrain-32px":
         os.kill(os.getpid(), signal.SIGKILL)
-    return pretrain(*arguments, size_px=size_px, **named)
+    return make(step, refs, context)
 
-train_student.pretrain = until_the_second
+stages.make = until_the_second
 retrain(sys.argv[1], store=sys.argv[2])
 """
 
@@ -68,21 +68,21 @@ def store(served, built):
 
 def test_typed_command_runs_to_completed_and_leaves_figures_and_pages(served, built):
     artifacts = served.artifacts(built)
-    for stage in STAGES:
-        figures = artifacts[f"{stage}-figures"]["data"]
-        assert ('"tensors"' if stage == "fit-vae" else '"rows in"') in figures
+    for step in STEPS:
+        figures = artifacts[f"{step}-figures"]["data"]
+        assert ('"tensors"' if step == "fit-vae" else '"rows in"') in figures
         assert '"version"' in figures
-        assert f"## {stage}" in artifacts[f"{stage}-page"]["data"]
-        assert artifacts[f"{stage}-progress"]["data"] == 100.0
-    assert artifacts["generate-train-page"]["data"].count("![](data:image/webp;base64,") == 18
-    assert "lightgen gallery images@" in artifacts["generate-train-page"]["data"]
+        assert f"## {step}" in artifacts[f"{step}-page"]["data"]
+        assert artifacts[f"{step}-progress"]["data"] == 100.0
+    assert artifacts["generate-page"]["data"].count("![](data:image/webp;base64,") == 18
+    assert "lightgen gallery images@" in artifacts["generate-page"]["data"]
 
 
 def test_log_lines_of_the_library_are_in_the_run_and_the_store_comes_first(served, built, store):
     lines = served.lines(built)
     assert {line["name"] for line in lines} >= {"lightgen.encoders.fit", "tasks.run"}
     first = next(line for line in lines if line["name"] == "tasks.run")
-    assert first["message"] == f"source-train: store {store}"
+    assert first["message"] == f"source: store {store}"
 
 
 def test_without_the_plugin_the_typed_command_is_refused(served):
@@ -104,8 +104,8 @@ def test_a_typed_command_that_fails_ends_with_the_reason(served):
     assert (state["type"], "nowhere.jsonl" in state["message"]) == ("FAILED", True)
     assert "Traceback" not in said
     shown = said[said.index("Beginning flow run") :]
-    assert shown.index("source-train: store") < shown.index("What to do:") < shown.rindex("nowhere.jsonl")
-    assert shown.count("cannot open") == 2, "once by the stage, once by the final state of the run"
+    assert shown.index("check: store") < shown.index("What to do:") < shown.rindex("nowhere.jsonl")
+    assert shown.count("would not come to its end") == 2, "once by the task, once by the final state of the run"
 
 
 def test_retraining_goes_on_after_a_kill_and_then_waits_for_new_captions(served, store):
@@ -135,7 +135,8 @@ def test_pairs_of_the_students_own_need_no_teacher(served, store):
     figures = {line["what"]: line["value"] for line in json.loads(artifacts["pair-figures"]["data"])}
     assert (figures["rows out"], figures["rejected"]) == ("0", "12"), "a student of three steps is never right"
     assert "select-held-out-figures" in artifacts
-    assert "generate-held-out-figures" not in artifacts
+    assert "generate-held-out-student-figures" in artifacts
+    assert "generate-held-out-teacher-figures" not in artifacts
 
 
 def test_server_takes_the_template_for_kubernetes_and_refuses_a_broken_one(served):

@@ -3,14 +3,13 @@
 from typing import get_args
 
 import pytest
-from lightgen.storage.build import build
 
 from lightgen.storage.store import open_or_create
 from schemas.ref import Kind
 from schemas.report import Interval, ModelScores, Report
 from tasks.publish import NOUNS, _harmless, figures, page
 from tests.checkpoint_version import SPEED, checkpoint, log_of, report
-from tests.worked_version import SCHEMA, plan_of, with_reject
+from tests.worked_version import build, plan_of, with_reject
 
 SURE, HALF = Interval(mean=1.0, low=0.9, high=1.0), Interval(mean=0.5, low=0.25, high=0.75)
 EVIL = "a|b](http://x) <img src=x> *b* `c`"
@@ -27,12 +26,12 @@ def told(version) -> dict[str, str]:
 
 def judged(name: str = "student", finding: str = "no change") -> Report:
     models = [
-        ModelScores(name="teacher", version=None, images=4, tasks={"colors": SURE, "counting": SURE}, overall=SURE),
-        ModelScores(name=name, version="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
+        ModelScores(name="teacher", checkpoint=None, images=4, tasks={"colors": SURE, "counting": SURE}, overall=SURE),
+        ModelScores(name=name, checkpoint="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
     ]
     return Report(
-        version=name.ljust(32, "0")[:32], prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, detector="scenes",
-        confidence=0.95, models=models, differences=[], findings=[finding],
+        prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, verdict="scenes", confidence=0.95, models=models,
+        differences=[], findings=[finding],
     )  # fmt: skip
 
 
@@ -67,11 +66,11 @@ def test_a_report_shows_scores_with_intervals_and_findings(store):
     assert "The student, student, gets 50% of the test right overall; for comparison: teacher 100%." in text
     assert "no change" in text
     lines = told(version)
-    assert (lines["student, overall"], lines["test prompts"], lines["detector"]) == ("0.50 (0.25–0.75)", "5", "scenes")
+    assert (lines["student, overall"], lines["test prompts"], lines["verdict"]) == ("0.50 (0.25–0.75)", "5", "scenes")
 
 
 def test_data_is_told_by_rows_and_rejects(store):
-    version = store.open(build(store, plan_of(), with_reject, SCHEMA, max_reject_fraction=0.5))
+    version = store.open(build(store, plan_of(), with_reject, max_reject_fraction=0.5))
     lines = told(version)
     assert (lines["rows in"], lines["rows out"], lines["rejected"], lines["  because too_long"]) == (
         "15",

@@ -4,16 +4,18 @@ import logging
 import traceback
 
 import pytest
-from lightgen.storage.build import build
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.serve.server import free_port
+from lightgen.engines.serial import Serial
 from lightgen.errors import ConfigError, StoreAccess
+from lightgen.operations.steps import Step
 from lightgen.storage.store import open_store
+from lightgen.work import Context, RunConfig
 from tasks.reporting import PLAIN_LINES, forgiven, sendable
-from tasks.run import run_stage
-from tests.worked_version import SCHEMA, plan_of, rows
+from tasks.run import Place, run_step
+from tests.worked_version import Settings, build, plan_of, rows
 
 ODD = "caf\udce9 \x1b[31m \0"
 
@@ -25,14 +27,19 @@ def no_server():
         yield
 
 
-def make(store, progress):
-    return build(store, plan_of(), rows, SCHEMA, progress=progress)
+def make(step: Step, refs: list, context: Context):
+    return build(context.store, plan_of(), rows)
+
+
+def run(store, make):
+    """One step of no recipe under Prefect, in the store at `store`."""
+    return run_step(Step("source-train", "source", Settings()), [], Place(str(store), 0, RunConfig(), Serial()), make)
 
 
 @pytest.mark.filterwarnings("ignore:Artifact creation outside")
 def test_a_sealed_stage_does_not_fail_because_the_server_is_away(no_server, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        ref = run_stage("source-train", str(tmp_path), make)
+        ref = run(tmp_path, make)
     assert open_store(str(tmp_path)).open(ref).rows == 12
     assert "figures and page of source-train did not reach the Prefect server" in caplog.text
     assert f"source-train: store {tmp_path}" in caplog.text
@@ -46,11 +53,11 @@ def test_only_failures_of_prefect_are_forgiven():
 
 
 def test_a_foreign_error_that_cannot_be_sent_is_spelled_out_and_keeps_its_traceback(tmp_path):
-    def fail(store, progress):
+    def fail(step, refs, context):
         raise ValueError(ODD)
 
     with pytest.raises(RuntimeError) as caught:
-        run_stage("source-train", str(tmp_path), fail)
+        run(tmp_path, fail)
     assert str(caught.value) == r"ValueError: caf\udce9 \x1b[31m \x00"
     told = "".join(traceback.format_exception(caught.value))
     assert "raise ValueError(ODD)" in told

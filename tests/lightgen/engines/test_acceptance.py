@@ -51,3 +51,9 @@ def test_the_bound_is_wilsons():
     for found, rows in ((3, 10), (60, 100), (900, 1000)):
         low = least_share(found, rows)
         assert (found / rows - low) / np.sqrt(low * (1 - low) / rows) == pytest.approx(5.0)
+
+
+def test_no_reject_is_within_any_limit():
+    watch = Acceptance("generate", 0.0)
+    for rows in range(90, 400):
+        watch.add(receipt(rows, 0))

@@ -1,6 +1,7 @@
 """Row reuse: growing data pays only for what is new, lenders may vanish, and a killed batch is bought again alone."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ DRAWING = GenerateConfig(generator=ScenesConfig(), size_px=32, format="png")
 class Counting(ScenesGenerator):
     """The scenes generator, with a count of what it drew."""
 
-    drawn: list[str] = []
+    drawn: ClassVar[list[str]] = []
 
     def generate(self, captions, seeds, height_px, width_px):
         self.drawn.extend(captions)

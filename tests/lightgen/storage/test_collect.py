@@ -7,17 +7,19 @@ import time
 from pathlib import Path
 
 import pytest
-from lightgen.storage.build import build
 
 from lightgen.errors import RefNotFound, StoreCorrupt, StoreError
 from lightgen.storage.collect import collect, find_garbage
-from lightgen.storage.inspect import list_versions, trace
+from lightgen.storage.commit import commit
+from lightgen.storage.inspect import list_versions
 from lightgen.storage.local import LocalFiles
+from lightgen.storage.receipts import read_receipts
 from lightgen.storage.refs import append
 from lightgen.storage.store import Store, open_or_create
+from lightgen.storage.trace import trace
 from lightgen.storage.verify import verify
 from schemas.ref import ArtifactRef
-from tests.worked_version import SCHEMA, plan_of, rows
+from tests.worked_version import build, plan_of, rows
 
 DAY = 86_400.0
 
@@ -34,9 +36,9 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def family(store: Store):
     """Two captions, prompts made from the first."""
-    old = build(store, plan_of(), rows, SCHEMA)
-    child = build(store, plan_of(kind="prompts", parents=[old]), rows, SCHEMA)
-    new = build(store, plan_of(seed=1), rows, SCHEMA)
+    old = build(store, plan_of(), rows)
+    child = build(store, plan_of(kind="prompts", parents=[old]), rows, parents=[old])
+    new = build(store, plan_of(seed=1), lambda shard: rows(shard, 3))
     return old, child, new
 
 
@@ -51,7 +53,7 @@ def unfinished(store: Store, parents=()):
     plan = plan_of(kind="images", n_shards=2, parents=parents)
     for _ in range(8):  # shards come in a random order
         with pytest.raises(KeyboardInterrupt):
-            build(store, plan, make, SCHEMA)
+            build(store, plan, make, parents=parents)
     return plan
 
 
@@ -78,7 +80,7 @@ def test_a_retired_version_goes_when_its_children_do_and_can_be_made_again(store
     assert verify(store) == []
     with pytest.raises(RefNotFound):
         store.open(old)
-    assert build(store, plan_of(), rows, SCHEMA) == old
+    assert build(store, plan_of(), rows) == old
     assert store.open(old).ref == old
     assert store.open("captions").ref == new, "it is retired still"
     assert [(line.version, line.retired) for line in list_versions(store)] == [
@@ -90,28 +92,28 @@ def test_a_retired_version_goes_when_its_children_do_and_can_be_made_again(store
 
 def collected_and_made_again(store: Store, cut: int | None = None) -> ArtifactRef:
     """A version that went and came back; `cut` ends the collection after so many files."""
-    ref = build(store, plan_of(), rows, SCHEMA)
+    ref = build(store, plan_of(), rows)
     store.retire(ref)
     collect(store, find_garbage(store, now=later())[:cut], now=later())
-    assert build(store, plan_of(), rows, SCHEMA) == ref
+    assert build(store, plan_of(), rows) == ref
     assert verify(store) == []
     return ref
 
 
 @pytest.mark.parametrize("cut", [None, 1], ids=["whole", "cut short after the manifest"])
 def test_a_version_collected_then_made_again_then_lost_is_named(store: Store, cut: int | None) -> None:
-    ref, other = collected_and_made_again(store, cut), build(store, plan_of(kind="prompts"), rows, SCHEMA)
+    ref, other = collected_and_made_again(store, cut), build(store, plan_of(kind="prompts"), rows)
     shutil.rmtree(store.files.root / "v" / "captions" / ref.version)
     assert [problem.file for problem in verify(store)] == [f"v/captions/{ref.version}/manifest.json"]
     listed = [(line.version, line.rows, line.trouble) for line in list_versions(store)]
     assert listed == [(ref.version, None, "lost"), (other.version, 12, None)]
     assert trace(store, "row-0-0")[0].ref == other
-    build(store, plan_of(), rows, SCHEMA)
+    build(store, plan_of(), rows)
     assert verify(store) == []
 
 
 def test_a_version_that_was_never_collected_and_is_lost_is_named(store: Store) -> None:
-    ref = build(store, plan_of(), rows, SCHEMA)
+    ref = build(store, plan_of(), rows)
     manifest = store.files.root / "v" / "captions" / ref.version / "manifest.json"
     manifest.unlink()
     assert [problem.file for problem in verify(store)] == [f"v/captions/{ref.version}/manifest.json"]
@@ -120,20 +122,20 @@ def test_a_version_that_was_never_collected_and_is_lost_is_named(store: Store) -
 
 
 def test_a_version_put_back_after_the_collection_was_cut_short_is_missed_when_it_is_lost(store: Store) -> None:
-    ref = build(store, plan_of(), rows, SCHEMA)
+    ref = build(store, plan_of(), rows)
     store.retire(ref)
     append(store.files, store.manifest("captions", ref.version), "collect")  # killed before the first file went
     assert verify(store) == []
-    build(store, plan_of(), lambda shard: pytest.fail("all of it was there"), SCHEMA)
+    build(store, plan_of(), lambda shard: pytest.fail("all of it was there"))
     store.restore(ref)
     shutil.rmtree(store.files.root / "v" / "captions" / ref.version)
     assert verify(store)
 
 
 def test_retired_stays_retired_until_it_is_restored(store: Store) -> None:
-    first, second = build(store, plan_of(), rows, SCHEMA), build(store, plan_of(seed=1), rows, SCHEMA)
+    first, second = build(store, plan_of(), rows), build(store, plan_of(seed=1), rows)
     store.retire(second)
-    build(store, plan_of(seed=1), lambda shard: pytest.fail("it is sealed"), SCHEMA)
+    build(store, plan_of(seed=1), lambda shard: pytest.fail("it is sealed"))
     assert store.open("captions").ref == first
     store.restore(second)
     store.restore(second)
@@ -143,11 +145,11 @@ def test_retired_stays_retired_until_it_is_restored(store: Store) -> None:
 
 
 def test_a_run_of_a_retired_recipe_says_how_to_bring_it_back(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    ref = build(store, plan_of(), rows, SCHEMA)
-    build(store, plan_of(), rows, SCHEMA)
+    ref = build(store, plan_of(), rows)
+    build(store, plan_of(), rows)
     assert caplog.text == ""
     store.retire(ref)
-    build(store, plan_of(), rows, SCHEMA)
+    build(store, plan_of(), rows)
     assert f"lightgen retire captions@{ref.version[:12]} --undo" in caplog.text
 
 
@@ -170,7 +172,7 @@ def test_a_collection_cut_short_leaves_an_unfinished_version_that_is_built_again
     for cut in range(1, len(garbage), 4):
         collect(store, garbage[:cut], now=later())
         assert verify(store) == []
-    assert build(store, plan_of(), rows, SCHEMA) == old
+    assert build(store, plan_of(), rows) == old
     assert verify(store) == []
 
 
@@ -210,7 +212,7 @@ def test_a_young_unfinished_version_protects_its_retired_parents(store: Store, t
 def test_a_version_that_somebody_works_on_is_protected_by_its_claims(store: Store) -> None:
     """An old unfinished version, gone on with: nothing in it is young but the claim."""
     plan = unfinished(store)
-    claim = f"v/images/{plan.version}/claims/00001.1"
+    claim = f"v/images/{plan.version}/claims/00009.1"
     store.files.create(claim, [b"{}"])
     os.utime(store.files.root / claim, (later(), later()))
     assert find_garbage(store, now=later()) == []
@@ -247,11 +249,11 @@ def test_what_a_version_begun_since_builds_upon_is_spared(store: Store, family) 
 @pytest.mark.parametrize("how", ["tag", "claim", "child"])
 def test_each_version_is_looked_at_again_just_before_it_goes(store: Store, monkeypatch, how: str) -> None:
     """While the first of two is deleted, the second is needed again."""
-    made = [build(store, plan_of(seed=seed), rows, SCHEMA) for seed in range(2)]
+    made = [build(store, plan_of(seed=seed), rows) for seed in range(2)]
     first, second = sorted(made, key=lambda ref: ref.version)
     store.retire(first)
     store.retire(second)
-    claim = f"v/captions/{second.version}/claims/00000.1"
+    claim, begun = f"v/captions/{second.version}/claims/00000.1", list[str]()
 
     def begin() -> None:
         if how == "tag":
@@ -260,11 +262,13 @@ def test_each_version_is_looked_at_again_just_before_it_goes(store: Store, monke
             store.files.create(claim, [b"{}"])
             os.utime(store.files.root / claim, (later(31), later(31)))
         else:
-            unfinished(store, parents=[second])
+            born = unfinished(store, parents=[second])
+            os.utime(store.files.root / born.folder / "plan.json", (later(31), later(31)))
 
     def delete(files: LocalFiles, key: str, delete=LocalFiles.delete) -> None:
         delete(files, key)
-        if len(store.versions("captions")) == 2 and not store.files.names(f"v/captions/{first.version}/done"):
+        if not begun and not store.files.names(f"v/captions/{first.version}/done"):
+            begun.append(key)
             begin()
 
     monkeypatch.setattr(LocalFiles, "delete", delete)
@@ -272,17 +276,26 @@ def test_each_version_is_looked_at_again_just_before_it_goes(store: Store, monke
     assert (collection.spared, store.versions("captions")) == ([("captions", second.version)], [second.version])
 
 
-def test_a_run_whose_shards_are_collected_under_its_hands_fails_with_words_and_goes_on_afterwards(store: Store) -> None:
+def test_a_run_whose_shards_are_collected_under_its_hands_makes_them_again(store: Store) -> None:
+    gone = []
+
     def make(shard: int):
-        if len(list(store.files.root.glob("v/images/*/done/*"))) == 2:
-            collect(store, find_garbage(store, now=later()), now=later())
+        if not gone and len(list(store.files.root.glob("v/images/*/done/*"))) == 2:
+            gone.extend(collect(store, find_garbage(store, now=later()), now=later()).deleted)
         return rows(shard)
 
-    with pytest.raises(StoreError, match=r"done/0000\d\.json was deleted while it was read"):
-        build(store, plan_of(kind="images"), make, SCHEMA)
-    assert store.log("images") == []
-    assert build(store, plan_of(kind="images"), rows, SCHEMA).rows == 12
-    assert verify(store) == []
+    ref = build(store, plan_of(kind="images"), make)
+    assert gone
+    assert (ref.rows, verify(store)) == (12, [])
+
+
+def test_receipts_that_are_collected_before_the_commit_are_named(store: Store) -> None:
+    plan = plan_of(kind="images")
+    build(store, plan, rows)
+    receipts = read_receipts(store, plan)
+    del receipts[1]
+    with pytest.raises(StoreError, match=r"done/00001\.json was deleted while it was read"):
+        commit(store, plan, receipts, 0)
 
 
 def test_a_file_that_goes_between_its_name_and_its_size_is_no_error(store: Store, monkeypatch) -> None:
@@ -330,8 +343,8 @@ def test_a_damaged_log_stops_the_collection(store: Store, tmp_path: Path, family
 
 def test_on_s3(s3_store_uri: str) -> None:
     store = open_or_create(s3_store_uri)
-    old = build(store, plan_of(), rows, SCHEMA)
-    new = build(store, plan_of(seed=1), rows, SCHEMA)
+    old = build(store, plan_of(), rows)
+    new = build(store, plan_of(seed=1), lambda shard: rows(shard, 3))
     store.retire(old)
     assert find_garbage(store) == []
     collect(store, find_garbage(store, now=later()), now=later())
@@ -342,4 +355,4 @@ def test_on_s3(s3_store_uri: str) -> None:
     assert store.open("captions").ref == new
     assert find_garbage(store, now=later()) == []
     assert verify(store) == []
-    assert build(store, plan_of(), rows, SCHEMA) == old
+    assert build(store, plan_of(), rows) == old

@@ -2,20 +2,22 @@
 
 import pyarrow as pa
 import pytest
-from lightgen.storage.build import Reject, ShardOutput, build
 
-from lightgen.errors import RefNotFound
-from lightgen.storage.inspect import diff, list_versions, show, trace
+from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.storage import inspect
+from lightgen.storage.inspect import diff, list_versions, show
+from lightgen.storage.parquet import write_parquet
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
-from tests.worked_version import SCHEMA, plan_of, rows, with_all
+from tests.worked_version import SCHEMA, build, plan_of, rows, with_all
 
 CHILD = pa.schema([pa.field("id", pa.string(), nullable=False), ("prompt_id", pa.string()), ("latent", pa.binary(4))])
 
 
 def test_list_and_show(tmp_path):
     store = open_or_create(str(tmp_path))
-    first = build(store, plan_of(), rows, SCHEMA)
-    second = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+    first = build(store, plan_of(), rows)
+    second = build(store, plan_of(kind="images"), with_all, max_reject_fraction=1)
     store.tag(first, "good")
     lines = list_versions(store)
     assert [(line.kind, line.n, line.version, line.rows, line.tags) for line in lines] == [
@@ -37,38 +39,27 @@ def test_diff(tmp_path):
     table = pa.concat_tables([rows(0).table, rows(1).table])
     moved = table.slice(1).set_column(1, SCHEMA.field("n"), pa.array([7, *table["n"].to_pylist()[2:]], pa.int32()))
     extra = pa.concat_tables([moved, rows(2, 1).table])
-    old = build(store, plan_of(1), lambda s: ShardOutput(table, 8), SCHEMA)
-    new = build(store, plan_of(1, seed=1), lambda s: ShardOutput(extra, 8), SCHEMA)
+    old = build(store, plan_of(1), lambda s: ShardOutput(table, 8, SCHEMA))
+    new = build(store, plan_of(1, seed=1), lambda s: ShardOutput(extra, 8, SCHEMA))
     found = diff(store, old, new)
     assert (found.added, found.removed, found.changed, found.same) == (["row-2-0"], ["row-0-0"], ["row-0-1"], 6)
 
 
-def test_trace_follows_a_row_up_and_down(tmp_path):
+@pytest.mark.parametrize("tail", [8, 100, 64 << 10])
+def test_the_schema_is_read_from_the_end_of_a_file_and_checked(tmp_path, monkeypatch, tail):
+    monkeypatch.setattr(inspect, "TAIL_BYTES", tail)
     store = open_or_create(str(tmp_path))
-    captions = build(store, plan_of(), rows, SCHEMA)
-    prompts = build(store, plan_of(kind="prompts", parents=[captions]), rows, SCHEMA)
-
-    def images(shard):
-        made = [{"id": f"image-{shard}-{i}", "prompt_id": f"row-{shard}-{i}", "latent": b"1234"} for i in range(3)]
-        reject = Reject("image-x", "blank", "", {"prompt_id": f"row-{shard}-3"})
-        return ShardOutput(pa.Table.from_pylist(made, CHILD), 4, [reject] if shard == 0 else [reject][:0])
-
-    def exact(shard):
-        output = images(shard)
-        return ShardOutput(output.table, output.table.num_rows + len(output.rejects), output.rejects)
-
-    features = build(store, plan_of(kind="features", parents=[prompts]), exact, CHILD, max_reject_fraction=1)
-    checkpoint = build(store, plan_of(1, kind="checkpoint", parents=[features]), rows, SCHEMA)
-    other = build(store, plan_of(1, kind="checkpoint", seed=5), lambda s: rows(9), SCHEMA)
-    steps = trace(store, "image-1-2")
-    assert [(step.kind, step.row.get("id")) for step in steps if step.outcome == "kept"][:3] == [
-        ("captions", "row-1-2"),
-        ("prompts", "row-1-2"),
-        ("features", "image-1-2"),
-    ]
-    assert "latent" not in steps[2].row
-    assert checkpoint in [step.ref for step in steps]
-    assert other not in [step.ref for step in steps]
-    assert [step.outcome for step in trace(store, "image-x")] == ["rejected"]
-    with pytest.raises(RefNotFound, match="'nobody'"):
-        trace(store, "nobody")
+    version = store.open(build(store, plan_of(), rows))
+    assert inspect.declared_schema(version).equals(SCHEMA)
+    (path,) = [tmp_path / path for path in version.paths()[:1]]
+    data = path.read_bytes()
+    other = write_parquet(pa.table({"id": ["x"]}))
+    for damaged in (
+        data[:-1],
+        data[:-100] + bytes(100),
+        bytes(len(data)),
+        bytes(len(data) - len(other)) + bytes(other),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreCorrupt):
+            inspect.declared_schema(version)

@@ -1,15 +1,14 @@
 """What no reader would take is refused when it is planned or written, by the same limits."""
 
 import pytest
-from lightgen.storage.build import ShardOutput, build
 
 from lightgen.errors import ConfigError, ShardMalformed, StoreError
 from lightgen.storage import documents, tar
-from lightgen.storage.shards import pack
+from lightgen.storage.shards import ShardOutput, pack
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.tar import read_members
 from lightgen.storage.verify import verify
-from tests.worked_version import SCHEMA, plan_of, rows, with_all
+from tests.worked_version import SCHEMA, build, plan_of, rows, with_all
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def test_what_is_sealed_can_be_read_at_any_limit_and_else_the_first_shard_says_s
         store = open_or_create(str(tmp_path / str(limit)))
         monkeypatch.setattr(documents, "MAX_BYTES", limit)
         try:
-            build(store, plan_of(4, kind="images"), with_all, SCHEMA, max_reject_fraction=1)
+            build(store, plan_of(4, kind="images"), with_all, max_reject_fraction=1)
         except (StoreError, ConfigError) as error:
             outcomes.append("first shard" if "do not fit a manifest" in str(error) else "plan")
             assert list(store.files.root.glob("v/*/*/done/*")) == []
@@ -70,12 +69,12 @@ def test_a_document_that_no_reader_would_take_is_not_written(store, monkeypatch)
     plan = plan_of()
     monkeypatch.setattr(documents, "MAX_BYTES", 100)
     with pytest.raises(StoreError, match=r"plan\.json: \d+ bytes, more than the 100 of any document"):
-        build(store, plan, rows, SCHEMA)
+        build(store, plan, rows)
     assert list(store.files.root.glob("v/*/*/*")) == []
 
 
 def test_a_member_that_no_reader_would_take_seals_nothing(store) -> None:
-    output = ShardOutput(rows(0, 1).table, 1, blobs=[{"bin": bytes(tar.MAX_MEMBER + 1)}])
+    output = ShardOutput(rows(0, 1).table, 1, SCHEMA, blobs=[{"bin": bytes(tar.MAX_MEMBER + 1)}])
     with pytest.raises(ShardMalformed, match=r"images shard 0: member 'row-0-0.bin' takes 67,108,865 bytes"):
-        build(store, plan_of(1, kind="images"), lambda shard: output, SCHEMA)
+        build(store, plan_of(1, kind="images"), lambda shard: output)
     assert store.log("images") == []

@@ -12,11 +12,11 @@ import pytest
 
 from lightgen.errors import DuplicateKey, StoreFull
 from lightgen.storage import merge
-from lightgen.storage.build import ShardOutput, build
 from lightgen.storage.digests import DIGESTS
 from lightgen.storage.merge import checked_fingerprint
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
-from tests.worked_version import SCHEMA, plan_of
+from tests.worked_version import SCHEMA, build, plan_of
 
 TENSORS = pa.schema([pa.field("n", pa.int32(), nullable=False)])
 
@@ -80,8 +80,8 @@ def test_equal_hashes_of_different_keys_are_no_mistake_and_hide_none(monkeypatch
 
 def test_equal_rows_without_an_id_are_no_mistake(tmp_path) -> None:
     store = open_or_create(str(tmp_path))
-    equal = ShardOutput(pa.table({"n": [1, 1, 2]}, schema=TENSORS), 3)
-    assert build(store, plan_of(2), lambda shard: equal, TENSORS).rows == 6
+    equal = ShardOutput(pa.table({"n": [1, 1, 2]}, schema=TENSORS), 3, TENSORS)
+    assert build(store, plan_of(2), lambda shard: equal).rows == 6
 
 
 def test_parts_are_bounded_whatever_the_number_of_rows() -> None:
@@ -102,5 +102,5 @@ def test_no_room_for_sorting_is_said_and_seals_nothing(tmp_path, monkeypatch) ->
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     table = pa.table({"id": ["a", "b"], "n": [1, 2], "x": [0.5, 0.5]}).cast(SCHEMA)
     with pytest.raises(StoreFull, match="set TMPDIR"):
-        build(store, plan_of(1), lambda shard: ShardOutput(table, 2), SCHEMA)
+        build(store, plan_of(1), lambda shard: ShardOutput(table, 2, SCHEMA))
     assert store.log("captions") == []

@@ -5,17 +5,16 @@ import tarfile
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from lightgen.storage.build import build
 
 from lightgen.storage.parquet import schema_digest
 from lightgen.storage.store import open_or_create
-from tests.worked_version import SCHEMA, plan_of, with_all
+from tests.worked_version import SCHEMA, build, plan_of, with_all
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory):
     store = open_or_create(str(tmp_path_factory.mktemp("store") / "store"))
-    return store.open(build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1))
+    return store.open(build(store, plan_of(kind="images"), with_all, max_reject_fraction=1))
 
 
 def ids(version):
@@ -58,6 +57,6 @@ def test_tarfile(version):
 
 def test_equal_input_gives_equal_bytes(version, tmp_path):
     store = open_or_create(str(tmp_path))
-    again = store.open(build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1))
+    again = store.open(build(store, plan_of(kind="images"), with_all, max_reject_fraction=1))
     digests = [[entry.sha256 for r in v.manifest.shards for entry in r.files] for v in (version, again)]
     assert digests[0] == digests[1]

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from lightgen.storage.build import build
 
 from lightgen.errors import StoreAccess, StoreConflict, StoreCorrupt, StoreUnsupported
 from lightgen.storage import s3
@@ -19,7 +18,7 @@ from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from tests.conftest import KEY, SECRET, free_port, program, stop, wait_for
 from tests.lightgen.cli.terminal import lightgen
-from tests.worked_version import SCHEMA, plan_of, rows, with_all
+from tests.worked_version import build, plan_of, rows, with_all
 
 
 @pytest.fixture
@@ -29,10 +28,8 @@ def files(s3_uri, s3_endpoint, tmp_path):
 
 def test_build_read_verify(s3_uri, tmp_path):
     store = open_or_create(s3_uri)
-    ref = build(store, plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1)
-    local = build(
-        open_or_create(str(tmp_path / "local")), plan_of(kind="images"), with_all, SCHEMA, max_reject_fraction=1
-    )
+    ref = build(store, plan_of(kind="images"), with_all, max_reject_fraction=1)
+    local = build(open_or_create(str(tmp_path / "local")), plan_of(kind="images"), with_all, max_reject_fraction=1)
     assert (ref.version, ref.fingerprint) == (local.version, local.fingerprint)
     other = open_or_create(s3_uri, cache=tmp_path / "another cache")
     version = other.open("images")
@@ -42,12 +39,12 @@ def test_build_read_verify(s3_uri, tmp_path):
     assert version.file("report.html").read_bytes() == b"<p>hello</p>"
     assert verify(other) == []
     assert [line.rows for line in list_versions(other)] == [12]
-    assert build(store, plan_of(kind="images"), lambda s: pytest.fail("again"), SCHEMA) == ref
+    assert build(store, plan_of(kind="images"), lambda s: pytest.fail("again")) == ref
 
 
 def test_damage_on_the_server_is_found(s3_uri, files):
     store = open_or_create(s3_uri)
-    version = store.open(build(store, plan_of(), rows, SCHEMA))
+    version = store.open(build(store, plan_of(), rows))
     path = version.paths()[1].removeprefix("s3://")
     data = bytearray(files.remote.cat_file(path))
     data[len(data) // 2] ^= 1

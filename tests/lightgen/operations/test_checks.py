@@ -1,0 +1,154 @@
+"""Every fault of a recipe is found before the first step, at the setting that is wrong; a sound recipe has none."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import zeros
+
+from lightgen.config import problems_of
+from lightgen.generators.flux import FluxConfig
+from lightgen.operations.machines import described
+from lightgen.operations.preflight import preflight
+from lightgen.problems import Problem
+from lightgen.recipe import load_recipe
+from lightgen.storage.weights import Weights
+
+ROOT = Path(__file__).parents[3]
+TINY = str(ROOT / "tests" / "recipes" / "tiny.yaml")
+EIGHT = described("8xH100")
+PIN = "0" * 40
+JSONL = {"kind": "jsonl", "path": "p.jsonl", "field": "prompt", "source": "files"}
+
+# Overrides of the tiny recipe (of paper where they begin with `paper`), the setting that must be named, and how grave.
+FAULTS = {
+    "no evaluation": ({"evaluate": None}, "evaluate", "gap"),
+    "no control": ({"control": None}, "control", "remark"),
+    "captions of the test are trained on": ({"test.source.corpora.0.split": "train"}, "select.evaluation", "gap"),
+    "a batch that cannot be cut": ({"pretrain.0.launch": {"processes": 3}}, "pretrain.0.batch_size", "stops"),
+    "a batch of pairs that cannot be cut": ({"align.launch": {"accumulate": 3}}, "align.batch_size", "stops"),
+    "more ratios than microbatches": ({"pretrain.0.mask_ratios": 4}, "pretrain.0.mask_ratios", "stops"),
+    "muon under fsdp": (
+        {"pretrain.0.launch": {"processes": 2, "strategy": "fsdp"}, "pretrain.0.loop.optimizer.kind": "muon"},
+        "pretrain.0.loop.optimizer.kind",
+        "stops",
+    ),
+    "a warm-up longer than the run": (
+        {"pretrain.1.loop.optimizer.warmup_steps": 30},
+        "pretrain.1.loop.optimizer.warmup_steps",
+        "remark",
+    ),
+    "paper: DPO in bfloat16": ({"align.loop.precision": "bf16"}, "align.loop.precision", "gap"),
+    "an unknown preset": ({"pretrain.0.student": "lightgen-9b"}, "pretrain.0.student", "stops"),
+    "a text of other width": ({"pretrain.0.student.text_dim": 17}, "pretrain.0.student.text_dim", "stops"),
+    "latents of other channels": (
+        {"pretrain.0.student.latent_channels": 8},
+        "pretrain.0.student.latent_channels",
+        "stops",
+    ),
+    "half a token": ({"encode.0.size_px": 20}, "encode.0.size_px", "stops"),
+    "a resolution twice": ({"encode.0.size_px": 32}, "encode", "stops"),
+    "two VAEs": ({"encode.0.vae.channels": 8}, "encode.0.vae", "stops"),
+    "enlarged images": ({"generate.size_px": 16}, "encode.1.size_px", "gap"),
+    "another student at the second size": ({"pretrain.1.student.width": 64}, "pretrain.1.student", "gap"),
+    "more prompts than captions": ({"select.count": 1000}, "select.count", "gap"),
+    "weights of a source that is not there": (
+        {"generate.samples_by_source": {"scenes/train/colours": 3}},
+        "generate.samples_by_source",
+        "stops",
+    ),
+    "a rule on a score that is not there": (
+        {"filter.rules": [{"column": "aesthetic.score", "least": 5}]},
+        "filter.rules.0.column",
+        "stops",
+    ),
+    "a hash that is not there": (
+        {"filter.repeats": [{"column": "pixels.ahash"}]},
+        "filter.repeats.0.column",
+        "stops",
+    ),
+    "a judge that says nothing": ({"pair.judge": {"kind": "pixels"}}, "pair.judge", "stops"),
+    "a detector that detects nothing": ({"evaluate.detector": {"kind": "pixels"}}, "evaluate.verdict", "stops"),
+    "a verdict of other scores": ({"evaluate.verdict": {"kind": "geneval"}}, "evaluate.verdict", "stops"),
+    "a corpus that is not there": ({"source.corpora.0": JSONL}, "source.corpora.0", "stops"),
+    "prompts of no known meaning": ({"test.source.corpora.0": JSONL}, "evaluate.metadata", "stops"),
+    "metadata that is not there": ({"evaluate.metadata": "m.jsonl"}, "evaluate.metadata", "stops"),
+    "a judge of scenes over files": ({"held_out.source.corpora.0": JSONL}, "pair.judge", "stops"),
+    "a teacher that is to win and is not named": (
+        {"generate": {"use": "images@latest"}},
+        "pair.winner",
+        "stops",
+    ),
+    "paper: counted by words": ({"source.tokenizer": "words"}, "source.tokenizer", "gap"),
+    "paper: longer captions than are read": ({"source.max_tokens": 256}, "source.max_tokens", "gap"),
+    "paper: no decontamination": ({"select.evaluation": []}, "select.evaluation", "gap"),
+    "paper: sides that flux cannot draw": ({"generate.size_px": 520}, "generate.size_px", "stops"),
+    "paper: sides of the teacher at the evaluation": ({"evaluate.size_px": 520}, "evaluate.size_px", "stops"),
+    "paper: a verdict of scenes": ({"evaluate.verdict": {"kind": "scenes"}}, "evaluate.verdict", "stops"),
+    "paper: too few GPUs": ({"pretrain.0.launch.processes": 16}, "pretrain.0.launch.processes", "stops"),
+    "paper: too little memory": ({"pretrain.1.launch.accumulate": 2}, "pretrain.1.launch.accumulate", "gap"),
+    "paper: one GPU of eight": ({"run.engine": "serial"}, "run.engine", "gap"),
+}  # fmt: skip
+
+
+@cache
+def where_sound(base: str, weight: str) -> set[str]:
+    """Settings that an unchanged recipe is told of."""
+    return {where for problem in problems(base, {}) if problem.weight == weight for where in problem.where.split(", ")}
+
+
+def problems(name: str, overrides: dict) -> list[Problem]:
+    recipe = load_recipe("paper" if name.startswith("paper") else TINY, overrides)
+    return list(preflight(recipe, "nowhere", machine=EIGHT, compare=False).problems)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_found_where_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides, where, weight = FAULTS[name]
+    found = [one for one in problems(name, overrides) if where in one.where.split(", ") and one.weight == weight]
+    assert found, [str(one) for one in problems(name, overrides)]
+    assert where not in where_sound(name.partition(":")[0] if name.startswith("paper") else "tiny", weight)
+    assert all(problem.what and problem.mend for problem in found)
+
+
+def folder_of(path: Path, parts: int = 2) -> Path:
+    """Weights in parts, as a large model has them."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    names = [f"model-{n:05d}-of-{parts:05d}.safetensors" for n in range(1, parts + 1)]
+    for name in names:
+        save_file({name: zeros(1)}, path / name)
+    weight_map = {f"layer{n}": name for n, name in enumerate(names)}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return path
+
+
+def test_a_folder_of_weights_must_be_whole(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "model")
+    assert list(problems_of(Weights(model=str(folder)))) == []
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    (one,) = problems_of(Weights(model=str(folder)), "judge")
+    assert (one.place, one.where) == ("here", "judge.model")
+    assert "model-00002-of-00002.safetensors" in one.what
+
+
+def test_a_model_in_the_cache_is_here_and_its_commit_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder_of(tmp_path / "models--owner--name" / "snapshots" / PIN)
+    assert list(problems_of(Weights(model="owner/name", revision=PIN))) == []
+    (unpinned,) = problems_of(Weights(model="owner/name"))
+    assert (unpinned.place, unpinned.where) == ("recipe", "revision")
+    assert PIN in unpinned.mend
+
+
+def test_a_pipeline_is_looked_into(tmp_path: Path) -> None:
+    for part in FluxConfig().models:
+        folder_of(tmp_path / part)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "SanaPipeline"}))
+    (one,) = problems_of(FluxConfig(model=str(tmp_path)))
+    assert "SanaPipeline" in one.what

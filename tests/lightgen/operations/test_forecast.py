@@ -1,0 +1,52 @@
+"""Forecasts agree with the tables of the guides, which were worked out by other means."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lightgen.operations.machines import described
+from lightgen.operations.preflight import preflight
+from lightgen.recipe import load_recipe
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "student.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def lines():
+    recipe = load_recipe("paper")
+    return {line.step.name: line for line in preflight(recipe, "nowhere", machine=described("A100-80")).lines}
+
+
+def hours(row: str) -> float:
+    """The last column of a row of the guide's table of costs."""
+    (found,) = re.findall(rf"^\| {row}.*\| ([\d,.]+) \|$", GUIDE, re.M)
+    return float(found.replace(",", ""))
+
+
+def test_device_hours_are_those_of_the_guide(lines) -> None:
+    def of(*names: str) -> float:
+        return sum(lines[name].device_seconds for name in names) / 3600
+
+    assert of("generate") == pytest.approx(hours("generate"), rel=0.03)
+    assert of("pretrain-256px") == pytest.approx(hours("pretrain, 256 px"), rel=0.03)
+    assert of("pretrain-512px") == pytest.approx(hours("pretrain, 512 px"), rel=0.03)
+    assert of("generate-held-out-teacher", "generate-held-out-student") == pytest.approx(hours("pair"), rel=0.03)
+    assert of("reference-dpo", "align-dpo") == pytest.approx(hours("align"), rel=0.05)
+
+
+def test_bytes_are_those_of_the_guide(lines) -> None:
+    for name, terabytes in {"generate": 0.14, "encode-256px": 0.77, "encode-512px": 1.16, "encode-pairs": 0.03}.items():
+        assert lines[name].bytes / 1e12 == pytest.approx(terabytes, rel=0.11)
+
+
+def test_rows_are_followed_down_to_the_report() -> None:
+    recipe = load_recipe("demo", {"generate.samples_by_source": {}})
+    rows = {line.step.name: line.rows for line in preflight(recipe, "nowhere", machine=described("L4")).lines}
+    prompts = rows["select"].count
+    assert rows["generate"].count == prompts * 2
+    assert rows["filter"].count == rows["encode-64px"].count == prompts * 2
+    assert rows["generate-held-out-student"].count == 4 * rows["select-held-out"].count
+    assert rows["generate-test-dpo"].count == 2 * rows["select-test"].count
+    assert rows["evaluate"].count == 6 * 2 * rows["select-test"].count
+    assert rows["encode-64px"].most
