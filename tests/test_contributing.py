@@ -1,5 +1,6 @@
-"""The example of CONTRIBUTING.md works as written: one file, one line."""
+"""The example of CONTRIBUTING.md works as written: one file, one line, one golden."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,33 +29,64 @@ generate: {generator: {kind: stripes, level: 40}, size_px: 32, format: png}
 
 
 def blocks():
-    """The code of the page: the file, and the line."""
+    """The code of the page: the file, the line, and the golden."""
     return re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture
 def copy(tmp_path):
-    for package in ("lightgen", "schemas"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("lightgen", "schemas", "tests/golden", "tests/lightgen/sealed.py", "tests/worked_version.py",
+                   "tests/tiny_models.py"):  # fmt: skip
+        if (ROOT / folder).is_dir():
+            shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / folder, tmp_path / folder)
     (tmp_path / "stripes.yaml").write_text(RECIPE)
     (tmp_path / "run.py").write_text(RUN)
     return tmp_path
 
 
-def run(folder):
-    return subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True, timeout=120)
+def run(folder, *command):
+    words = [sys.executable, *(command or ["run.py"])]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
-def test_a_new_generator_is_one_file_and_one_line(copy):
-    file, line = blocks()
+IMPORT = "from lightgen.generators.stripes import StripesConfig\n"
+
+
+def with_stripes(copy):
+    """The copy with the file and the line of the page."""
+    file, line, _ = blocks()
     (copy / "lightgen/generators/stripes.py").write_text(file)
     union = copy / "lightgen/generators/config.py"
     text, count = re.subn(r"^AnyGenerator = .*\n(?:    .*\n|\)\n)*", line, union.read_text(), flags=re.MULTILINE)
     assert count == 1
-    union.write_text(text.replace(line, f"from lightgen.generators.stripes import StripesConfig\n\n{line}"))
-    done = run(copy)
+    union.write_text(text.replace(line, f"{IMPORT}\n{line}"))
+    return copy
+
+
+def test_a_new_generator_is_one_file_and_one_line(copy):
+    done = run(with_stripes(copy))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "6 {'kind': 'stripes', 'level': 40, 'revision': 1}"
+
+
+def test_its_golden_is_one_line_and_notices_a_change(copy):
+    cases = with_stripes(copy) / "tests/golden/cases/generators.py"
+    before = 'Subject("generator sprites"'
+    text = cases.read_text()
+    assert text.count(before) == 1
+    cases.write_text(IMPORT + text.replace(f"        {before}", f"{blocks()[2]}        {before}"))
+    keep = ("-m", "tests.golden.write", "generator stripes")
+    assert run(copy, *keep).stdout == "generator stripes: 2 cases written\n"
+    assert (copy / "tests/golden/outputs/generator-stripes.json").is_file()
+    source = copy / "lightgen/generators/stripes.py"
+    source.write_text(source.read_text().replace("seed % 8", "seed % 7"))
+    done = run(copy, *keep)
+    assert done.returncode == 1
+    assert "raise StripesConfig.REVISION to 2 in lightgen/generators/stripes.py" in done.stdout
 
 
 def test_without_the_line_the_recipe_is_refused_by_name(copy):
