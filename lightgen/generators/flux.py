@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -93,6 +93,14 @@ class FluxConfig(Weights, GeneratorMember):
             _check_pipeline(folder)
         except (ConfigError, ModelError) as error:
             yield Problem("here", "model", str(error), "give another folder")
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a FLUX.1 of 100,000 parameters that takes two steps."""
+        from lightgen.generators.tiny_flux import tiny_flux
+
+        own = self.own_folder(folder)
+        model = str(own if own.exists() else tiny_flux(own))
+        return self.model_copy(update={"model": model, "revision": None, "steps": min(self.steps, 2)})
 
     def content(self) -> dict[str, Any]:
         """Settings and weights. Raises ConfigError or ModelError; loads nothing."""
