@@ -1,7 +1,7 @@
 # make demo   the whole loop on a CPU: captions, teacher images, student, DPO, evaluation, report
 # make test   the tests
 # make test-long  the long forms: a thousand kills, every seed, every engine
-# make check  format, lint, types, import contracts, and a rehearsal of the recipes
+# make check  format, lint, types, import contracts
 # make serve  Prefect server, worker and deployments on this machine
 # Each sets up .venv from constraints.txt when that is needed.
 
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
-.PHONY: demo test test-long check rehearse serve clean
+.PHONY: demo test test-long check serve clean
 
 demo: $(VENV)/.installed
 	@echo "demo: the whole loop on this CPU, about eight minutes on two cores; a second run finds everything done"
@@ -26,17 +26,11 @@ test-long: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m long --timeout 1800
 
 check: $(VENV)/.installed-dev
-	@echo "check: format, lint, types, import contracts, rehearsals with two processes"
+	@echo "check: format, lint, types, import contracts"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
-	@$(MAKE) --no-print-directory rehearse PROCESSES=2
-
-PROCESSES ?= 8
-rehearse: $(VENV)/.installed-dev
-	@$(BIN)/lightgen rehearse recipes/paper.yaml --processes $(PROCESSES)
-	@$(BIN)/lightgen rehearse recipes/repo.yaml --processes $(PROCESSES)
 
 serve: $(VENV)/.installed
 	@$(BIN)/python -m flows.serve

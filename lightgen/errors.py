@@ -9,6 +9,7 @@
     │   ├── StoreFull          no space left
     │   ├── StoreReadOnly      no permission to write
     │   ├── StoreAccess        credentials, bucket or key refused
+    │   ├── StoreVanished      a file was deleted while it was read
     │   ├── RefNotFound        nothing of that name
     │   ├── UnsafePath         a path leaves the store
     │   ├── ShardMalformed     a tar or Parquet shard breaks the format
@@ -91,6 +92,10 @@ class StoreAccess(StoreError):
     """Credentials, bucket or key were refused."""
 
 
+class StoreVanished(StoreError):
+    """A file was deleted while it was read."""
+
+
 class RefNotFound(StoreError):
     """No artifact of that name."""
 
@@ -158,11 +163,14 @@ class TryLater(LightgenError):
 class NotMade(LightgenError):
     """A version that was only looked for is not made yet."""
 
-    def __init__(self, plan: Plan, done: int, units: int) -> None:
+    plan: Plan
+    done: int
+    units: int
+
+    @classmethod
+    def of(cls, plan: Plan, done: int, units: int) -> "NotMade":
         """`done` shards of `plan` have receipts; all of them take in `units` rows, 0 where that is not known."""
         there = f"{done} of {plan.n_shards} shards are there"
-        super().__init__(f"stage {plan.stage} is not made yet ({there}): make it with `lightgen run`")
-        self.plan, self.done, self.units = plan, done, units
-
-    def __reduce__(self) -> tuple[type["NotMade"], tuple[Plan, int, int]]:
-        return type(self), (self.plan, self.done, self.units)  # it travels between processes
+        error = cls(f"stage {plan.stage} is not made yet ({there}): make it with `lightgen run`")
+        error.plan, error.done, error.units = plan, done, units
+        return error

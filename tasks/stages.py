@@ -1,5 +1,6 @@
 """The tasks: one a stage, each policy and one call; and one that comes before all of them."""
 
+import logging
 from typing import Final
 
 from prefect import Task, task
@@ -12,6 +13,8 @@ from schemas.ref import ArtifactRef
 from tasks.policies import POLICY
 from tasks.reporting import plain_logs, sendable
 from tasks.run import Place, run_step
+
+log = logging.getLogger(__name__)
 
 # What each stage is to a user of the paper.
 TITLES: Final = {
@@ -46,5 +49,6 @@ TASKS: Final = {stage: _task(stage) for stage in TITLES}
 def check_recipe(recipe: Recipe, store: str, goals: tuple[str, ...]) -> None:
     """Raise ConfigError with every problem at once that would stop the run later."""
     plain_logs()
+    log.info("check: store %s", store)
     with sendable():
         check(recipe, store, goals)

@@ -9,13 +9,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightgen.cli.console import RefArgument, StoreOption, out
-from lightgen.errors import ConfigError, StoreCorrupt
+from lightgen.errors import ConfigError, RefNotFound, StoreCorrupt, escaped
 from lightgen.progress import duration
 from lightgen.storage import inspect
+from lightgen.storage.rejects import reject_examples
 from lightgen.storage.store import KINDS, Store, open_store
 from lightgen.storage.verify import verify as verify_store
+from lightgen.storage.version import Version
 
 app = typer.Typer()
+ROW_CHARACTERS = 500
 
 
 @app.command("ls")
@@ -49,9 +52,36 @@ def _cells(line: inspect.Listed) -> tuple[str, ...]:
 
 
 @app.command()
-def show(ref: RefArgument, store: StoreOption) -> None:
+def show(
+    ref: RefArgument,
+    store: StoreOption,
+    rejects: Annotated[bool, typer.Option("--rejects", help="show refused rows in place of the rest")] = False,
+    reason: Annotated[str | None, typer.Option("--reason", help="refused rows of this reason only")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="refused rows shown of each reason")] = 3,
+) -> None:
     """Show one version: recipe, parents, rows, rejects by reason, columns, files."""
-    shown = inspect.show(open_store(store), ref)
+    opened = open_store(store)
+    if rejects or reason is not None:
+        _rejects(opened.open(ref), reason, limit)
+    else:
+        _facts(inspect.show(opened, ref))
+
+
+def _rejects(version: Version, reason: str | None, limit: int) -> None:
+    """Refused rows by reason, the most frequent first."""
+    counts = dict(sorted(version.reject_reasons.items(), key=lambda item: -item[1]))
+    if reason is not None and reason not in counts:
+        raise RefNotFound(f"{version.ref} refused no row for {reason!r}; there is: {', '.join(counts) or 'none'}")
+    taken = version.manifest.rows.taken
+    out.print(f"{version.ref}: {sum(counts.values()):,} of {taken:,} rows rejected")
+    for name, rows in reject_examples(version, [reason] if reason else list(counts), limit).items():
+        out.print(f"[bold]{counts[name]:>9,}[/]  {counts[name] / taken:>6.1%}  {escape(escaped(name))}")
+        for row in rows:
+            told = escaped(f"{row['id']}  {row['detail']}  {row['row']}", ROW_CHARACTERS)
+            out.print(f"{'':>11}{escape(told)}")
+
+
+def _facts(shown: inspect.Shown) -> None:
     rejected = shown.rows_in - shown.rows_out
     facts = {
         "version": f"{shown.ref.kind}@{shown.ref.version}",
@@ -164,12 +194,21 @@ def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
 
 
 @app.command()
-def trace(id: Annotated[str, typer.Argument(help="id of a row")], store: StoreOption) -> None:
-    """Follow a row: caption, prompt, image, features, and the checkpoints that saw it; rejected rows are found too."""
-    for step in inspect.trace(open_store(store), id):
+def trace(
+    id: Annotated[str, typer.Argument(help="id of a row, or its first 8 or more digits")], store: StoreOption
+) -> None:
+    """Follow a row: what it was made from, and what was made of it; rejected rows are found too."""
+    from lightgen.storage.trace import trace as follow
+
+    relation = ""
+    for step in follow(open_store(store), id):
+        if step.relation != relation:
+            relation = step.relation
+            out.print(f"[bold]{relation}[/]")
         values = ", ".join(f"{name} {value}" for name, value in step.row.items() if name != "id")
         where = f"{step.ref}" if step.shard is None else f"{step.ref} shard {step.shard}"
-        out.print(f"[bold]{where}[/]  {step.outcome}  {escape(str(step.row.get('id', '')))}  {escape(values)}")
+        told = escaped(f"{step.row.get('id', '')}  {values}", ROW_CHARACTERS)
+        out.print(f"  {where}  {step.outcome}  {escape(told)}")
 
 
 @app.command()

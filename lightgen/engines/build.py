@@ -55,7 +55,7 @@ def _found(work: Work, context: Context) -> ArtifactRef:
     """The sealed version, or NotMade."""
     if found := context.store.find_sealed(work.plan):
         return found
-    raise NotMade(work.plan, len(done_shards(context.store, work.plan)), work.needs.total)
+    raise NotMade.of(work.plan, len(done_shards(context.store, work.plan)), work.needs.total)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from lightgen.engines.heartbeats import Heartbeats
-from lightgen.errors import StoreConflict
+from lightgen.errors import StoreConflict, StoreVanished
 from lightgen.storage.files import Files
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Claims:
         """The next attempt at each of `claims` whose worker is dead."""
         try:
             holders = self._read([claim.name for claim in claims])
-        except FileNotFoundError:
+        except StoreVanished:
             return []  # given back or swept in this moment: the next look knows more
         others = self.beats.others_alive(self.worker)
         held = zip(claims, holders, strict=True)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from lightgen.errors import RefNotFound
 from lightgen.operations.lineage import ancestors
 from lightgen.recipe import Recipe
@@ -27,7 +29,7 @@ def due(store: Store, recipe: Recipe, captions: ArtifactRef) -> Due:
     A student is finished when every resolution is trained, with the seed and the training settings of `recipe`. It has
     seen the captions that it comes from, and others that `select` made the very same prompts of.
 
-    Reads the manifests of all checkpoints, all prompts and their ancestors. Holds the ids of two versions of captions.
+    Reads the manifests of all checkpoints, all prompts and their ancestors. Holds the `caption_id`s of two versions.
     """
     wanted: list[Training] = [(recipe.seed, config.content()) for config in recipe.pretrain]
     trained = [(version, _trainings(store, version)) for version in _published(store, "checkpoint")]
@@ -44,12 +46,16 @@ def due(store: Store, recipe: Recipe, captions: ArtifactRef) -> Due:
 
 
 def _unseen(store: Store, captions: ArtifactRef, finished: list[Version]) -> int:
-    """How many captions none of `finished` has seen."""
-    ids = store.open(captions).table(columns=["id"])
+    """How many captions none of `finished` has seen; one that is repeated counts once, wherever it stands."""
+    ids = _texts(store.open(captions))
     for version in _seen(store, finished):
         if ids.num_rows:
-            ids = ids.join(version.table(columns=["id"]), keys="id", join_type="left anti")
+            ids = ids.join(_texts(version), keys="caption_id", join_type="left anti")
     return ids.num_rows
+
+
+def _texts(captions: Version) -> pa.Table:
+    return captions.table(columns=["caption_id"]).group_by("caption_id").aggregate([])
 
 
 def _seen(store: Store, finished: list[Version]) -> Iterator[Version]:

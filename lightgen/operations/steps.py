@@ -1,6 +1,6 @@
 """The order of a recipe: every step with what it is made of.
 
-Flows, `lightgen run`, `work`, `plan` and `rehearse` all walk it.
+Flows, `lightgen run`, `work` and `plan` all walk it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lightgen.errors import StoreError, UnsafePath
+from lightgen.errors import StoreVanished, UnsafePath
 
 Outcome = Literal["created", "same"]
 Chunk = bytes | memoryview
@@ -52,7 +52,7 @@ class Files(Protocol):
         ...
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
-        """All bytes of each of some keys that were just listed, in order. Raises StoreError where one is gone."""
+        """All bytes of each of some keys that were just listed, in order. Raises StoreVanished where one is gone."""
         ...
 
     def read_range(self, key: str, offset: int, size: int) -> bytes:
@@ -116,9 +116,9 @@ def sha256_of(chunks: Iterable[Chunk]) -> str:
     return digest.hexdigest()
 
 
-def vanished(key: str) -> StoreError:
+def vanished(key: str) -> StoreVanished:
     """The error for a file that was there a moment ago."""
-    return StoreError(
+    return StoreVanished(
         f"{key} was deleted while it was read: a collection with too short a time of grace, or another program, works "
         "in this store. Run the same command again"
     )

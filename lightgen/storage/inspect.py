@@ -5,20 +5,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 
 from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.storage.parquet import schema_digest, schema_of_tail
 from lightgen.storage.refs import retired, standing
 from lightgen.storage.store import KINDS, Store
-from lightgen.storage.verify import Problem, verify
 from lightgen.storage.version import Version
 from schemas.documents import Manifest, RefEntry
 from schemas.ref import ArtifactRef
 
-__all__ = ["Difference", "Listed", "Problem", "Shown", "Step", "diff", "list_versions", "show", "trace", "verify"]
 Trouble = Literal["lost", "damaged"]
-FOLLOWED = ("id", "caption_id", "prompt_id", "winner_id")
+TAIL_BYTES = 64 << 10  # of a Parquet file: its schema lies there
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,6 @@ class Difference:
     same: int
 
 
-@dataclass(frozen=True)
-class Step:
-    """One row or version on the way of an id: the kind, where it stands, and its values (binary columns left out)."""
-
-    kind: str
-    ref: ArtifactRef
-    shard: int | None
-    outcome: str
-    row: dict
-
-
 def list_versions(store: Store, kind: str | None = None, now: datetime | None = None) -> list[Listed]:
     """Published versions of one kind or all, oldest first. Raises RefNotFound for an unknown kind, StoreCorrupt."""
     if kind is not None and kind not in KINDS:
@@ -107,9 +94,23 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         bytes=version.bytes_total,
         seconds=version.seconds,
         tags=_tags(store.log(plan.kind)).get(version.ref.version, ()),
-        columns=[(f.name, str(f.type), _metadata(f)) for f in version.table(0).schema],
+        columns=[(f.name, str(f.type), _metadata(f)) for f in declared_schema(version)],
         files=[path for role in ("table", "tar", "file") for path in version.paths(role)],
     )
+
+
+def declared_schema(version: Version) -> pa.Schema:
+    """The schema of its rows, from the end of one file, however large that is. Raises StoreCorrupt."""
+    entry, receipt = version.entry("table", 0), version.manifest.shards[0]
+    key, size = f"{version.folder}/{entry.path}", TAIL_BYTES
+    while True:
+        tail = version.files.read_range(key, max(0, entry.bytes - size), min(size, entry.bytes))
+        schema, size = schema_of_tail(tail, key)
+        if schema is not None:
+            break
+    if schema_digest(schema) != receipt.schema_sha256:
+        raise StoreCorrupt(f"{key}: its schema is not that of the receipt")
+    return schema
 
 
 def diff(store: Store, before: ArtifactRef | str, after: ArtifactRef | str) -> Difference:
@@ -123,28 +124,6 @@ def diff(store: Store, before: ArtifactRef | str, after: ArtifactRef | str) -> D
         changed=changed,
         same=len(both) - len(changed),
     )
-
-
-def trace(store: Store, id: str) -> list[Step]:
-    """Where a row comes from and where it went: caption, prompt, images, features, pairs, then the checkpoints made
-    of those versions. Rejected rows are found too. Raises RefNotFound where the id stands nowhere."""
-    versions = [store.open(f"{line.kind}@{line.version}") for line in list_versions(store) if not line.trouble]
-    ids, steps = {id}, dict[tuple, Step]()
-    while True:
-        before = len(ids)
-        for version in versions:
-            for shard, outcome, row in _rows_with(version, ids):
-                steps[version.ref.version, shard, outcome, row.get("id")] = Step(
-                    version.ref.kind, version.ref, shard, outcome, row
-                )
-                ids |= {row[name] for name in FOLLOWED if row.get(name)}
-        if len(ids) == before:
-            break
-    if not steps:
-        raise RefNotFound(f"no row of {store.uri} has the id {id!r}")
-    used = {step.ref.version for step in steps.values() if step.outcome == "kept"}
-    made = [Step(v.ref.kind, v.ref, None, "made of it", {}) for v in _descendants(versions, used)]
-    return sorted(steps.values(), key=lambda step: (KINDS.index(step.kind), step.ref.version)) + made
 
 
 def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
@@ -192,39 +171,3 @@ def _metadata(column: pa.Field) -> dict[str, str]:
 def _by_key(version: Version) -> dict[str, bytes]:
     digests = version.digests()
     return dict(zip(digests["key"].to_pylist(), digests["digest"].to_pylist(), strict=True))
-
-
-def _rows_with(version: Version, ids: set[str]) -> Iterator[tuple[int, str, dict]]:
-    """Rows, kept or rejected, of which one of the followed columns is among `ids`."""
-    wanted = sorted(ids)
-    for shard in range(version.n_shards):
-        for outcome, table in (("kept", version.table(shard)), ("rejected", version.rejects(shard))):
-            names = [name for name in FOLLOWED if name in table.column_names]
-            if not names or not table.num_rows:
-                continue
-            found = np.logical_or.reduce([np.isin(table[name].to_numpy(), wanted) for name in names])
-            plain = [f.name for f in table.schema if not (pa.types.is_large_binary(f.type) or _is_binary(f.type))]
-            for row in table.filter(pa.array(found)).select(plain).to_pylist():
-                yield shard, outcome, row
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind)
-
-
-def _descendants(versions: list[Version], used: set[str]) -> list[Version]:
-    """Checkpoints and reports made from `used`, directly or through one another."""
-    made: list[Version] = []
-    reached = set(used)
-    while True:
-        more = [
-            version
-            for version in versions
-            if version.ref.kind in ("checkpoint", "report", "vae")
-            and version.ref.version not in reached
-            and reached & {parent.version for parent in version.parents}
-        ]
-        if not more:
-            return sorted(made, key=lambda version: KINDS.index(version.ref.kind))
-        made += more
-        reached |= {version.ref.version for version in more}

@@ -8,6 +8,7 @@ import pyarrow.types as pt
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
 
+MAGIC, MAX_FOOTER = b"PAR1", 16 << 20
 STAMP = b"lightgen.schema_sha256"
 
 
@@ -49,6 +50,22 @@ def write_parquet(table: pa.Table) -> memoryview:
         write_page_checksum=True,
     )
     return memoryview(sink.getvalue())
+
+
+def schema_of_tail(tail: bytes, where: str) -> tuple[pa.Schema | None, int]:
+    """The schema in the last bytes of a Parquet file, or None and how many bytes of its end are needed.
+
+    Raises StoreCorrupt for bytes that are not the end of a Parquet file.
+    """
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail[-4:] != MAGIC or needed > MAX_FOOTER:
+        raise StoreCorrupt(f"{where}: does not end as Parquet does")
+    if needed > len(tail):
+        return None, needed
+    try:
+        return pq.read_schema(pa.BufferReader(MAGIC + tail[-needed:])), needed
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StoreCorrupt(f"{where}: not readable as Parquet: {str(error)[:200]}") from error
 
 
 def read_parquet(data: pa.Buffer, columns: list[str] | None, where: str) -> pa.Table:

@@ -104,8 +104,8 @@ def test_a_typed_command_that_fails_ends_with_the_reason(served):
     assert (state["type"], "nowhere.jsonl" in state["message"]) == ("FAILED", True)
     assert "Traceback" not in said
     shown = said[said.index("Beginning flow run") :]
-    assert shown.index("source: store") < shown.index("What to do:") < shown.rindex("nowhere.jsonl")
-    assert shown.count("cannot open") == 2, "once by the stage, once by the final state of the run"
+    assert shown.index("check: store") < shown.index("What to do:") < shown.rindex("nowhere.jsonl")
+    assert shown.count("would not come to its end") == 2, "once by the task, once by the final state of the run"
 
 
 def test_retraining_goes_on_after_a_kill_and_then_waits_for_new_captions(served, store):

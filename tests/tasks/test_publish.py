@@ -30,8 +30,8 @@ def judged(name: str = "student", finding: str = "no change") -> Report:
         ModelScores(name=name, checkpoint="1" * 32, images=4, tasks={"colors": HALF}, overall=HALF),
     ]
     return Report(
-        version=name.ljust(32, "0")[:32], prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, detector="scenes",
-        confidence=0.95, models=models, differences=[], findings=[finding],
+        prompts={"counting": 2, "colors": 3}, samples_per_prompt=2, verdict="scenes", confidence=0.95, models=models,
+        differences=[], findings=[finding],
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_a_report_shows_scores_with_intervals_and_findings(store):
     assert "The student, student, gets 50% of the test right overall; for comparison: teacher 100%." in text
     assert "no change" in text
     lines = told(version)
-    assert (lines["student, overall"], lines["test prompts"], lines["detector"]) == ("0.50 (0.25–0.75)", "5", "scenes")
+    assert (lines["student, overall"], lines["test prompts"], lines["verdict"]) == ("0.50 (0.25–0.75)", "5", "scenes")
 
 
 def test_data_is_told_by_rows_and_rejects(store):

@@ -17,7 +17,7 @@ def main(module: str, store: str, run: str, settings: str = "", count: str = "1"
         given = RunConfig.model_validate_json(run)
         with open_engine(given) as engine:
             made = join(Context(open_or_create(store), run=given, engine=engine), settings)
-        print(made.fingerprint, flush=True)
+        os.write(1, f"{made.fingerprint}\n".encode())  # one line in one piece, for others print there too
 
     if count == "1":
         return take_part()

@@ -66,7 +66,8 @@ def test_workers_that_joined_share_the_shards(tmp_path):
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=24, seconds=0.1, marks=str(marks))
-    found = told([joined("notes", store, settings=config.model_dump_json()) for _ in range(3)])
+    found = told([joined("notes", store, settings=config.model_dump_json(), count=3)])[0].split()
+    assert len(found) == 3
     assert len(set(found)) == 1
     assert marked(marks, "begun") == [f"{shard:05d}" for shard in range(24)]
     assert len(processes_of(marks)) == 3
@@ -96,7 +97,7 @@ def test_models_are_loaded_only_by_workers_that_have_a_claim(tmp_path):
     marks.mkdir()
     open_or_create(str(store))
     config = NotesConfig(shards=1, seconds=1.0, marks=str(marks))
-    told([joined("notes", store, settings=config.model_dump_json()) for _ in range(2)])
+    told([joined("notes", store, settings=config.model_dump_json(), count=2)])
     assert len(marked(marks, "opened")) == 1
 
 

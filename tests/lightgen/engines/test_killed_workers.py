@@ -11,7 +11,7 @@ from tests.crash.invariants import violations
 from tests.lightgen.engines.notes import NotesConfig, marked, notes
 from tests.lightgen.engines.test_engines import joined, leftovers, told
 
-SHARDS, WORKERS = 20, 3
+SHARDS, WORKERS = 12, 2
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
@@ -28,7 +28,7 @@ def test_kills_cost_the_shards_in_work_and_nothing_else(tmp_path, rounds):
         workers = [start(root, config) for _ in range(WORKERS)]
         while not marked(marks, "begun"):
             time.sleep(0.02)
-        time.sleep(dice.uniform(0, 1.0))
+        time.sleep(dice.uniform(0, 0.6))
         victim = workers.pop(dice.randrange(WORKERS))
         victim.kill()
         victim.communicate()

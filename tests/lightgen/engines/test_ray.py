@@ -100,28 +100,6 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_three_nodes_make_what_one_process_makes_though_one_is_killed(tmp_path, cluster):
-    store, marks = tmp_path / "store", tmp_path / "marks"
-    marks.mkdir()
-    open_or_create(str(store))
-    config = NotesConfig(shards=12, seconds=0.8, marks=str(marks))
-    expected = notes(
-        config.model_copy(update={"seconds": 0.0, "marks": ""}), Context(open_or_create(str(tmp_path / "q")))
-    )
-    driver = joined("notes", store, cluster.run, config.model_dump_json())
-    give_up = time.monotonic() + 120
-    while len(processes_of(marks, "begun")) < 3:
-        assert time.monotonic() < give_up
-        assert driver.poll() is None, told([driver])
-        time.sleep(0.05)
-    raylet(cluster.nodes[2]).kill()
-    killed_at = time.monotonic()
-    assert result(driver) == expected.fingerprint
-    assert set(marked(marks, "ended")) == {f"{shard:05d}" for shard in range(12)}
-    assert time.monotonic() - killed_at < 60, "the engine hears of the death: no claim waits for two minutes"
-    assert not [*store.glob("v/*/*/claims/*"), *store.glob("v/*/*/workers/*")]
-
-
 def test_the_stage_generate_is_the_same_on_a_cluster(tmp_path, cluster):
     context = Context(open_or_create(str(tmp_path / "serial")))
     expected = pictures(context, prompts(context)).fingerprint
@@ -142,3 +120,25 @@ def test_an_address_belongs_to_a_cluster():
         RunConfig(engine="processes", address="127.0.0.1:1")
     with pytest.raises(ConfigError, match=r"ray://.* use the address host:port"):
         Ray(RunConfig(engine="ray", address="ray://127.0.0.1:10001"))
+
+
+def test_three_nodes_make_what_one_process_makes_though_one_is_killed(tmp_path, cluster):
+    store, marks = tmp_path / "store", tmp_path / "marks"
+    marks.mkdir()
+    open_or_create(str(store))
+    config = NotesConfig(shards=12, seconds=0.8, marks=str(marks))
+    expected = notes(
+        config.model_copy(update={"seconds": 0.0, "marks": ""}), Context(open_or_create(str(tmp_path / "q")))
+    )
+    driver = joined("notes", store, cluster.run, config.model_dump_json())
+    give_up = time.monotonic() + 120
+    while len(processes_of(marks, "begun")) < 3:
+        assert time.monotonic() < give_up
+        assert driver.poll() is None, told([driver])
+        time.sleep(0.05)
+    raylet(cluster.nodes[2]).kill()
+    killed_at = time.monotonic()
+    assert result(driver) == expected.fingerprint
+    assert set(marked(marks, "ended")) == {f"{shard:05d}" for shard in range(12)}
+    assert time.monotonic() - killed_at < 60, "the engine hears of the death: no claim waits for two minutes"
+    assert not [*store.glob("v/*/*/claims/*"), *store.glob("v/*/*/workers/*")]

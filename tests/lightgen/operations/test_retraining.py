@@ -9,8 +9,9 @@ from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
-from tests.worked_version import SCHEMA, build
+from tests.worked_version import build
 
+SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("caption_id", pa.string())])
 RECIPE = load_recipe("tests/recipes/tiny.yaml")
 OTHER = load_recipe("tests/recipes/tiny.yaml", {"pretrain.1.loop.steps": 5})
 
@@ -21,8 +22,9 @@ def store(tmp_path):
 
 
 def version(store, kind, stage, ids, parents, config=None, seed=7, name="a"):
-    """A version of rows `ids`; a name of its own where `name` is."""
-    table = pa.table({"id": ids, "n": [0] * len(ids), "x": [0.5] * len(ids)}, schema=SCHEMA)
+    """A version of rows `ids`, for captions records of such texts; a name of its own where `name` is."""
+    records = [f"{place:04}" for place in range(len(ids))] if kind == "captions" else ids
+    table = pa.table({"id": records, "caption_id": ids}, schema=SCHEMA)
     plan = Stage(stage, kind, revision=1).plan(config or {"name": name}, seed, parents, 1)
     return build(store, plan, lambda _: ShardOutput(table, len(ids), SCHEMA), parents=parents)
 
@@ -33,7 +35,7 @@ def captions_of(store, words):
 
 def train(store, captions, recipe=RECIPE, resolutions=2):
     """Seal a student: `resolutions` trainings in a row on prompts of all `captions`."""
-    ids = store.open(captions).table()["id"].to_pylist()
+    ids = store.open(captions).table()["caption_id"].to_pylist()
     features = version(store, "features", "encode", ids, [version(store, "prompts", "select", ids, [captions])])
     starts = []
     for config in recipe.pretrain[:resolutions]:

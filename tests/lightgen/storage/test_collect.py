@@ -11,11 +11,12 @@ import pytest
 from lightgen.errors import RefNotFound, StoreCorrupt, StoreError
 from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.commit import commit
-from lightgen.storage.inspect import list_versions, trace
+from lightgen.storage.inspect import list_versions
 from lightgen.storage.local import LocalFiles
 from lightgen.storage.receipts import read_receipts
 from lightgen.storage.refs import append
 from lightgen.storage.store import Store, open_or_create
+from lightgen.storage.trace import trace
 from lightgen.storage.verify import verify
 from schemas.ref import ArtifactRef
 from tests.worked_version import build, plan_of, rows

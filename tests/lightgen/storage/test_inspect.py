@@ -3,9 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from lightgen.errors import RefNotFound
-from lightgen.storage.inspect import diff, list_versions, show, trace
-from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.storage import inspect
+from lightgen.storage.inspect import diff, list_versions, show
+from lightgen.storage.parquet import write_parquet
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
 from tests.worked_version import SCHEMA, build, plan_of, rows, with_all
 
@@ -43,34 +45,21 @@ def test_diff(tmp_path):
     assert (found.added, found.removed, found.changed, found.same) == (["row-2-0"], ["row-0-0"], ["row-0-1"], 6)
 
 
-def test_trace_follows_a_row_up_and_down(tmp_path):
+@pytest.mark.parametrize("tail", [8, 100, 64 << 10])
+def test_the_schema_is_read_from_the_end_of_a_file_and_checked(tmp_path, monkeypatch, tail):
+    monkeypatch.setattr(inspect, "TAIL_BYTES", tail)
     store = open_or_create(str(tmp_path))
-    captions = build(store, plan_of(), rows)
-    prompts = build(store, plan_of(kind="prompts", parents=[captions]), rows, parents=[captions])
-
-    def images(shard):
-        made = [{"id": f"image-{shard}-{i}", "prompt_id": f"row-{shard}-{i}", "latent": b"1234"} for i in range(3)]
-        reject = Reject("image-x", "blank", "", {"prompt_id": f"row-{shard}-3"})
-        return ShardOutput(pa.Table.from_pylist(made, CHILD), 4, CHILD, [reject] if shard == 0 else [reject][:0])
-
-    def exact(shard):
-        output = images(shard)
-        return ShardOutput(output.table, output.table.num_rows + len(output.rejects), CHILD, output.rejects)
-
-    features = build(
-        store, plan_of(kind="features", parents=[prompts]), exact, max_reject_fraction=1, parents=[prompts]
-    )
-    checkpoint = build(store, plan_of(1, kind="checkpoint", parents=[features]), rows, parents=[features])
-    other = build(store, plan_of(1, kind="checkpoint", seed=5), lambda s: rows(9))
-    steps = trace(store, "image-1-2")
-    assert [(step.kind, step.row.get("id")) for step in steps if step.outcome == "kept"][:3] == [
-        ("captions", "row-1-2"),
-        ("prompts", "row-1-2"),
-        ("features", "image-1-2"),
-    ]
-    assert "latent" not in steps[2].row
-    assert checkpoint in [step.ref for step in steps]
-    assert other not in [step.ref for step in steps]
-    assert [step.outcome for step in trace(store, "image-x")] == ["rejected"]
-    with pytest.raises(RefNotFound, match="'nobody'"):
-        trace(store, "nobody")
+    version = store.open(build(store, plan_of(), rows))
+    assert inspect.declared_schema(version).equals(SCHEMA)
+    (path,) = [tmp_path / path for path in version.paths()[:1]]
+    data = path.read_bytes()
+    other = write_parquet(pa.table({"id": ["x"]}))
+    for damaged in (
+        data[:-1],
+        data[:-100] + bytes(100),
+        bytes(len(data)),
+        bytes(len(data) - len(other)) + bytes(other),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreCorrupt):
+            inspect.declared_schema(version)
