@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lightgen.cli.console import StoreOption, out
 from lightgen.cli.running import RecipeArgument, SetOption, UntilOption, overrides_of
+from lightgen.settings import quiet_libraries
 
 if TYPE_CHECKING:
     from lightgen.operations.outlook import Line
@@ -66,6 +67,7 @@ def rehearse(
     from lightgen.operations.rehearsal import rehearse as go
     from lightgen.recipe import load_recipe
 
+    quiet_libraries()
     loaded = load_recipe(recipe, overrides_of(settings or []))
     began, names = time.monotonic(), []
     for done in go(loaded, store, until or [], processes, keep):

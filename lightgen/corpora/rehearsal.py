@@ -6,7 +6,7 @@ from random import Random
 from lightgen.scenes.grammar import TASKS
 from lightgen.scenes.grammar import captions as scene_captions
 
-SENTENCES, SCENES = 24, 3  # of each task so many scenes
+SENTENCES, SCENES = 22, 1  # of each task so many scenes
 KINDS = (
     "wooden", "rusty", "painted", "broken", "tiny", "enormous", "glass", "woollen", "paper", "golden", "frozen",
     "empty", "crowded", "folded", "striped",

@@ -147,8 +147,10 @@ class FluxGenerator:
 def _load(config: FluxConfig, device: str) -> Any:
     import torch
     from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
+    from diffusers.utils.logging import disable_progress_bar
     from safetensors import SafetensorError
 
+    disable_progress_bar()  # of loading: each worker of a stage would draw one
     log.info("loading %s", config.model)
     try:
         pipeline = FluxPipeline.from_pretrained(

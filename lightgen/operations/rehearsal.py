@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from lightgen.config import Config
 from lightgen.decisions.columns import numbers
 from lightgen.decisions.derive import Answers
 from lightgen.decisions.rules import KEPT, Rule, apply_rules
 from lightgen.engines.engine import open_engine
-from lightgen.operations.small import small_recipe
+from lightgen.operations.small import left_out, small_recipe
 from lightgen.operations.stages import make
 from lightgen.operations.steps import Step, inputs, steps_of, until
 from lightgen.recipe import Recipe
@@ -51,7 +52,7 @@ def rehearse(
     compiles = pick_device(recipe.run.device) != "cpu"
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder, _one_thread(), _throw_away(store, keep) as place:
         small = small_recipe(recipe, Path(folder), processes, compiles)
-        limits = {step.name: step.config for step in steps_of(recipe)}
+        written = {step.name: step.config for step in steps_of(recipe)}
         with open_engine(small.run) as engine:
             context = Context(place, small.seed, small.run, engine=engine)
             made: dict[str, ArtifactRef] = {}
@@ -59,16 +60,23 @@ def rehearse(
                 began, refs = time.monotonic(), [made[name] for name in inputs(step)]
                 ready = _with_bounds(step, refs, place)
                 made[step.name] = make(ready, refs, replace(context, role=step.role))
-                limit = getattr(limits.get(step.name), "max_reject_fraction", 1.0)
-                yield _told(step, ready, place, made[step.name], time.monotonic() - began, limit)
+                rejected = sum(place.open(made[step.name]).reject_reasons.values())
+                notes = _notes(written.get(step.name, step.config), step, ready)
+                notes += _refusal(written.get(step.name), made[step.name].rows, rejected)
+                seconds = time.monotonic() - began
+                yield Rehearsed(step.name, seconds, made[step.name].rows, rejected, "; ".join(notes))
 
 
-def _told(step: Step, ready: Step, store: Store, ref: ArtifactRef, seconds: float, limit: float) -> Rehearsed:
-    rejected = sum(store.open(ref).reject_reasons.values())
-    notes = ["bounds at what was observed, so that some pass and some do not"] if ready is not step else []
-    if rejected > limit * (rejected + ref.rows):
-        notes.append(f"a run would refuse so many rejects: max_reject_fraction is {limit:g}")
-    return Rehearsed(step.name, seconds, ref.rows, rejected, "; ".join(notes))
+def _notes(written: Config, step: Step, ready: Step) -> list[str]:
+    """What a rehearsal did otherwise than a run of the recipe would."""
+    return [*left_out(written, step.config), *(["bounds at what was observed"] if ready is not step else [])]
+
+
+def _refusal(written: Config | None, rows: int, rejected: int) -> list[str]:
+    """Whether a run would have ended for its rejects."""
+    limit = getattr(written, "max_reject_fraction", 1.0)
+    many = rejected > limit * (rejected + rows)
+    return [f"a run would refuse so many rejects: max_reject_fraction is {limit:g}"] if many else []
 
 
 def _with_bounds(step: Step, refs: Sequence[ArtifactRef], store: Store) -> Step:

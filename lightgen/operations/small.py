@@ -1,6 +1,7 @@
 """A recipe in small: counts cut to tens, sizes in the same ratios, and all else as it is written."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from lightgen.stages.source import SourceConfig
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 
-SOME, FEW = 16, 2  # rows of a shard, prompts; samples, draws
+SOME, FEW = 20, 2  # rows of a shard, prompts; samples, draws
 BATCH = 8  # images at a time
 STEPS, CHECKPOINT = 3, 2  # of training; a checkpoint is written on the way
 WIDTH, HEADS = 32, 2  # of the student
@@ -70,6 +71,17 @@ def small_recipe(recipe: Recipe, folder: Path, processes: int | None, compiles: 
         "evaluate": _evaluate(model, scale, folder),
     }
     return model.model_copy(update=parts)
+
+
+def left_out(before: Config, after: Config) -> Iterator[str]:
+    """In words, what a rehearsal of a step leaves out that its recipe asks for."""
+    if isinstance(before, PretrainConfig | AlignConfig) and isinstance(after, PretrainConfig | AlignConfig):
+        if before.launch.compile and not after.launch.compile:
+            yield "blocks are not compiled: on a processor that takes minutes"
+        if before.launch.nodes > 1:
+            yield f"one machine in place of {before.launch.nodes}"
+    if isinstance(before, PairConfig) and isinstance(after, PairConfig) and before.winner != after.winner:
+        yield f"the teacher is to win: an untrained student draws nothing that {after.judge.kind} knows"
 
 
 def _uses(part: Any) -> bool:
