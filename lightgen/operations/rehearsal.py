@@ -52,7 +52,7 @@ def rehearse(
     compiles = pick_device(recipe.run.device) != "cpu"
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder, _one_thread(), _throw_away(store, keep) as place:
         small = small_recipe(recipe, Path(folder), processes, compiles)
-        written = {step.name: step.config for step in steps_of(recipe)}
+        written = {(step.key, step.stage): step.config for step in steps_of(recipe)}
         with open_engine(small.run) as engine:
             context = Context(place, small.seed, small.run, engine=engine)
             made: dict[str, ArtifactRef] = {}
