@@ -1,7 +1,9 @@
 """Settings of stages and members, and which of them are part of a version's name."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
@@ -35,6 +37,18 @@ class Config(BaseModel):
         Loads no model and writes nothing. Parts that are settings themselves are asked by `problems_of`.
         """
         yield from ()
+
+    def rehearse(self, folder: Path) -> Self:
+        """These settings for a rehearsal: tiny random models of the same classes and small files, made in `folder`.
+
+        All else stays as it is. Equal settings give equal ones, and share what is made.
+        """
+        fields = type(self).model_fields
+        return self.model_copy(update={name: _rehearsed(getattr(self, name), folder) for name in fields})
+
+    def own_folder(self, folder: Path) -> Path:
+        """Where in `folder` a rehearsal keeps what these settings need."""
+        return folder / hashlib.sha256(repr((type(self).__name__, self)).encode()).hexdigest()[:16]
 
 
 class Member(Config):
@@ -76,6 +90,15 @@ def problems_of(value: Any, key: str = "") -> Iterator[Problem]:
         parts = [(str(index), part) for index, part in enumerate(value)] if isinstance(value, list | tuple) else []
     for name, part in parts:
         yield from problems_of(part, f"{key}.{name}" if key else name)
+
+
+def _rehearsed(value: Any, folder: Path) -> Any:
+    """`value` with all settings in it rehearsed."""
+    if isinstance(value, Config):
+        return value.rehearse(folder)
+    if isinstance(value, Mapping):
+        return {name: _rehearsed(part, folder) for name, part in value.items()}
+    return type(value)(_rehearsed(part, folder) for part in value) if isinstance(value, list | tuple) else value
 
 
 def _counts(field: FieldInfo, value: Any) -> bool:

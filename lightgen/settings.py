@@ -74,6 +74,13 @@ def torchrun_place() -> tuple[int, int, int] | None:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"])
 
 
+def quiet_libraries() -> None:
+    """Libraries of models show no notes and bars, here and in processes to come, unless the user wants them."""
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
 def deterministic_matrix_products() -> None:
     """Let cuBLAS take workspaces of a fixed size, unless the user chose some: without them it refuses to be exact."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -35,8 +35,7 @@ def blocks():
 
 @pytest.fixture
 def copy(tmp_path):
-    for folder in ("lightgen", "schemas", "tests/golden", "tests/lightgen/sealed.py", "tests/worked_version.py",
-                   "tests/tiny_models.py"):  # fmt: skip
+    for folder in ("lightgen", "schemas", "tests/golden", "tests/lightgen/sealed.py", "tests/worked_version.py"):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -1,6 +1,7 @@
 """Commands that find out early: what stands in the way of a recipe and what it would take, and a run of it in small."""
 
 import json
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from lightgen.cli.console import StoreOption, out
 from lightgen.cli.running import RecipeArgument, SetOption, UntilOption, overrides_of
+from lightgen.settings import quiet_libraries
 
 if TYPE_CHECKING:
     from lightgen.operations.outlook import Line
@@ -48,6 +50,32 @@ def plan(
         _show(found)
     if not found.sound:
         raise typer.Exit(1)
+
+
+@app.command()
+def rehearse(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    until: UntilOption = None,
+    settings: SetOption = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=2, help="of each training on several; default: as written")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the store in which it was made")] = False,
+) -> None:
+    """Run a whole recipe in small, with tiny random models and captions of its own, in a store that is thrown away."""
+    from lightgen.operations.rehearsal import rehearse as go
+    from lightgen.recipe import load_recipe
+
+    quiet_libraries()
+    loaded = load_recipe(recipe, overrides_of(settings or []))
+    began, names = time.monotonic(), []
+    for done in go(loaded, store, until or [], processes, keep):
+        names.append(done.name)
+        rejects = f", {done.rejected:,} rejects" if done.rejected else ""
+        note = f"  [dim]{escape(done.note)}[/]" if done.note else ""
+        out.print(f"{done.name:<28} {done.seconds:6.1f} s  {done.rows:>5,} rows{rejects}{note}")
+    out.print(f"rehearsed: {len(names)} steps in {time.monotonic() - began:.0f} s")
 
 
 def _show(found: "Preflight") -> None:

@@ -4,6 +4,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field
 
@@ -11,6 +12,7 @@ from lightgen.config import RUN, Member
 from lightgen.corpora import places
 from lightgen.corpora.ranges import Inventory, Place
 from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.rehearsal import captions, odd_captions
 from lightgen.errors import InputChanged, InputCorrupt
 from lightgen.problems import Problem
 
@@ -83,6 +85,18 @@ class FileCorpus(Corpus):
     def sources(self) -> set[str]:
         """See `Corpus.sources`."""
         return {self.source}
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a small file of the same format and columns, with odd rows among the captions."""
+        path = self.own_folder(folder) / "captions"
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            self.write(path, [*odd_captions(), *captions(f"{self.source} {self.path}")])
+        return self.model_copy(update={"path": str(path)})
+
+    @abstractmethod
+    def write(self, path: Path, captions: Sequence[str | None]) -> None:
+        """Make a file of these captions; where the format has no null, an empty caption stands for none."""
 
     def holds_captions(self) -> bool:
         """See `Corpus.holds_captions`; of an object of S3, which would be fetched as a whole, only that it is there."""

@@ -1,7 +1,8 @@
 """JSON lines: one field of an object a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from lightgen.corpora.lines import LineCorpus, as_text
@@ -16,6 +17,11 @@ class JsonlCorpus(LineCorpus):
 
     kind: Literal["jsonl"] = "jsonl"
     field: str = "caption"
+
+    def write(self, path: Path, captions: Sequence[str | None]) -> None:
+        """See `FileCorpus.write`."""
+        lines = [json.dumps({"id": row, self.field: caption}) for row, caption in enumerate(captions)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[bytes]]:
         """See `LineCorpus.records`."""

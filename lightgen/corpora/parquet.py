@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -35,6 +35,10 @@ class ParquetCorpus(FileCorpus):
 
     kind: Literal["parquet"] = "parquet"
     column: str = "caption"
+
+    def write(self, path: Path, captions: Sequence[str | None]) -> None:
+        """See `FileCorpus.write`."""
+        pq.write_table(pa.table({"id": range(len(captions)), self.column: pa.array(captions, pa.string())}), path)
 
     def cut(self, rows: int) -> Inventory:
         """See `Corpus.cut`."""

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import pyarrow as pa
 from pydantic import Field
@@ -14,6 +14,8 @@ from lightgen.corpora.ranges import Inventory, Place, cut_values, values_digest
 from lightgen.corpora.raw import RawCaption
 from lightgen.errors import InputChanged
 from lightgen.scenes.grammar import TASKS, Split, Task, captions
+
+REHEARSED = 24  # captions in a rehearsal
 
 
 class ScenesCorpus(Corpus):
@@ -37,6 +39,10 @@ class ScenesCorpus(Corpus):
     def sources(self) -> set[str]:
         """See `Corpus.sources`."""
         return {f"scenes/{self.split}/{task}" for task in TASKS}
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a few captions of each task."""
+        return self.model_copy(update={"count": min(self.count, REHEARSED)})
 
     def state(self) -> str:
         """See `Corpus.state`."""

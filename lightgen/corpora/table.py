@@ -1,7 +1,8 @@
 """CSV and TSV: one column of a table."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -20,6 +21,18 @@ class TableCorpus(LineCorpus):
         default=None, description="names of the columns, for a file whose first line is data"
     )
     separator: str = Field(default="\t", min_length=1, max_length=1)
+
+    def write(self, path: Path, captions: Sequence[str | None]) -> None:
+        """See `FileCorpus.write`. No value holds a tab or a line break."""
+        header = self.header or ["id", self.column]
+        place = self._place(header)
+        rest = len(header) - place - 1
+        rows = [[str(row)] * place + [text or ""] + ["-"] * rest for row, text in enumerate(captions)]
+        plain = self.separator == "\t"
+        quoting, mark = (csv.QUOTE_NONE, None) if plain else (csv.QUOTE_MINIMAL, '"')
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.separator, quoting=quoting, quotechar=mark)
+            writer.writerows(rows if self.header else [header, *rows])
 
     def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[list[str]]]:
         """See `LineCorpus.records`. Blank lines are no records."""

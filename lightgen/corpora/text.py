@@ -1,6 +1,7 @@
 """Plain text: one caption a line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 from lightgen.corpora.lines import LineCorpus
@@ -11,6 +12,10 @@ class TextCorpus(LineCorpus):
     """One caption a line."""
 
     kind: Literal["text"] = "text"
+
+    def write(self, path: Path, captions: Sequence[str | None]) -> None:
+        """See `FileCorpus.write`."""
+        path.write_text("".join(f"{caption or ''}\n" for caption in captions), encoding="utf-8")
 
     def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[bytes]]:
         """See `LineCorpus.records`."""

@@ -1,8 +1,10 @@
 """Counts the tokens of a caption as the student's text encoder would."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
+from lightgen.encoders.tiny import WORDS, word_tokenizer
 from lightgen.errors import ModelError
 from lightgen.problems import Problem
 from lightgen.storage.weights import Weights, folder_here, is_local, pinned
@@ -19,6 +21,13 @@ class TokenizerConfig(Weights):
     def models(self) -> tuple[str, ...]:
         """See `Weights.models`: no weights are read."""
         return ()
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a tokenizer of a few words."""
+        own = self.own_folder(folder)
+        if not own.exists():
+            word_tokenizer(WORDS).save_pretrained(own)
+        return self.model_copy(update={"model": str(own), "revision": None, "subfolder": ""})
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`."""

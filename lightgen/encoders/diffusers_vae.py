@@ -1,12 +1,14 @@
 """Latents of a diffusers AutoencoderKL: mean and spread of the posterior, shifted and scaled as its config says."""
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from lightgen.config import Member
+from lightgen.encoders.tiny import tiny_vae
 from lightgen.errors import ConfigError, ModelError
 from lightgen.storage.weights import Weights, weights_folder
 
@@ -34,6 +36,13 @@ class DiffusersVaeConfig(Weights, Member):
         if settings is None:
             return SHAPES.get(self.model)
         return settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1)
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a narrow VAE of the same channels and reduction, where they are known."""
+        own = self.own_folder(folder)
+        if not own.exists():
+            tiny_vae(own, *(self.shape or (16, 8)))
+        return self.model_copy(update={"model": str(own), "revision": None, "subfolder": "vae"})
 
     def flops(self, size_px: int) -> float:
         """Operations of encoding a square image of `size_px`, by formula; that of the paper's VAE (model_facts 8.2)."""

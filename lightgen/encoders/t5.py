@@ -3,7 +3,8 @@
 T5 sees its own padding mask; captions of like length share a batch, so that hardly any padding is computed.
 """
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lightgen.config import RUN, Member
+from lightgen.encoders.tiny import tiny_t5
 from lightgen.errors import ModelError
 from lightgen.storage.weights import Weights, model_root, weights_folder
 
@@ -46,6 +48,13 @@ class T5Config(Weights, Member):
         """Channels of its vectors, as far as that is known here without fetching."""
         settings = self.settings_here(self.subfolder)
         return settings["d_model"] if settings else WIDTHS.get(self.model)
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a T5 that is narrow inside, with vectors of the same width where it is known."""
+        own = self.own_folder(folder)
+        if not own.exists():
+            tiny_t5(own, self.width or WIDTHS["google/flan-t5-xxl"])
+        return self.model_copy(update={"model": str(own), "revision": None, "subfolder": "", "tokenizer_subfolder": ""})
 
     def flops(self, tokens: float) -> float:
         """Operations of a caption: a multiply-add a parameter for each token; of another model as of T5-XXL."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from schemas.documents import Provenance
 
 ROOT = Path(__file__).parents[2]
-LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pyarrow", "pillow", "numba", "scipy", "qwen-vl-utils")
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pyarrow", "pillow", "numba", "scipy")
 
 
 @cache

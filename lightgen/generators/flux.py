@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -94,6 +94,14 @@ class FluxConfig(Weights, GeneratorMember):
         except (ConfigError, ModelError) as error:
             yield Problem("here", "model", str(error), "give another folder")
 
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a FLUX.1 of 100,000 parameters that takes two steps."""
+        from lightgen.generators.tiny_flux import tiny_flux
+
+        own = self.own_folder(folder)
+        model = str(own if own.exists() else tiny_flux(own))
+        return self.model_copy(update={"model": model, "revision": None, "steps": min(self.steps, 2)})
+
     def content(self) -> dict[str, Any]:
         """Settings and weights. Raises ConfigError or ModelError; loads nothing."""
         if is_local(self):
@@ -139,8 +147,10 @@ class FluxGenerator:
 def _load(config: FluxConfig, device: str) -> Any:
     import torch
     from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
+    from diffusers.utils.logging import disable_progress_bar
     from safetensors import SafetensorError
 
+    disable_progress_bar()  # of loading: each worker of a stage would draw one
     log.info("loading %s", config.model)
     try:
         pipeline = FluxPipeline.from_pretrained(

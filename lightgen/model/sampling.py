@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +15,7 @@ from lightgen.model.diffusion import Schedule, as_noise, cosine_schedule, sample
 from lightgen.model.masking import decode_counts, gather_tokens, scatter_tokens
 from lightgen.model.student import Grid, Student, Text
 
+REHEARSED = 4  # iterations, and steps of the head, in a rehearsal
 OnStep = Callable[[int, Tensor], object]
 
 
@@ -30,6 +32,11 @@ class SampleConfig(Config):
     start_temperature: float = Field(default=1.0, gt=0, description="factor of the noise a token starts from")
     clip_x0: float | None = Field(default=None, gt=0, description="bound of a predicted token; None as published")
     batch_size: int = Field(default=64, gt=0, json_schema_extra=RUN)
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: few iterations and steps."""
+        few = {name: min(getattr(self, name), REHEARSED) for name in ("iterations", "head_steps")}
+        return self.model_copy(update=few)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from lightgen.stages.align import AlignConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.reference import ReferenceConfig
 
-_parameters = cache(parameter_count)
 Trains = PretrainConfig | AlignConfig | ReferenceConfig
 ADAM_BYTES = 16  # a parameter of a checkpoint in progress: weights, average, two moments
 SEALED_BYTES = 8  # a parameter of a sealed one: weights and average
@@ -31,7 +30,7 @@ class StudentAtSize:
     @property
     def parameters(self) -> int:
         """Exact, without allocating them."""
-        return _parameters(self.config)  # pyright: ignore[reportArgumentType] - frozen, so pydantic hashes it
+        return _parameters(self.config.model_dump_json())
 
     def drawing_flops(self, sample: SampleConfig) -> float:
         """Of one image, where many are drawn together."""
@@ -72,3 +71,9 @@ class StudentAtSize:
 
     def _hidden(self, masks: MaskLaw) -> int:
         return masks.hidden(self.tokens, 0.5)
+
+
+@cache
+def _parameters(config: str) -> int:
+    """Of the student of these settings, as JSON: a second for a large one."""
+    return parameter_count(StudentConfig.model_validate_json(config))

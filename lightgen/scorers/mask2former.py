@@ -7,7 +7,8 @@ in transformers' format, so scores are comparable and not bit-equal. See model_f
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +51,17 @@ class Mask2FormerConfig(ScorerMember):
     def weight_bytes(self) -> float:
         """See `ScorerMember.weight_bytes`."""
         return self.segmenter.bytes_here() or 0.0
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a detector of dogs, mice and cats, and a CLIP."""
+        from lightgen.scorers.tiny import tiny_clip, tiny_segmenter
+
+        own = self.own_folder(folder)
+        if not own.exists():
+            tiny_segmenter(own / "segmenter")
+            tiny_clip(own / "colors")
+        places = {name: Weights(model=str(own / name)) for name in ("segmenter", "colors")}
+        return self.model_copy(update=places)
 
     @property
     def batch(self) -> int:

@@ -5,19 +5,20 @@ the answer counts only if it is exactly the object asked for.
 """
 
 import hashlib
-import importlib.util
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
 from lightgen.config import RUN
-from lightgen.errors import ConfigError, ModelError
-from lightgen.problems import Problem
+from lightgen.errors import ModelError
 from lightgen.scorers.base import ScorerMember, Unscored, answer_table
+from lightgen.scorers.qwen_processor import QwenProcessor
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
 from lightgen.work import Worker
@@ -25,8 +26,8 @@ from lightgen.work import Worker
 PARAMETERS = 8.3e9  # of Qwen2.5-VL-7B
 TOKEN_PX = 28  # side of what becomes one token
 PROMPT_TOKENS = 150  # of what is asked, about
-EXTRAS = ("qwen_vl_utils", "torchvision")
 BEST = 10
+ANSWERS_REHEARSED = 24
 ANSWER_LIMIT = 4096
 DETAIL = 300
 QUESTIONS = {
@@ -85,12 +86,15 @@ class QwenVlConfig(Weights, ScorerMember):
         """See `ScorerMember.weight_bytes`."""
         return self.bytes_here() or DTYPE_BYTES[self.dtype] * PARAMETERS
 
-    def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`."""
-        yield from super().problems()
-        missing = [name for name in EXTRAS if importlib.util.find_spec(name) is None]
-        if missing:
-            yield Problem("here", "kind", f"qwen_vl needs {' and '.join(missing)}", "pip install '.[judge]'")
+    def rehearse(self, folder: Path) -> Self:
+        """See `Config.rehearse`: a model that answers in the form asked for, with marks that hang on the picture."""
+        from lightgen.scorers.tiny import tiny_qwen
+
+        own, random = self.own_folder(folder), Random(0)
+        if not own.exists():
+            marks = [{name: random.randint(0, BEST) for name in QUESTIONS} for _ in range(ANSWERS_REHEARSED)]
+            tiny_qwen(own, [json.dumps(one) for one in marks], SYSTEM)
+        return self.model_copy(update={"model": str(own), "revision": None, "subfolder": ""})
 
     def content(self) -> dict[str, Any]:
         """Settings, weights and the words that are asked."""
@@ -118,16 +122,11 @@ class QwenVlJudge:
 
     def _ask(self, conversations: list[list[dict[str, Any]]]) -> list[str]:
         import torch
-        from qwen_vl_utils import process_vision_info  # pyright: ignore[reportMissingImports]  # an extra
 
-        texts = [
-            self.processor.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in conversations
-        ]
-        pictures, _ = process_vision_info(conversations)
-        inputs = self.processor(text=texts, images=pictures, padding=True, return_tensors="pt").to(self.device)
+        inputs = {name: value.to(self.device) for name, value in self.processor.inputs(conversations).items()}
         with torch.inference_mode():
             tokens = self.model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
-        return self.processor.batch_decode(tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True)
+        return self.processor.answers(tokens[:, inputs["input_ids"].shape[1] :])
 
 
 def conversation(caption: str, image: Pixels) -> list[dict[str, Any]]:
@@ -176,27 +175,18 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _load(config: QwenVlConfig, device: str) -> tuple[Any, Any]:
-    try:
-        # Here and not at the first image, before minutes of loading weights.
-        import qwen_vl_utils  # noqa: F401  # pyright: ignore[reportMissingImports]  # an extra
-    except ImportError as error:
-        raise ConfigError(
-            f"judge qwen_vl needs qwen-vl-utils and torchvision ({error}): pip install '.[judge]'"
-        ) from None
+def _load(config: QwenVlConfig, device: str) -> tuple[QwenProcessor, Any]:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+    from transformers import Qwen2_5_VLForConditionalGeneration
 
     folder = weights_folder(config)
     dtype = getattr(torch, config.dtype)
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True
         )
+        processor = QwenProcessor.from_folder(folder, model.config.image_token_id)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model {config.model}: not a usable Qwen2.5-VL: {str(error)[:300]}") from None
-    # Answers are read off the end of each row, so padding must stand before the prompt.
-    processor.tokenizer.padding_side = "left"
     return processor, model.eval().requires_grad_(False).to(device)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
-from lightgen.training.output import sample_grid
+from lightgen.training.output import SampleGrid
 from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference
 from lightgen.training.problems import training_problems
 from lightgen.work import Context, MakeShard, Work, Worker
@@ -101,8 +102,8 @@ def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
     settings = checkpoint_config(start)
     data = open_features(store.open(encoded))
     student = load_student(start, config.start_weights).to(device)
-    vae = load_vae_of(settings.encoders, store, device)
-    draw_samples = sample_grid(data, vae, config.samples, config.sample_captions, job.folder, job.seed)
+    open_vae = partial(load_vae_of, settings.encoders, store, device)
+    draw_samples = SampleGrid(data, open_vae, config.samples, config.sample_captions, job.folder, job.seed)
     objective = _objective(student, data, config, job.seed, [store.open(ref) for ref in asked])
     return TrainingSetup(student, objective, draw_samples, settings, config.loop, config.launch, config.samples)
 
@@ -113,5 +114,6 @@ def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int
             Winners(pairs), config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
         )
     estimator = PairErrorEstimator(config.noise_copies, seed, config.masks, config.reference_draws)
-    live = LiveReference(copy.deepcopy(student).requires_grad_(False))
-    return Preference(pairs, read_reference(asked[0]) if asked else live, estimator, config.batch_size, config.beta)
+    # A copy of the student takes memory, so it is made only where the reference is asked in every step.
+    ask = read_reference(asked[0]) if asked else LiveReference(copy.deepcopy(student).requires_grad_(False))
+    return Preference(pairs, ask, estimator, config.batch_size, config.beta)

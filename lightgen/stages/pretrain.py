@@ -1,6 +1,7 @@
 """FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -22,7 +23,7 @@ from lightgen.training.job import TrainingJob, TrainingSetup, build_checkpoint, 
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
-from lightgen.training.output import sample_grid
+from lightgen.training.output import SampleGrid
 from lightgen.training.problems import training_problems
 from lightgen.training.weights import resize_positions
 from lightgen.work import Context, MakeShard, Work, Worker
@@ -106,8 +107,8 @@ def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
     student = _first_student(config, store, start[0] if start else None, job.seed).to(device)
     check_features(student, data.latent_shape, data.text_dim)
     _check_ratios(config)
-    vae = load_vae_of(encoders, store, device)
-    draw_samples = sample_grid(data, vae, config.samples, config.sample_captions, job.folder, job.seed)
+    open_vae = partial(load_vae_of, encoders, store, device)
+    draw_samples = SampleGrid(data, open_vae, config.samples, config.sample_captions, job.folder, job.seed)
     objective = MaskedDiffusion(
         data, config.batch_size, config.noise_copies, job.seed, config.variance_bound, config.masks, config.time_power,
         config.mask_ratios,

@@ -99,6 +99,10 @@ class Files(Protocol):
         """Remove each of `keys`; absent is fine."""
         ...
 
+    def clear(self) -> None:
+        """Delete everything, scratch and cached copies too: for a store that was made to be thrown away."""
+        ...
+
     def scratch(self, name: str) -> Path:
         """A local folder for unfinished work, kept between runs, invisible to readers."""
         ...

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import time
 import uuid
@@ -155,6 +156,10 @@ class LocalFiles:
         """See `Files.delete_many`."""
         for key in keys:
             self.delete(key)
+
+    def clear(self) -> None:
+        """See `Files.clear`."""
+        shutil.rmtree(self.root, ignore_errors=True)
 
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -199,6 +200,15 @@ class S3Files:
         if keys:
             paths = [self._path(key) for key in keys]
             self._retry("delete", paths[0], lambda: self.remote.rm(paths))
+
+    def clear(self) -> None:
+        """See `Files.clear`. Raises StoreError for a whole bucket: others may keep things there."""
+        if not self.prefix:
+            raise StoreError(f"{self.uri} is a whole bucket, which is not cleared")
+        path = f"{self.bucket}/{self.prefix}"
+        found = self._retry("list", path, lambda: self.remote.find(path))
+        self.delete_many([name.removeprefix(f"{path}/") for name in found])
+        shutil.rmtree(self.cache, ignore_errors=True)
 
     def scratch(self, name: str) -> Path:
         """See `Files.scratch`."""

@@ -27,9 +27,9 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store, open_store
 from lightgen.training.launch import LaunchConfig
-from lightgen.training.loop import DrawSamples, LoopConfig, train
+from lightgen.training.loop import LoopConfig, train
 from lightgen.training.objectives import Objective
-from lightgen.training.output import checkpoint_output
+from lightgen.training.output import SampleGrid, checkpoint_output
 from lightgen.training.ranks import World, process_group
 from lightgen.training.speed import summary
 from lightgen.training.state import TrainState
@@ -65,7 +65,7 @@ class TrainingSetup:
 
     student: Student
     objective: Objective
-    draw_samples: DrawSamples
+    draw_samples: SampleGrid
     checkpoint: CheckpointConfig
     loop: LoopConfig
     launch: LaunchConfig
@@ -148,6 +148,8 @@ def run_rank(path: Path) -> None:
     with report_refusals():
         setup = prepare(job, open_store(job.store), local_device(job.device, world.local_rank))
         with process_group(world, setup.student.null_text.device.type):
+            if world.is_main and setup.loop.sample_every:
+                setup.draw_samples.load()
             _train(setup, job, world, setup.launch, PrintedProgress() if world.is_main else SILENT)
 
 

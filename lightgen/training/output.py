@@ -1,6 +1,9 @@
 """What a training stage hands over: the one shard of a CHECKPOINT version, and sample grids while it trains."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,6 @@ from lightgen.model.student import Grid, Student
 from lightgen.seeds import derive_seed
 from lightgen.storage.shards import ShardOutput
 from lightgen.training.data import Features
-from lightgen.training.loop import DrawSamples
 from lightgen.training.state import TrainState
 from lightgen.training.weights import checkpoint_files, checkpoint_rows
 from schemas.tensors import SCHEMA
@@ -41,28 +43,39 @@ def checkpoint_output(
     return ShardOutput(table=table, schema=SCHEMA, rows_in=table.num_rows, files=files, extras=extras)
 
 
-def sample_grid(
-    features: Features, vae: Vae, config: SampleConfig, captions: int, folder: Path, seed: int
-) -> DrawSamples:
-    """A function that draws images of `captions` captions, evenly spaced in `features`.
+@dataclass(frozen=True)
+class SampleGrid:
+    """Draws images of `captions` captions, evenly spaced in `features`, with the VAE that `open_vae` loads."""
 
-    It writes them as one grid, `samples-<step>.png` in `folder`, and returns the path.
-    """
-    rows = np.linspace(0, len(features) - 1, min(captions, len(features))).astype(int)
-    batch = features.batch(rows, np.zeros_like(rows))
-    seeds = [derive_seed(seed, "sample-grid", int(row)) for row in rows]
+    features: Features
+    open_vae: Callable[[], Vae]
+    config: SampleConfig
+    captions: int
+    folder: Path
+    seed: int
+
+    @cached_property
+    def vae(self) -> Vae:
+        """Loaded when it is first asked for: of the processes of a run, only the one that draws needs it."""
+        return self.open_vae()
+
+    def load(self) -> None:
+        """Load the VAE now: whoever will draw is to fail before the first step if it cannot."""
+        assert self.vae is not None, "a VAE that is loaded"
 
     @torch.no_grad()
-    def draw_samples(step: int, student: Student) -> Path:
+    def __call__(self, step: int, student: Student) -> Path:
+        """Write one grid, `samples-<step>.png` in `folder`; returns the path."""
+        rows = np.linspace(0, len(self.features) - 1, min(self.captions, len(self.features))).astype(int)
+        batch = self.features.batch(rows, np.zeros_like(rows))
+        seeds = [derive_seed(self.seed, "sample-grid", int(row)) for row in rows]
         student.eval()
-        _, height, width = features.latent_shape
+        _, height, width = self.features.latent_shape
         grid = Grid(height // student.config.patch, width // student.config.patch)
         device = student.null_text.device
         text = student.text(batch.text.float().to(device), batch.keep.to(device))
-        tokens = sample_latents(student, text, grid, seeds, config)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"samples-{step:08d}.png"
-        path.write_bytes(contact_sheet(decode_tokens(student, vae, tokens, grid), GRID_COLUMNS))
+        tokens = sample_latents(student, text, grid, seeds, self.config)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"samples-{step:08d}.png"
+        path.write_bytes(contact_sheet(decode_tokens(student, self.vae, tokens, grid), GRID_COLUMNS))
         return path
-
-    return draw_samples

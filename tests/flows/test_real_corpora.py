@@ -6,11 +6,11 @@ import pytest
 
 from flows.build_distill_set import build_distill_set
 from lightgen.decisions.contamination import normalised
+from lightgen.encoders.tiny import tiny_t5, tiny_vae
+from lightgen.generators.tiny_flux import tiny_flux
 from lightgen.operations.run import run_recipe
 from lightgen.recipe import load_recipe
 from lightgen.storage.store import open_or_create, open_store
-from tests.tiny_encoders import tiny_t5, tiny_vae
-from tests.tiny_models import tiny_flux
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests" / "recipes" / "real_corpora.yaml"

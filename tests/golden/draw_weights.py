@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from lightgen.encoders.tiny import clip_tokenizer
+from lightgen.generators.tiny_flux import t5_tokenizer
 from lightgen.model.config import StudentConfig
 from lightgen.model.student import Student
-from tests.tiny_models import clip_tokenizer, t5_tokenizer
 
 STUDENT = StudentConfig(
     width=8, heads=2, encoder_depth=1, decoder_depth=1, text_depth=1, aligner_depth=1, head_width=8, head_depth=1,
@@ -62,7 +63,7 @@ def flux(folder: Path) -> None:
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-    tokenizer, tokenizer_2 = clip_tokenizer(folder), t5_tokenizer(folder)
+    tokenizer, tokenizer_2 = clip_tokenizer(folder), t5_tokenizer()
     clip = CLIPTextConfig(
         **CLIP, vocab_size=len(tokenizer), projection_dim=8, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -50,7 +50,6 @@ class Tolerance:
 class Subject:
     """`cases` are settings by name, which together have every value that `config` allows; `run` gives the output.
 
-    absent: why it cannot run here, or nothing
     long: it takes so long that only the long tests run it
     loose: tolerances of single cases, where arithmetic of half precision differs between machines
     """
@@ -62,7 +61,6 @@ class Subject:
     run: Run
     tolerance: Tolerance = Tolerance()
     loose: Mapping[str, Tolerance] = field(default_factory=dict)
-    absent: Callable[[], str] = str
     long: bool = False
 
     @property

@@ -13,8 +13,6 @@ from tests.golden.subjects import BY_NAME, SUBJECTS
 
 def keep(subject: Subject) -> str:
     """Writes the file of a subject, or says why not."""
-    if reason := subject.absent():
-        return f"{subject.name}: left as it is: {reason}"
     found = outputs(subject)
     if refused := _refused(subject, found):
         return refused

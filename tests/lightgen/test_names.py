@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field
 from lightgen.config import QUIET, RUN, Config, Member
 from lightgen.encoders.diffusers_vae import DiffusersVaeConfig
 from lightgen.encoders.t5 import T5Config
+from lightgen.encoders.tiny import tiny_t5, tiny_vae
 from lightgen.errors import RefNotFound
 from lightgen.generators.flux import FluxConfig
+from lightgen.generators.tiny_flux import tiny_flux
 from lightgen.operations.run import run_recipe
 from lightgen.operations.steps import steps_of
 from lightgen.recipe import Recipe, Use, load_recipe
@@ -22,8 +24,6 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store, open_or_create
 from schemas.ref import ArtifactRef
-from tests.tiny_encoders import tiny_t5, tiny_vae
-from tests.tiny_models import tiny_flux
 from tests.worked_version import build, plan_of, rows
 
 TINY = "tests/recipes/tiny.yaml"

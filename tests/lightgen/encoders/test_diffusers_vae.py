@@ -6,8 +6,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from lightgen.encoders.diffusers_vae import DiffusersVae, DiffusersVaeConfig
+from lightgen.encoders.tiny import tiny_vae
 from lightgen.errors import ConfigError, ModelError
-from tests.tiny_encoders import tiny_vae
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoTokenizer, T5EncoderModel
 
 from lightgen.encoders.t5 import T5Config, T5TextEncoder, buckets
+from lightgen.encoders.tiny import tiny_t5
 from lightgen.errors import ConfigError, ModelError
-from tests.tiny_encoders import tiny_t5
 
 CAPTIONS = ["a red circle", "two blue", "the cat and the dog on the red square of a green dog", "a red circle", "cat"]
 

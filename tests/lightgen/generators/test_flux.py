@@ -12,9 +12,9 @@ import torch
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.base import Failure
 from lightgen.generators.flux import FluxConfig, FluxGenerator
+from lightgen.generators.tiny_flux import tiny_flux
 from lightgen.storage.store import open_or_create
 from lightgen.work import Worker
-from tests.tiny_models import tiny_flux
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CAPTIONS = ["a red cat", "two blue dogs on the left", "a yellow circle"]

@@ -12,12 +12,14 @@ from lightgen.evaluation.detections import read_detections
 from lightgen.evaluation.geneval import THRESHOLD, Detected
 from lightgen.scorers.config import ScorerConfig
 from lightgen.scorers.mask2former import COLORS, GRAY, Mask2FormerConfig, Mask2FormerDetector
-from tests.tiny_models import tiny_mask2former
+from lightgen.scorers.tiny import tiny_clip, tiny_segmenter
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Mask2FormerConfig:
-    root = tiny_mask2former(tmp_path_factory.mktemp("eyes"))
+    root = tmp_path_factory.mktemp("eyes")
+    tiny_segmenter(root / "segmenter")
+    tiny_clip(root / "colors")
     return config_of(root)
 
 

@@ -11,6 +11,7 @@ import torch
 from lightgen.encoders.crop import read_square
 from lightgen.encoders.mirror import may_mirror
 from lightgen.encoders.restore import load_encoders, read_encoders
+from lightgen.encoders.tiny import tiny_t5, tiny_vae
 from lightgen.encoders.vae import Vae, load_vae, read_identity
 from lightgen.errors import ConfigError, ModelError, StoreCorrupt, TooManyRejects
 from lightgen.seeds import content_id
@@ -25,7 +26,6 @@ from lightgen.training.features_on_disk import open_features
 from lightgen.work import Context, RunConfig
 from schemas.ref import ArtifactRef
 from tests.lightgen.sealed import image, images, kept_of
-from tests.tiny_encoders import tiny_t5, tiny_vae
 
 ROWS, SKIPPED = 7, 2
 PCA = {"kind": "patch_pca", "channels": 5, "fit_sizes_px": (16, 32)}

@@ -16,6 +16,7 @@ from lightgen.generators.base import Drawn, Failure
 from lightgen.generators.sampler import Sampler
 from lightgen.generators.scenes import ScenesConfig, ScenesGenerator
 from lightgen.generators.student import StudentGeneratorConfig
+from lightgen.generators.tiny_flux import tiny_flux
 from lightgen.progress import SILENT, Progress, Silent
 from lightgen.scenes import grammar
 from lightgen.seeds import derive_seed
@@ -25,7 +26,6 @@ from lightgen.storage.store import Store, open_or_create
 from lightgen.work import Context, RunConfig
 from tests.lightgen.conftest import Chain
 from tests.lightgen.sealed import prompts
-from tests.tiny_models import tiny_flux
 
 SCENES = {"generator": {"kind": "scenes"}, "size_px": 48, "format": "png"}
 
