@@ -1,7 +1,8 @@
 # make demo   the whole loop on a CPU: captions, teacher images, student, DPO, evaluation, report
 # make test   the tests
 # make test-long  the long forms: a thousand kills, every seed, every engine
-# make check  format, lint, types, import contracts
+# make check  format, lint, types, import contracts, and the large recipes rehearsed in two processes
+# make rehearse   the large recipes rehearsed in the eight processes that they name
 # make serve  Prefect server, worker and deployments on this machine
 # Each sets up .venv from constraints.txt when that is needed.
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
-.PHONY: demo test test-long check serve clean
+.PHONY: demo test test-long check rehearse serve clean
 
 demo: $(VENV)/.installed
 	@echo "demo: the whole loop on this CPU, about eight minutes on two cores; a second run finds everything done"
@@ -31,6 +32,14 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@echo "check: the large recipes in small, in two processes; a minute each on two cores"
+	@$(BIN)/lightgen rehearse paper --processes 2
+	@$(BIN)/lightgen rehearse repo --processes 2
+
+rehearse: $(VENV)/.installed
+	@echo "rehearse: the large recipes in small, in the processes that they name; four minutes each on two cores"
+	@$(BIN)/lightgen rehearse paper
+	@$(BIN)/lightgen rehearse repo
 
 serve: $(VENV)/.installed
 	@$(BIN)/python -m flows.serve

@@ -22,5 +22,5 @@ def main() -> None:
     try:
         app()
     except LightgenError as error:
-        Console(stderr=True, highlight=False).print(f"[red]lightgen:[/] {escape(str(error))}")
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]lightgen:[/] {escape(str(error))}")
         sys.exit(2)

@@ -61,8 +61,8 @@ def rehearse(
                 ready = _with_bounds(step, refs, place)
                 made[step.name] = make(ready, refs, replace(context, role=step.role))
                 rejected = sum(place.open(made[step.name]).reject_reasons.values())
-                notes = _notes(written.get(step.name, step.config), step, ready)
-                notes += _refusal(written.get(step.name), made[step.name].rows, rejected)
+                before = written.get((step.key, step.stage), step.config)
+                notes = [*_notes(before, step, ready), *_refusal(before, made[step.name].rows, rejected)]
                 seconds = time.monotonic() - began
                 yield Rehearsed(step.name, seconds, made[step.name].rows, rejected, "; ".join(notes))
 
@@ -72,7 +72,7 @@ def _notes(written: Config, step: Step, ready: Step) -> list[str]:
     return [*left_out(written, step.config), *(["bounds at what was observed"] if ready is not step else [])]
 
 
-def _refusal(written: Config | None, rows: int, rejected: int) -> list[str]:
+def _refusal(written: Config, rows: int, rejected: int) -> list[str]:
     """Whether a run would have ended for its rejects."""
     limit = getattr(written, "max_reject_fraction", 1.0)
     many = rejected > limit * (rejected + rows)

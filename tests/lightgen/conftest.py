@@ -16,6 +16,7 @@ from lightgen.progress import SILENT, Progress
 from lightgen.scenes.grammar import TASKS, captions
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.stages.encode import EncodeConfig, encode
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.filter import FilterConfig, filter_images
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
@@ -28,7 +29,7 @@ from lightgen.training.optimizer import OptimizerConfig
 from lightgen.work import Context, RunConfig
 from schemas import prompts as prompts_schema
 from schemas.ref import ArtifactRef
-from tests.lightgen.sealed import prompts, seal
+from tests.lightgen.sealed import pairs, prompts, seal
 
 SIZE_PX = 32
 SAMPLE = SampleConfig(iterations=4, head="ddim", head_steps=4, guidance=2.0)
@@ -107,6 +108,13 @@ def training() -> PretrainConfig:
         student=student, loop=LoopConfig(steps=6, optimizer=fast, ema=0.0, log_every=1, threads=1), batch_size=8,
         noise_copies=1, samples=SAMPLE, sample_captions=4,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def encoded(chain: Chain) -> ArtifactRef:
+    """Six pairs as PAIR_FEATURES of the chain's student."""
+    made, drawn = pairs(chain.store, 6)
+    return encode_pairs(made, chain.checkpoint, drawn, EncodePairsConfig(), chain.context())
 
 
 @pytest.fixture(scope="session")

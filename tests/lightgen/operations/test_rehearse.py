@@ -54,7 +54,7 @@ def test_real_formats_and_large_models_are_rehearsed_without_any_file_of_theirs(
     done = {one.name: one for one in rehearse(recipe, str(tmp_path / "store"))}
     assert done["source"].rejected > 0, "odd rows are among the captions"
     assert done["encode-32px"].rows > 0
-    assert list(done)[-1] == [step.name for step in steps_of(recipe)][-1]
+    assert [name.partition("-")[0] for name in done] == [step.name.partition("-")[0] for step in steps_of(recipe)]
 
 
 def test_a_recipe_that_takes_versions_as_they_are_cannot_be_rehearsed(tmp_path: Path) -> None:

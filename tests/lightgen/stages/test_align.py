@@ -10,21 +10,13 @@ import torch
 from lightgen.generators.restore import load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.stages.align import AlignConfig, align
-from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.reference import reference
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
 from schemas.ref import ArtifactRef
 from tests.lightgen.conftest import Chain
-from tests.lightgen.sealed import pairs
 
 LOOP = LoopConfig(steps=4, optimizer=OptimizerConfig(lr=2e-3, warmup_steps=0), ema=0.0, log_every=1, threads=1)
-
-
-@pytest.fixture(scope="module")
-def encoded(chain: Chain) -> ArtifactRef:
-    made, drawn = pairs(chain.store, 6)
-    return encode_pairs(made, chain.checkpoint, drawn, EncodePairsConfig(), chain.context())
 
 
 def _log(chain: Chain, ref: ArtifactRef) -> list[dict]:

@@ -7,15 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from lightgen.storage.build import ShardOutput, build, make_plan
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
 from lightgen.storage.parquet import write_parquet
+from lightgen.storage.plans import Stage
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
 from lightgen.training.features_on_disk import open_feature_files, open_features
 from schemas.features import schema
 from tests.lightgen.training.feature_files import SHAPE, TEXT_DIM, features_table, read_features, write_shards
-from tests.worked_version import Config
+from tests.worked_version import Settings, build
 
 ROWS = np.array([0, 19, 6, 7, 10, 11, 6, 2])
 
@@ -100,19 +101,20 @@ def test_shards_must_be_of_one_form_and_whole(tmp_path):
 def sealed(store):
     """A version of three shards, one of them without rows."""
     tokens = [[2, 0, 4, 1], [], [3, 1]]
-    plan = make_plan("features", "encode", ["lightgen.seeds"], Config(), 0, [], 3)
+    plan = Stage("encode", "features", revision=1).plan(Settings(), 0, [], 3)
+    stored = schema(SHAPE, TEXT_DIM, "bfloat16")
 
     def make_shard(shard):
-        return ShardOutput(features_table(10 * shard, tokens[shard]), rows_in=len(tokens[shard]))
+        return ShardOutput(features_table(10 * shard, tokens[shard]), rows_in=len(tokens[shard]), schema=stored)
 
-    return store.open(build(store, plan, make_shard, schema(SHAPE, TEXT_DIM, "bfloat16")))
+    return store.open(build(store, plan, make_shard))
 
 
 def test_a_version_of_a_local_store(tmp_path):
     version = sealed(open_or_create(str(tmp_path / "store")))
     memory, rows = read_features(version.table()), np.array([5, 0, 3, 4])
     for verify in (False, True):
-        assert_same(open_features(version, verify).batch(rows, rows), memory.batch(rows, rows))
+        assert_same(open_features(version, verify=verify).batch(rows, rows), memory.batch(rows, rows))
     path = next((tmp_path / "store").glob("v/features/*/data/*"))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StoreCorrupt, match="expected"):
