@@ -37,7 +37,7 @@ check: $(VENV)/.installed-dev
 	@$(BIN)/lightgen rehearse repo --processes 2
 
 rehearse: $(VENV)/.installed
-	@echo "rehearse: the large recipes in small, in the processes that they name; four minutes each on two cores"
+	@echo "rehearse: the large recipes in small, in the eight processes that they name; three minutes each on two cores"
 	@$(BIN)/lightgen rehearse paper
 	@$(BIN)/lightgen rehearse repo
 
