@@ -92,6 +92,10 @@ class StoreAccess(StoreError):
     """Credentials, bucket or key were refused."""
 
 
+class Evicted(StoreError):
+    """Images were deleted that can be drawn again."""
+
+
 class StoreVanished(StoreError):
     """A file was deleted while it was read."""
 

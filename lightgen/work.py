@@ -81,7 +81,7 @@ class Context:
 
     `role` is what the run makes the version for. `engine` is one that the stages of a run share (see
     `lightgen.engines.engine.open_engine`); without it each stage opens its own. With `find_only` nothing is made or
-    published: a stage finds its sealed version or raises NotMade.
+    published: a stage finds its sealed version or raises NotMade. With `redraw` it draws evicted images again.
     """
 
     store: Store
@@ -91,6 +91,7 @@ class Context:
     role: str = ""
     engine: Engine | None = None
     find_only: bool = False
+    redraw: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,15 @@ UntilOption = Annotated[
 
 
 @app.command()
-def run(recipe: RecipeArgument, store: StoreOption, until: UntilOption = None, settings: SetOption = None) -> None:
+def run(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    until: UntilOption = None,
+    settings: SetOption = None,
+    redraw: Annotated[bool, typer.Option("--redraw", help="draw images again that `gc --evict` deleted")] = False,
+) -> None:
     """Make what a recipe describes, step after step; what is sealed already is found."""
-    _show(_made(recipe, store, until, settings))
+    _show(_made(recipe, store, until, settings, redraw))
 
 
 @app.command()
@@ -36,7 +42,9 @@ def work(recipe: RecipeArgument, store: StoreOption, until: UntilOption = None, 
     _show(_made(recipe, store, until, settings))
 
 
-def _made(recipe: str, store: str, until: list[str] | None, settings: list[str] | None) -> "dict[str, ArtifactRef]":
+def _made(
+    recipe: str, store: str, until: list[str] | None, settings: list[str] | None, redraw: bool = False
+) -> "dict[str, ArtifactRef]":
     from lightgen.operations.preflight import check
     from lightgen.operations.run import run_recipe
     from lightgen.recipe import load_recipe
@@ -44,7 +52,7 @@ def _made(recipe: str, store: str, until: list[str] | None, settings: list[str] 
 
     loaded = load_recipe(recipe, overrides_of(settings or []))
     check(loaded, store, until or [])
-    return run_recipe(loaded, open_or_create(store), until or [], Terminal())
+    return run_recipe(loaded, open_or_create(store), until or [], Terminal(), redraw)
 
 
 def _show(made: "dict[str, ArtifactRef]") -> None:

@@ -45,7 +45,8 @@ def list_versions(
 
 
 def _cells(line: inspect.Listed) -> tuple[str, ...]:
-    marks = [*line.tags, *(["retired"] if line.retired else []), *([line.trouble] if line.trouble else [])]
+    states = {"retired": line.retired, "evicted": line.evicted, line.trouble or "": line.trouble is not None}
+    marks = [*line.tags, *(name for name, holds in states.items() if holds)]
     counts = ["?" if count is None else f"{count:,}" for count in (line.rows, line.bytes)]
     age = duration(line.age.total_seconds())
     return (line.version[:12], f"{line.kind}@{line.n}", line.fingerprint[:12], *counts, age, escape(", ".join(marks)))
@@ -157,6 +158,9 @@ def collect_garbage(
     store: StoreOption,
     grace_days: Annotated[float, typer.Option(min=0, help="nothing younger goes; longer than the longest run")] = 14.0,
     apply: Annotated[bool, typer.Option("--apply", help="delete; without it only print")] = False,
+    evict: Annotated[
+        bool, typer.Option("--evict", help="image files of untagged versions that a checkpoint drew; rows stay")
+    ] = False,
 ) -> None:
     """List (or delete) what nothing needs: retired and unfinished versions and uploads, files that no receipt names."""
     from lightgen.storage.collect import collect, find_garbage
@@ -173,6 +177,20 @@ def collect_garbage(
             out.print(f"spared {kind}@{version[:12]}: somebody works on it, named it or builds upon it by now")
         garbage, done = result.deleted, f"deleted; listed in {', '.join(result.tombstones) or 'no tombstone'}"
     out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
+    if evict:
+        _evict(opened, grace_days, apply)
+
+
+def _evict(store: Store, grace_days: float, apply: bool) -> None:
+    from lightgen.storage.evict import evict, find_evictable
+
+    found = find_evictable(store, grace_days)
+    for one in found:
+        if apply:
+            evict(store, one)
+        out.print(f"{one.bytes:>14,}  {'drawn by a student':<20}  {one.version.ref}")
+    done = ("evicted" if apply else "to evict") if found else "nothing to evict"
+    out.print(f"{len(found):,} versions, {sum(one.bytes for one in found):,} bytes of images: {done}")
 
 
 def _uploads(store: Store, grace_days: float, apply: bool) -> None:

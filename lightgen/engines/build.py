@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from lightgen.engines.claims import Claims, sweep
 from lightgen.engines.engine import open_engine
 from lightgen.engines.heartbeats import Heart, Heartbeats
+from lightgen.engines.redraw import redraw
 from lightgen.errors import NotMade
 from lightgen.storage.commit import commit
 from lightgen.storage.journal import forget
@@ -31,6 +32,8 @@ def build(work: Work, context: Context) -> ArtifactRef:
     if context.find_only:
         return _found(work, context)
     if done := _finished(work, context):
+        if context.redraw:
+            redraw(work, done, context)
         return done
     write_plan(store, plan)
     with _engine(context) as engine:

@@ -14,14 +14,15 @@ from schemas.ref import ArtifactRef
 
 
 def run_recipe(
-    recipe: Recipe, store: Store, goals: Sequence[str] = (), progress: Progress = SILENT
+    recipe: Recipe, store: Store, goals: Sequence[str] = (), progress: Progress = SILENT, redraw: bool = False
 ) -> dict[str, ArtifactRef]:
     """The versions of all steps that `goals` need (without goals: of all), by name; what is sealed is found.
 
-    Any number of processes that run one recipe on one store share its work. Raises LightgenError.
+    Any number of processes that run one recipe on one store share its work. With `redraw` images that were evicted are
+    drawn again. Raises LightgenError.
     """
     with open_engine(recipe.run) as engine:
-        return _walk(recipe, goals, Context(store, recipe.seed, recipe.run, progress, engine=engine))
+        return _walk(recipe, goals, Context(store, recipe.seed, recipe.run, progress, engine=engine, redraw=redraw))
 
 
 def find_recipe_versions(recipe: Recipe, store: Store, goals: Sequence[str]) -> dict[str, ArtifactRef]:

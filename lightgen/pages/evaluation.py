@@ -77,7 +77,7 @@ def _first_of_each_task(rows: Sequence[Row], each: int) -> list[Row]:
 
 
 def _drawn(images: Version, row: Row | None) -> tuple[np.ndarray, Row] | None:
-    if row is None or row["image_id"] is None:
+    if row is None or row["image_id"] is None or images.evicted:
         return None
     pixels = decode_image(images.member(row["image_id"], str(images.plan.config["format"])))
     return None if isinstance(pixels, BadImage) else (pixels, row)

@@ -36,6 +36,7 @@ class Listed:
     age: timedelta
     tags: tuple[str, ...]
     retired: bool
+    evicted: bool
     trouble: Trouble | None
 
 
@@ -160,6 +161,7 @@ def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
             age=now - datetime.fromisoformat(entry.at),
             tags=tags.get(entry.version, ()),
             retired=entry.version in passed_over,
+            evicted=kind == "images" and manifest is not None and Version(store.files, manifest).evicted,
             trouble=trouble,
         )
 

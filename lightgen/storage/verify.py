@@ -1,13 +1,14 @@
 """Find every damage in a store: each byte of each sealed version, its plan and receipts, and the logs."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from lightgen.errors import DuplicateKey, StoreError
 from lightgen.storage.commit import manifest_of
 from lightgen.storage.digests import row_digests
 from lightgen.storage.documents import parse_document
+from lightgen.storage.evict import absent_shards
 from lightgen.storage.merge import checked_fingerprint
 from lightgen.storage.receipts import RECEIPT, read_receipts
 from lightgen.storage.refs import ENTRY, standing
@@ -104,13 +105,14 @@ def _version_problems(store: Store, kind: str, version: str) -> Iterator[Problem
     yield from _plan(store, kind, version)[1]
     yield from _receipt_problems(store, found)
     yield from _provenance_problems(store, base, found.manifest.shards)
-    damaged = []
+    damaged, absent = [], set(absent_shards(found)) if found.evicted else set[int]()
     for receipt in found.manifest.shards:
-        shard_problems = [p for entry in receipt.files for p in _file_problems(found, entry)]
+        there = [entry for entry in receipt.files if entry.role != "tar" or receipt.shard not in absent]
+        shard_problems = [p for entry in there for p in _file_problems(found, entry)]
         yield from shard_problems
         damaged += shard_problems
     if not damaged:
-        yield from _content_problems(found)
+        yield from _content_problems(found, absent)
 
 
 def _plan(store: Store, kind: str, version: str) -> tuple[Plan | None, list[Problem]]:
@@ -175,15 +177,15 @@ def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
     yield from (Problem(where, problem.what.removeprefix(f"{where}: ")) for problem in _try(where, check))
 
 
-def _content_problems(version: Version) -> Iterator[Problem]:
-    """The fingerprint, and each row's digest, computed anew."""
+def _content_problems(version: Version, absent: Container[int]) -> Iterator[Problem]:
+    """The fingerprint, and each row's digest, computed anew; `absent` shards have lost their image files on purpose."""
     where = f"{version.folder}/manifest.json"
     try:
         if checked_fingerprint(version) != version.manifest.fingerprint:
             yield Problem(where, "fingerprint is not that of the row digests")
     except DuplicateKey as error:
         yield Problem(where, str(error))
-    for shard in range(version.n_shards):
+    for shard in (shard for shard in range(version.n_shards) if shard not in absent):
         entry = version.entry("digests", shard)
         if _digests_anew(version, shard) != version.digests(shard).to_pylist():
             yield Problem(f"{version.folder}/{entry.path}", "row digests are not those of the rows")

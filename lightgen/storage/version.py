@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightgen.errors import RefNotFound, StoreCorrupt
+from lightgen.errors import Evicted, RefNotFound, StoreCorrupt, StoreError
 from lightgen.storage.files import Files
 from lightgen.storage.parquet import read_parquet
 from schemas.documents import FileEntry, FileRole, Manifest, Plan
@@ -17,6 +17,7 @@ from schemas.ref import ArtifactRef, Kind
 from schemas.rejects import SCHEMA as REJECTS
 
 PLAIN = ("file", "extra")
+EVICTED = "evicted.json"  # stands in the folder of a version whose image files were evicted
 
 
 class Version:
@@ -100,6 +101,11 @@ class Version:
         """Bytes of all its files."""
         return self.manifest.bytes_total
 
+    @cached_property
+    def evicted(self) -> bool:
+        """Whether its image files were deleted on purpose; see `lightgen.storage.evict`."""
+        return EVICTED in self.files.names(self.folder)
+
     @property
     def folder(self) -> str:
         """Key of its folder in the store."""
@@ -141,7 +147,7 @@ class Version:
         wanted = index.filter(pc.is_in(index["key"], pa.array(list(ids), pa.string())))  # pyright: ignore[reportAttributeAccessIssue]
         key, found = f"{self.folder}/{self.entry('tar', shard).path}", dict[str, dict[str, bytes]]()
         for row in wanted.to_pylist():
-            data = self.files.read_range(key, row["offset"], row["size"])
+            data = self._range(key, row["offset"], row["size"])
             if hashlib.sha256(data).digest() != row["sha256"]:
                 raise StoreCorrupt(f"{key}: {row['key']}.{row['extension']} at {row['offset']} is damaged")
             found.setdefault(row["key"], {})[row["extension"]] = data
@@ -154,7 +160,7 @@ class Version:
         except KeyError:
             raise RefNotFound(f"{self.ref} has no {id}.{extension}") from None
         key = f"{self.folder}/{self.entry('tar', shard).path}"
-        data = self.files.read_range(key, offset, size)
+        data = self._range(key, offset, size)
         if hashlib.sha256(data).digest() != sha256:
             raise StoreCorrupt(f"{key}: the {size} bytes of {id}.{extension} at {offset} are damaged")
         return data
@@ -196,7 +202,7 @@ class Version:
         try:
             path = self.files.fetch(key, entry.sha256, entry.bytes)
         except FileNotFoundError:
-            raise StoreCorrupt(f"{key}: is missing") from None
+            raise self._gone(key) from None
         size = path.stat().st_size
         if size != entry.bytes:
             raise StoreCorrupt(f"{key}: expected {entry.bytes} bytes, got {size}")
@@ -205,6 +211,21 @@ class Version:
             raise StoreCorrupt(f"{key}: sha256 is not that of the manifest; the file was changed")
         self._verified.add(key)
         return data
+
+    def _range(self, key: str, offset: int, size: int) -> bytes:
+        try:
+            return self.files.read_range(key, offset, size)
+        except FileNotFoundError:
+            raise self._gone(key) from None
+
+    def _gone(self, key: str) -> StoreError:
+        """Why a file of the manifest is not there."""
+        if self.evicted and key.endswith(".tar"):
+            return Evicted(
+                f"the images of {self.ref} were evicted (`lightgen gc --evict`); `lightgen run RECIPE --redraw` with "
+                "the recipe that made them draws them again"
+            )
+        return StoreCorrupt(f"{key}: is missing")
 
     @cached_property
     def _members(self) -> dict[tuple[str, str], tuple[int, int, int, bytes]]:
