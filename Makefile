@@ -61,6 +61,6 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "set-up: installing the tools for tests and checks"
 	@$(PIP) -e '.[dev]'
-	@# What a test compares the judge with stays apart: torchvision has no build for a CPU torch and would break imports.
-	@$(PIP) --no-deps --target $(VENV)/judge torchvision==0.28.0 av==18.1.0 qwen-vl-utils==0.0.14
+	@# qwen-vl-utils wants torchvision, which stays apart: it has no build for a CPU torch and would break imports beside it.
+	@$(PIP) --no-deps --target $(VENV)/judge torchvision==0.28.0
 	@touch $@

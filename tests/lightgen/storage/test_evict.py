@@ -1,13 +1,16 @@
-"""Eviction: only what a checkpoint can draw again goes, what is sealed stays sealed, and what comes back is the same."""
+"""Eviction: only what a checkpoint can draw again goes, sealed stays sealed, and what comes back is the same."""
 
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from lightgen.engines import redraw
 from lightgen.errors import Evicted, StoreCorrupt, StoreError
+from lightgen.generators import drawing
 from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.scorers.scenes import ScenesDetectorConfig
@@ -93,25 +96,21 @@ def test_who_needs_the_pixels_is_told_how_to_get_them_and_gets_the_same(
 
 def test_a_redraw_that_was_killed_goes_on(chain: Chain, context: Context, drawn: ArtifactRef, monkeypatch) -> None:
     evict_all(context)
-    from lightgen.engines import redraw
-
     real, done = redraw.put_back, []
 
-    def dies(version, shard, output):
-        if done:
+    def put_back(version, shard, output, dies=False):
+        if done and dies:
             raise KeyboardInterrupt
         done.append(shard)
         real(version, shard, output)
 
-    monkeypatch.setattr(redraw, "put_back", dies)
+    monkeypatch.setattr(redraw, "put_back", partial(put_back, dies=True))
     again = replace(context, redraw=True)
     with pytest.raises(KeyboardInterrupt):
         generate(chain.prompts, DRAWING, again, chain.checkpoint)
     assert context.store.open(drawn).evicted
     assert verify(context.store) == [], "what is back is checked, what is away is away on purpose"
-    monkeypatch.setattr(
-        redraw, "put_back", lambda version, shard, output: (done.append(shard), real(version, shard, output))
-    )
+    monkeypatch.setattr(redraw, "put_back", put_back)
     generate(chain.prompts, DRAWING, again, chain.checkpoint)
     assert done == [0, 1], "each shard once"
     assert not context.store.open(drawn).evicted
@@ -119,8 +118,6 @@ def test_a_redraw_that_was_killed_goes_on(chain: Chain, context: Context, drawn:
 
 def test_other_pixels_do_not_take_their_place(chain: Chain, context: Context, drawn: ArtifactRef, monkeypatch) -> None:
     evict_all(context)
-    from lightgen.generators import drawing
-
     real = drawing.encode_image
     monkeypatch.setattr(drawing, "encode_image", lambda pixels, *rest: real(255 - pixels, *rest))
     with pytest.raises(StoreError, match="others to the last bit"):
