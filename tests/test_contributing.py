@@ -77,7 +77,7 @@ def test_its_golden_is_one_line_and_notices_a_change(copy):
     before = 'Subject("generator sprites"'
     text = cases.read_text()
     assert text.count(before) == 1
-    cases.write_text(IMPORT + text.replace(f"        {before}", f"{blocks()[2]}        {before}"))
+    cases.write_text(IMPORT + text.replace(f"        {before}", f"{blocks()[2].rstrip()},\n        {before}"))
     keep = ("-m", "tests.golden.write", "generator stripes")
     assert run(copy, *keep).stdout == "generator stripes: 2 cases written\n"
     assert (copy / "tests/golden/outputs/generator-stripes.json").is_file()

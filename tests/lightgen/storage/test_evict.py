@@ -32,9 +32,9 @@ DRAWING = GenerateConfig(generator=StudentGeneratorConfig(sample=SAMPLE), format
 
 @pytest.fixture
 def context(chain: Chain, tmp_path: Path) -> Context:
-    """A copy of the chain's store."""
+    """A copy of the chain's store, and a seed that no other test draws with."""
     shutil.copytree(chain.store.uri.removeprefix("file://"), tmp_path / "store")
-    return replace(chain.context(), store=open_or_create(str(tmp_path / "store")))
+    return replace(chain.context(seed=77), store=open_or_create(str(tmp_path / "store")))
 
 
 @pytest.fixture
