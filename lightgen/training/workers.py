@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import util
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from lightgen.training.layout import BatchLayout
 
 ReadInto = Callable[[int, list[Batch]], None]
 SHARED_MEMORY = "/dev/shm"
+LAST = -100  # of finalizers of multiprocessing, whose own are -5 and above
 
 
 class Prefetcher:
@@ -154,3 +156,6 @@ def _batches(layout: BatchLayout, ring: UInt8[Tensor, "slots microbatches nbytes
 def _init_worker(parent: int, worker: int) -> None:
     """First act of a worker: without its parent it would read for nobody."""
     exit_with_parent(parent)
+    # Libraries of the parent register what is to be done at its end, and wait for threads that a fork does not have:
+    # Prefect's log fails there, and with it the worker. So a worker ends as soon as its own queues are flushed.
+    util.Finalize(None, os._exit, args=(0,), exitpriority=LAST)

@@ -128,7 +128,7 @@ def test_other_pixels_do_not_take_their_place(chain: Chain, context: Context, dr
 def test_a_tag_and_an_unfinished_child_keep_the_images(chain: Chain, context: Context, drawn: ArtifactRef) -> None:
     context.store.tag(drawn, "keep")
     assert drawn.version not in evict_all(context)
-    untagged = generate(chain.prompts, DRAWING, replace(context, seed=9), chain.checkpoint)
+    untagged = generate(chain.prompts, DRAWING, replace(context, seed=78), chain.checkpoint)
     scored = context.store.open(score(untagged, ScoreConfig(scorer=PixelsConfig()), context))
     Path(context.store.uri.removeprefix("file://"), scored.folder, "manifest.json").unlink()
     assert untagged.version not in evict_all(context)

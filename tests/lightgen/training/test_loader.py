@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -86,6 +87,20 @@ def test_features_in_memory_are_handed_over_too(made):
 def test_a_new_loader_goes_on_in_the_middle(stored):
     with Loader(stored, rows_of(stored), workers=2) as loader:
         assert_equal_steps(loader, range(5, 9))
+
+
+def fail_at_the_end():
+    raise AssertionError("the threads that this waits for are not in a fork")
+
+
+def test_what_a_library_of_this_process_does_at_its_end_is_not_done_by_workers(stored, monkeypatch):
+    """Prefect's log is such a library: once a flow had run, every worker ended with status 1."""
+    registered = [*threading._threading_atexits, fail_at_the_end]
+    monkeypatch.setattr(threading, "_threading_atexits", registered)
+    with Loader(stored, rows_of(stored), workers=2) as loader:
+        assert_equal_steps(loader, range(3))
+        started = list(active_children())
+    assert [one.exitcode for one in started] == [0, 0]
 
 
 @pytest.mark.parametrize("shares", [(1, 1), (1, 4), (2, 2), (4, 1)])
