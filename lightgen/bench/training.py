@@ -20,6 +20,7 @@ from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.diffusion import add_noise, as_noise, prediction_error, variance_bound
 from lightgen.model.flops import sample_flops, time_flops, train_flops
 from lightgen.model.masking import MaskLaw, masked_count
+from lightgen.model.precision import mixed_precision
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
 from lightgen.training import counter_rng
@@ -27,7 +28,7 @@ from lightgen.training.data import Batch, FeaturesInMemory
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import Loader
 from lightgen.training.loop import LoopConfig, make_trainer, train_step
-from lightgen.training.numerics import deterministic_mode, mixed_precision
+from lightgen.training.numerics import deterministic_mode
 from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch, Objective, as_tokens, unread_parameters
 from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference, cache_reference
 from lightgen.training.ranks import World

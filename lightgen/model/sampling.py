@@ -1,6 +1,7 @@
 """Draws images from the student: tokens in random order, each finished by the diffusion head under guidance."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -10,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.model.diffusion import Schedule, as_noise, cosine_schedule, sample
 from lightgen.model.masking import decode_counts, gather_tokens, scatter_tokens
+from lightgen.model.precision import Precision, mixed_precision
 from lightgen.model.student import Grid, Student, Text
 
 REHEARSED = 4  # iterations, and steps of the head, in a rehearsal
@@ -31,6 +33,11 @@ class SampleConfig(Config):
     temperature: float = Field(default=1.0, ge=0, description="factor of the noise injected by ddpm")
     start_temperature: float = Field(default=1.0, gt=0, description="factor of the noise a token starts from")
     clip_x0: float | None = Field(default=None, gt=0, description="bound of a predicted token; None as published")
+    precision: Precision = Field(
+        default="fp32",
+        description="of matrix products; auto: bfloat16 where the device multiplies it natively",
+        json_schema_extra=QUIET,
+    )
     batch_size: int = Field(default=64, gt=0, json_schema_extra=RUN)
 
     def rehearse(self, folder: Path) -> Self:
@@ -84,11 +91,13 @@ def sample_latents(
     orders = _orders(generators, hole.hidden.cpu(), config).to(device)
     state = _State(hole.tokens.to(device), orders, generators, done=grid.tokens - hidden)
     texts = [text] if config.guidance == 1 else [text, against or student.without_text(len(seeds))]
-    texts = [student.read(each) for each in texts]
-    for step, count in enumerate(decode_counts(hidden, config.iterations)):
-        _decode(student, texts, grid, state, count, config)
-        if on_step is not None:
-            on_step(step, state.tokens)
+    # float32 is what a model does by itself; a caller's own autocast is left alone.
+    with nullcontext() if config.precision == "fp32" else mixed_precision(config.precision, device.type):
+        texts = [student.read(each) for each in texts]
+        for step, count in enumerate(decode_counts(hidden, config.iterations)):
+            _decode(student, texts, grid, state, count, config)
+            if on_step is not None:
+                on_step(step, state.tokens)
     return state.tokens
 
 
@@ -132,7 +141,8 @@ def draw_tokens(
     def predict(x: Tensor, t: int) -> Tensor:
         x = x.repeat(len(z), 1)
         time = torch.full((1,), t, device=x.device)
-        output = as_noise(prediction, head(x, time, condition), x, time)
+        # Guidance and the steps of the schedule are small differences: they are taken in float32.
+        output = as_noise(prediction, head(x, time, condition).float(), x, time)
         return guide(output, scale) if len(z) == 2 else output
 
     injected = noise[1:] if config.head == "ddpm" else None

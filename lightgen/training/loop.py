@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from lightgen.config import RUN, Config
 from lightgen.errors import ConfigError, TrainingDiverged
+from lightgen.model.precision import Precision, mixed_precision
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
@@ -27,7 +27,7 @@ from lightgen.training.ema import update_ema
 from lightgen.training.frozen import assert_gradients, freeze_untrained
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import BatchSplit, Loader
-from lightgen.training.numerics import deterministic_mode, mixed_precision
+from lightgen.training.numerics import deterministic_mode
 from lightgen.training.objectives import Metrics, Microbatch, Objective
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
 from lightgen.training.ranks import World, full_tensor, parallelize, set_gradient_sync
@@ -56,7 +56,7 @@ class LoopConfig(Config):
     )
     max_bad_steps: int = Field(default=10, ge=1, description="skipped steps in a row before going back to a checkpoint")
     max_rollbacks: int = Field(default=3, ge=0, description="times the run goes back before giving up")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
+    precision: Precision = Field(
         default="auto",
         description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
     )

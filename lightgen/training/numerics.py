@@ -1,4 +1,4 @@
-"""Precision of matrix products, and what makes training reproducible on one machine."""
+"""What makes training reproducible on one machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +7,6 @@ from typing import Any
 import torch
 
 from lightgen.settings import deterministic_matrix_products
-
-
-def mixed_precision(precision: str, device: str) -> torch.autocast:
-    """Autocast to bfloat16, or none, for a forward pass on `device` ("cpu", "cuda").
-
-    `precision` is "bf16", "fp32", or "auto": bfloat16 where the device multiplies it natively.
-    """
-    native = torch.cuda.is_bf16_supported() if device == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and native))
 
 
 @contextmanager

@@ -43,6 +43,23 @@ def test_an_image_depends_on_its_own_seed_only(config: StudentConfig, head: str)
     assert torch.allclose(other[1:], together[1:], atol=1e-4)
 
 
+@pytest.mark.parametrize("head", ["ddpm", "ddim"])
+def test_bfloat16_products_draw_nearly_the_same_and_everything_else_stays_float32(head: str) -> None:
+    student, settings = _student(CONFIG), QUICK.model_copy(update={"head": head})
+    exact = sample_latents(student, _text(student), GRID, [1, 2, 3, 4, 5], settings)
+    rough = sample_latents(
+        student, _text(student), GRID, [1, 2, 3, 4, 5], settings.model_copy(update={"precision": "bf16"})
+    )
+    assert rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    assert (exact - rough).abs().mean() < 0.02 * exact.std()
+
+
+def test_precision_is_in_the_name_only_where_it_is_not_float32() -> None:
+    assert "precision" not in QUICK.content()
+    assert QUICK.model_copy(update={"precision": "auto"}).content()["precision"] == "auto"
+
+
 def test_guidance_acts_on_the_noise_and_keeps_the_conditional_variance() -> None:
     output = torch.arange(16.0).reshape(4, 4)  # two tokens with text, two without; 2 numbers of noise, 2 of variance
     found = guide(output, 3.0)
