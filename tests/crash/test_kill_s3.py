@@ -55,9 +55,12 @@ def mirror(files, folder):
     return folder
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.long)])
-def test_kills_under_faults_break_nothing(s3_uri, s3_endpoint, tmp_path, kills):
-    seed = first_seed()
+@pytest.mark.parametrize(
+    ("series", "kills"), [(0, 4), *(pytest.param(series, 40, marks=pytest.mark.long) for series in range(1, 6))]
+)
+def test_kills_under_faults_break_nothing(s3_uri, s3_endpoint, tmp_path, series, kills):
+    """The long form kills in five stores: what a round looks at grows with what the store holds."""
+    seed = first_seed() + series
     rng, direct = random.Random(seed), S3Files(s3_uri, s3_endpoint, tmp_path / "direct")
     killed, number, receipts, found = 0, 0, {}, []
     with FaultyProxy(s3_endpoint, seed, rate=0.05) as proxy:

@@ -135,7 +135,7 @@ def rehearsed(program: Path, place: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=280, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fault_that_only_ranks_have_fails_the_rehearsal_and_without_it_there_is_none(
     broken: Path, tmp_path: Path
 ) -> None:
