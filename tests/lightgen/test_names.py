@@ -1,5 +1,6 @@
 """Names of versions: what a person calls the recipe is in them, and how it is run is not."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +24,12 @@ from lightgen.storage.collect import collect, find_garbage
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store, open_or_create
+from schemas.canonical import canonical_json
 from schemas.ref import ArtifactRef
 from tests.worked_version import build, plan_of, rows
 
 TINY = "tests/recipes/tiny.yaml"
+NAMES_OF_TINY = ""
 
 
 @pytest.fixture
@@ -111,6 +114,12 @@ def _classes(annotation: Any) -> list[type[BaseModel]]:
 def test_all_settings_of_a_recipe_can_tell_content_from_speed() -> None:
     """Only where no part of them is content, as in `launch`, may they be plain."""
     assert {one.__name__ for one in plain_models(Recipe, set())} == {"LaunchConfig"}
+
+
+def test_names_are_the_same_on_every_python() -> None:
+    """The suite runs on Python 3.11, 3.12 and 3.13; all of them must give this digest. Another one renames versions."""
+    named = [[step.name, step.stage, step.config.content()] for step in steps_of(load_recipe(TINY))]
+    assert hashlib.sha256(canonical_json(named)).hexdigest() == NAMES_OF_TINY
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
