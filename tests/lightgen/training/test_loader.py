@@ -93,13 +93,13 @@ def fail_at_the_end():
     raise AssertionError("the threads that this waits for are not in a fork")
 
 
-def test_what_a_library_of_this_process_does_at_its_end_is_not_done_by_workers(stored, monkeypatch):
+def test_what_a_library_of_this_process_does_at_its_end_is_not_done_by_workers(stored, running, monkeypatch):
     """Prefect's log is such a library: once a flow had run, every worker ended with status 1."""
     registered = [*threading._threading_atexits, fail_at_the_end]
     monkeypatch.setattr(threading, "_threading_atexits", registered)
     with Loader(stored, rows_of(stored), workers=2) as loader:
         assert_equal_steps(loader, range(3))
-        started = list(active_children())
+        started = running()
     assert [one.exitcode for one in started] == [0, 0]
 
 
