@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -10,7 +9,7 @@ import pyarrow as pa
 from lightgen.config import Member
 from lightgen.storage.pixels import Pixels
 from lightgen.work import Worker
-from schemas.scores import UNSCORED
+from schemas.scores import UNSCORED, Unscored
 
 
 class Scorer(Protocol):
@@ -53,14 +52,6 @@ class ScorerMember(Member):
     def weight_bytes(self) -> float:
         """Memory of its weights; 0 where it has none."""
         return 0.0
-
-
-@dataclass(frozen=True)
-class Unscored:
-    """Why an image has no score: a short slug, and a detail for people."""
-
-    reason: str
-    detail: str = ""
 
 
 def answer_table(answers: pa.Schema, rows: Sequence[Mapping[str, Any] | Unscored]) -> pa.Table:
