@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 import pyarrow as pa
 
 from lightgen.config import Member
+from lightgen.decisions.derive import DeriveConfig
 from lightgen.storage.pixels import Pixels
 from lightgen.work import Worker
 from schemas.scores import UNSCORED, Unscored
@@ -38,6 +39,11 @@ class ScorerMember(Member):
     def journals(self) -> bool:
         """Whether its answers are paid for or take long: finished batches are then kept until the version is sealed."""
         return self.wants_gpu
+
+    @property
+    def verdict(self) -> DeriveConfig | None:
+        """How its answers become right or wrong and a score, where nobody says otherwise; None: not at all."""
+        return None
 
     @property
     def batch(self) -> int:

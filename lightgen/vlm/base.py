@@ -11,6 +11,8 @@ from lightgen.work import Worker
 from schemas.scores import Unscored
 
 YES, NO = "yes", "no"
+# What a tiny model answers in a rehearsal: capitals, which no question has.
+REHEARSED = ("YES", " YES", "NO", " NO")
 
 
 @dataclass(frozen=True)

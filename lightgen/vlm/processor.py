@@ -48,13 +48,16 @@ class QwenProcessor:
 
     @classmethod
     def from_folder(cls, folder: Path, image_token_id: int, pixels: tuple[int, int] | None = None) -> "QwenProcessor":
-        """That of a model on this machine; `pixels` are the least and the most of a picture. Raises OSError, ValueError."""
+        """That of a model on this machine; `pixels` are the least and the most of a picture.
+
+        Raises OSError, ValueError.
+        """
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # Answers are read off the end of each row, so padding must stand before the prompt.
         tokenizer.padding_side = "left"
-        bounds = {"size": {"shortest_edge": pixels[0], "longest_edge": pixels[1]}} if pixels else {}
+        bounds: dict[str, Any] = {"size": {"shortest_edge": pixels[0], "longest_edge": pixels[1]}} if pixels else {}
         images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True, **bounds)
         image_token = tokenizer.convert_ids_to_tokens(image_token_id)
         return cls(tokenizer, images, _template(folder) or tokenizer.chat_template, image_token)

@@ -18,7 +18,7 @@ from lightgen.errors import ModelError
 from lightgen.problems import Problem
 from lightgen.seeds import derive_seed
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
-from lightgen.vlm.base import NO, YES, Asked, Draw, VlmMember, YesNo
+from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo
 from lightgen.vlm.processor import Prepared, QwenProcessor, conversation
 from lightgen.work import Worker
 from schemas.scores import Unscored
@@ -78,7 +78,7 @@ class TransformersVlmConfig(Weights, VlmMember):
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: a model of the same class that says yes or no, as the picture turns it."""
-        return self.tiny(folder, (" Yes", "No", "yes", "NO"))
+        return self.tiny(folder, REHEARSED)
 
     def tiny(self, folder: Path, answers: Sequence[str], prompt: str = "") -> Self:
         """These settings with a tiny random model in `folder` that gives one of `answers`."""
@@ -161,7 +161,7 @@ class QwenVlm:
 
 
 class _Dice:
-    """Makes the greatest logit a draw: noise of a Gumbel distribution, for each row and token from a seed of its own."""
+    """Makes the greatest logit a draw: noise of Gumbel's distribution, for each row and token from its own seed."""
 
     def __init__(self, seeds: Sequence[int], temperature: float, start: int) -> None:
         self.seeds, self.temperature, self.start = seeds, temperature, start

@@ -36,7 +36,7 @@ def one_object(raw: str) -> dict[str, Any] | Unscored:
 
 
 def marks(raw: str, names: Collection[str], best: int) -> dict[str, int] | Unscored:
-    """Whole numbers from 0 to `best` for all names, whatever the capitals of the keys; a text beside them is a remark."""
+    """Whole numbers from 0 to `best` for all names, in whatever capitals; a text beside them is a remark."""
     found = one_object(raw)
     if isinstance(found, Unscored):
         return found

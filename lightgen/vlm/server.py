@@ -24,7 +24,7 @@ from lightgen.http import Patience, Prices, Service, Spend, Timing, as_unscored,
 from lightgen.problems import Problem
 from lightgen.settings import secret
 from lightgen.storage.pixels import ImageFormat, Pixels, encode_image
-from lightgen.vlm.base import NO, YES, Asked, Draw, VlmMember, YesNo, spells
+from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo, spells
 from lightgen.work import Worker
 from schemas.scores import Unscored
 
@@ -90,13 +90,13 @@ class ServerVlmConfig(VlmMember):
 
     def rehearse(self, folder: Path) -> Any:
         """See `Config.rehearse`: no server is asked, nor paid; a tiny model on this machine answers."""
-        return self.tiny(folder, (" Yes", "No", "yes", "NO"))
+        return self.tiny(folder, REHEARSED)
 
     def tiny(self, folder: Path, answers: Sequence[str], prompt: str = "") -> Any:
         """A tiny random model in `folder` that gives one of `answers`, in the place of the server."""
         from lightgen.vlm.qwen import TransformersVlmConfig
 
-        bounds = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        bounds: dict[str, Any] = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
         return TransformersVlmConfig(dtype="float32", **bounds).tiny(folder, answers, prompt)
 
     def open(self, worker: Worker) -> "ServerVlm":
@@ -195,9 +195,8 @@ def read_yes_no(answer: dict[str, Any]) -> YesNo | Unscored:
         found = _likeliest(entry)
         if isinstance(found, Unscored):
             return found
-        if not _text(entry).strip() and len(entries) > 1 and entry is not entries[-1]:
-            continue
-        return _of(found)
+        if _text(entry).strip() or entry is entries[-1]:
+            return _of(found)
     return Unscored("vlm_no_answer", "nothing but blanks")
 
 

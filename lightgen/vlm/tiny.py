@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from lightgen.vlm.base import Asked
+from lightgen.vlm.processor import QwenProcessor, conversation
 
 WIDTH = 32
 # The shape of Qwen2.5-VL's own template, for texts and images.
@@ -25,13 +29,13 @@ def tiny_vlm(folder: Path, kind: str = "qwen2_5_vl", answers: Sequence[str] = ()
     tokenizer = _tokenizer(answers, prompt)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(13)
-        model = _model(kind, tokenizer)
+        model = _model(kind, tokenizer).eval()
+        tokenizer.chat_template = QWEN_CHAT
+        tokenizer.save_pretrained(folder)
+        Qwen2VLImageProcessorPil(patch_size=model.config.vision_config.patch_size).save_pretrained(folder)
         if answers:
-            _teach(model, tokenizer, answers)
+            _teach(model, tokenizer, answers, QwenProcessor.from_folder(folder, model.config.image_token_id))
     model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.chat_template = QWEN_CHAT
-    tokenizer.save_pretrained(folder)
-    Qwen2VLImageProcessorPil(patch_size=model.config.vision_config.patch_size).save_pretrained(folder)
     return folder
 
 
@@ -70,24 +74,40 @@ def _model(kind: str, tokenizer: Any) -> Any:
 
 
 @torch.no_grad()
-def _teach(model: Any, tokenizer: Any, answers: Sequence[str]) -> None:
+def _teach(model: Any, tokenizer: Any, answers: Sequence[str], processor: QwenProcessor) -> None:
     """Let it write one of the answers and then end.
 
     The first channel of a vector says whether the token is an answer: then the end has the greatest logit, else that
-    answer whose random direction is nearest to the rest of the vector, into which attention has mixed the picture.
+    answer whose random direction is nearest to the rest of the vector, into which attention has mixed the picture. The
+    directions leave out what all pictures share, so that no answer is given to all of them.
     """
     places = tokenizer.convert_tokens_to_ids(list(answers))
     embedded, written = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and "norm" not in name:
             torch.nn.init.normal_(parameter, std=0.3)
+        if name.endswith(("o_proj.weight", "down_proj.weight")) and "language_model" in name:
+            parameter[0] = 0.0  # no layer writes to the first channel
     embedded[:, 0] = -2.0
     embedded[places] = 0.0
     embedded[places, 0] = 60.0
     written.zero_()
     written[tokenizer.convert_tokens_to_ids("<|im_end|>"), 0] = 20.0
-    written[places] = 3 * torch.randn(len(places), WIDTH)
-    written[places, 0] = -5.0
+    seen = _seen(model, processor)[:, 1:]
+    shared = torch.linalg.svd(seen.mean(0, keepdim=True))[2][:1]
+    directions = torch.randn(len(places), WIDTH - 1)
+    directions -= directions @ shared.T @ shared
+    written[places, 1:] = directions / (seen @ directions.T).std()
+    written[places, 0] = -20.0
+
+
+def _seen(model: Any, processor: QwenProcessor) -> torch.Tensor:
+    """The last vectors of the model after some pictures, [pictures, channels]."""
+    dice = np.random.default_rng(0)
+    pictures = [dice.integers(0, 256, (1, 1, 3)) * dice.random((32, 32, 1)) for _ in range(8)]
+    chats = [conversation(Asked((one.astype(np.uint8),), "Is it?")) for one in pictures]
+    inputs = processor.inputs([processor.prepared(chat) for chat in chats])
+    return model.model(**inputs).last_hidden_state[:, -1]
 
 
 def _tokenizer(answers: Sequence[str], prompt: str) -> Any:
