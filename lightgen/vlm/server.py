@@ -44,7 +44,7 @@ class ServerVlmConfig(VlmMember):
         description="up to and without /chat/completions, as in http://127.0.0.1:8000/v1", json_schema_extra=RUN
     )
     model: str = Field(min_length=1, description="as the server calls it")
-    revision: str = Field(default="", description="commit or date of what it serves", json_schema_extra=QUIET)
+    served: str = Field(default="", description="commit or date of what the server serves", json_schema_extra=QUIET)
     top_logprobs: int = Field(default=20, ge=2, description="likeliest tokens that it tells; a server may allow fewer")
     min_pixels: int = Field(default=56 * 56, ge=1, description="a smaller picture is enlarged")
     max_pixels: int = Field(default=1280 * 28 * 28, ge=1, description="a larger picture is shrunk")
