@@ -1,4 +1,4 @@
-"""IMAGES: drawn or imported images in tar shards (`<id>.<format>` and `<id>.json`); written by stage `generate`."""
+"""IMAGES: drawn or fetched images in tar shards (`<id>.<format>` and `<id>.json`); of stages `generate` and `fetch`."""
 
 import pyarrow as pa
 
@@ -19,5 +19,16 @@ SCHEMA = pa.schema(
         pa.field("height", pa.int32(), nullable=False, metadata={"unit": "px"}),
         pa.field("format", pa.string(), nullable=False, metadata={"values": "png, webp, jpg"}),
         pa.field("image_sha256", pa.string(), nullable=False),
+    ]
+)
+
+# What `fetch` writes: where each picture came from stands beside it.
+FETCHED = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
     ]
 )

@@ -3,10 +3,10 @@
 import os
 import uuid
 from pathlib import Path
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from lightgen.corpora.base import Corpus
 from lightgen.corpora.ranges import Inventory
 from lightgen.errors import InputChanged
 from lightgen.seeds import content_id
@@ -15,7 +15,17 @@ from lightgen.settings import cache_folder
 FORMAT = 1  # raised when corpora are cut otherwise
 
 
-def take_inventory(corpus: Corpus, rows: int) -> Inventory:
+class Countable(Protocol):
+    """What an inventory can be taken of: settings with these methods, as `Corpus` describes them."""
+
+    @property
+    def given(self) -> str: ...
+    def state(self) -> str: ...
+    def cut(self, rows: int) -> Inventory: ...
+    def model_dump(self, *, mode: str, exclude: set[str]) -> dict[str, Any]: ...
+
+
+def take_inventory(corpus: Countable, rows: int) -> Inventory:
     """The ranges of a corpus, `rows` rows each. An unchanged corpus is not read again.
 
     Raises InputCorrupt, and InputChanged where somebody writes to the corpus meanwhile.
@@ -34,7 +44,7 @@ def take_inventory(corpus: Corpus, rows: int) -> Inventory:
     return found
 
 
-def _cut_by(corpus: Corpus) -> dict[str, object]:
+def _cut_by(corpus: Countable) -> dict[str, object]:
     """All settings but what only goes with the captions, or says where they are."""
     return corpus.model_dump(mode="json", exclude={"path", "source", "licence"})
 

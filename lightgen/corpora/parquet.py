@@ -20,6 +20,7 @@ from lightgen.seeds import content_id
 MAX_ROW_GROUPS, MAX_COLUMNS = 10_000, 1_000
 MAX_EXPANSION, MAX_UNCOMPRESSED = 64, 4 << 30
 BATCH_ROWS = 4096
+SPOOL = pa.schema([pa.field("value", pa.large_binary())])
 SPOOLED = 8  # a row group of more ranges than this is decoded into a scratch file
 TEXT_TYPES = (
     pa.types.is_string,
@@ -89,8 +90,9 @@ class ParquetCorpus(FileCorpus):
         path = spools / f"{group}.arrow"
         if not path.exists():
             spools.mkdir(exist_ok=True)
-            write_spool(path, self._values(parquet, group))
-        return read_spool(path, first, rows)
+            batches = (pa.record_batch([values], schema=SPOOL) for values in self._values(parquet, group))
+            write_spool(path, SPOOL, batches)
+        return pa.concat_arrays([pa.array([], pa.large_binary()), *read_spool(path, first, rows)["value"].chunks])
 
     def _values(self, parquet: pq.ParquetFile, group: int | None = None) -> Iterator[pa.LargeBinaryArray]:
         """The column of one row group or of all, as bytes: text of a wrong encoding must reach the cleaner."""
@@ -111,17 +113,7 @@ class ParquetCorpus(FileCorpus):
             raise InputCorrupt(f"{self.path} is not a sound Parquet file: {error}. Fetch or write it again") from error
 
     def _check(self, parquet: pq.ParquetFile, file: BinaryIO) -> None:
-        meta = parquet.metadata
-        size = file.seek(0, io.SEEK_END)
-        unpacked = sum(meta.row_group(i).total_byte_size for i in range(min(meta.num_row_groups, MAX_ROW_GROUPS)))
-        if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
-            raise InputCorrupt(
-                f"{self.path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many"
-            )
-        if unpacked > MAX_UNCOMPRESSED or unpacked > MAX_EXPANSION * max(size, 1 << 16):
-            raise InputCorrupt(
-                f"{self.path}: {size} bytes unpack to {unpacked}; more than {MAX_EXPANSION} times is refused"
-            )
+        check_footer(parquet.metadata, file, self.path)
         schema = parquet.schema_arrow
         if self.column not in schema.names:
             raise InputCorrupt(
@@ -132,3 +124,13 @@ class ParquetCorpus(FileCorpus):
             kind = kind.value_type
         if not any(is_text(kind) for is_text in TEXT_TYPES):
             raise InputCorrupt(f"{self.path}: column {self.column!r} is {kind}, not text")
+
+
+def check_footer(meta: pq.FileMetaData, file: BinaryIO, path: str) -> None:
+    """Raises InputCorrupt for a file that would unpack to far more than it is, or has too many parts."""
+    size = file.seek(0, io.SEEK_END)
+    unpacked = sum(meta.row_group(i).total_byte_size for i in range(min(meta.num_row_groups, MAX_ROW_GROUPS)))
+    if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
+        raise InputCorrupt(f"{path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many")
+    if unpacked > MAX_UNCOMPRESSED or unpacked > MAX_EXPANSION * max(size, 1 << 16):
+        raise InputCorrupt(f"{path}: {size} bytes unpack to {unpacked}; more than {MAX_EXPANSION} times is refused")

@@ -1,6 +1,7 @@
 """The bytes of corpora: local files and objects of S3, whole or in parts. Failures are InputCorrupt with the path."""
 
 import contextlib
+import glob
 import hashlib
 import io
 import tempfile
@@ -64,6 +65,19 @@ def sha256_of(path: str, copy: io.BufferedReader | None = None) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     copy.seek(0)
     return hashlib.file_digest(copy, "sha256").hexdigest()
+
+
+def files_of(path: str, ending: str) -> list[str]:
+    """The files that a path means, sorted: itself, those that fit it as a pattern, or all with `ending` in a folder."""
+    with _explained(path):
+        if path.startswith(S3):
+            remote = _remote(s3_endpoint())
+            found = remote.glob(path) if glob.has_magic(path) else remote.find(path)
+            files = [f"{S3}{one}" for one in found]
+            return sorted(one for one in files if one == path or one.endswith(ending))
+        if Path(path).is_dir():
+            return sorted(str(one) for one in Path(path).rglob(f"*{ending}"))
+        return sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
 
 
 def state_of(path: str) -> str:

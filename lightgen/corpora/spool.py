@@ -12,18 +12,16 @@ import pyarrow as pa
 
 from lightgen.storage.local import speaking_of_space
 
-SCHEMA = pa.schema([pa.field("value", pa.large_binary())])
 
-
-def write_spool(path: Path, arrays: Iterable[pa.LargeBinaryArray]) -> None:
+def write_spool(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """Create the file, whole or not at all. Raises StoreFull."""
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     with speaking_of_space(path.parent):
         try:
             with temporary.open("wb") as file:
-                with pa.ipc.new_file(file, SCHEMA) as writer:
-                    for array in arrays:
-                        writer.write_batch(pa.record_batch([array], schema=SCHEMA))
+                with pa.ipc.new_file(file, schema) as writer:
+                    for batch in batches:
+                        writer.write_batch(batch)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -31,15 +29,15 @@ def write_spool(path: Path, arrays: Iterable[pa.LargeBinaryArray]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def read_spool(path: Path, first: int, rows: int) -> pa.LargeBinaryArray:
-    """Values `first` to `first + rows`, fewer at the end. Raises pa.ArrowInvalid for a file that is damaged."""
-    parts = [pa.array([], pa.large_binary())]
+def read_spool(path: Path, first: int, rows: int) -> pa.Table:
+    """Rows `first` to `first + rows`, fewer at the end. Raises pa.ArrowInvalid for a file that is damaged."""
+    parts: list[pa.RecordBatch] = []
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
         for number in range(reader.num_record_batches):
-            values = reader.get_batch(number).column(0)
-            if first < len(values) and rows > 0:
-                parts.append(values[max(first, 0) : first + rows])
+            batch = reader.get_batch(number)
+            if first < len(batch) and rows > 0:
+                parts.append(batch.slice(max(first, 0), rows))
                 rows -= len(parts[-1])
-            first = max(first - len(values), 0)
-        return pa.concat_arrays(parts)
+            first = max(first - len(batch), 0)
+        return pa.Table.from_batches(parts, schema=reader.schema)

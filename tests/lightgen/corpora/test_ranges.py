@@ -221,7 +221,7 @@ def test_a_large_row_group_is_decoded_once(tmp_path: Path, monkeypatch: pytest.M
     inventory = corpus.cut(100)
     spooled = []
     real = parquet_module.write_spool
-    monkeypatch.setattr(parquet_module, "write_spool", lambda path, arrays: (spooled.append(path), real(path, arrays)))
+    monkeypatch.setattr(parquet_module, "write_spool", lambda path, *rest: (spooled.append(path), real(path, *rest)))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     found = read_ranges(corpus, inventory, scratch)
