@@ -26,6 +26,8 @@
     ├── WorkersLost          all workers of a stage ended early
     ├── WorkerMismatch       a worker has another store, other code or other models than the run it is to join
     ├── NotMade              a version is asked for that is not made yet
+    ├── ServiceRefused       a service will not answer, however often it is asked
+    ├── SpendLimit           a service was paid as much as a recipe allows
     └── TryLater             a service or machine could not do it now; nothing is wrong with the input
 
 Mistakes of the programmer are assertions, and failures of single rows are values (`schemas.rejects`).
@@ -162,6 +164,21 @@ class WorkerMismatch(LightgenError):
 
 class TryLater(LightgenError):
     """A service, a machine or its memory could not do it now; the same call may succeed later."""
+
+
+class ServiceRefused(LightgenError):
+    """A service refuses a request for good: its key, its address, its quota or the request itself is wrong.
+
+    `status` is that of HTTP, 0 where there is none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class SpendLimit(LightgenError):
+    """A service was paid as much as a recipe allows; what was paid for is kept."""
 
 
 class NotMade(LightgenError):

@@ -21,6 +21,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightgen"
 
 
+def secret(name: str) -> str | None:
+    """The key of a service: the environment variable of that name. It goes into no message, log or version."""
+    return os.environ.get(name)
+
+
 def s3_endpoint() -> str | None:
     """Address of an S3 server other than AWS: `AWS_ENDPOINT_URL_S3`, then `AWS_ENDPOINT_URL`."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

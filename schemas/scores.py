@@ -3,6 +3,8 @@
 An image that could not be scored keeps its row: the columns of the scorer are null then, and `unscored` says why.
 """
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 
 ROW = [
@@ -16,6 +18,14 @@ UNSCORED = [
     pa.field("unscored", pa.string(), nullable=False, metadata={"is": "why there is no score, snake_case, or empty"}),
     pa.field("unscored_detail", pa.string(), nullable=False, metadata={"is": "the same for people"}),
 ]
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Why there is no answer: a short slug, and a detail for people."""
+
+    reason: str
+    detail: str = ""
 
 
 def schema(answers: pa.Schema) -> pa.Schema:

@@ -4,7 +4,7 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 from pydantic import Field
 
@@ -135,7 +135,17 @@ class FileCorpus(Corpus):
         return RawCaption(known, self.source, self.licence, f"{self.path}:{row + 1}", row)
 
 
-def ordinals(corpora: Sequence[Corpus]) -> Iterator[tuple[Corpus, int]]:
+class Keyed(Protocol):
+    """What has a key beside which its records are named."""
+
+    @property
+    def key(self) -> str: ...
+
+
+One = TypeVar("One", bound=Keyed)
+
+
+def ordinals(corpora: Sequence[One]) -> Iterator[tuple[One, int]]:
     """Each corpus with how many of its key stand before it, so that two files of one source are told apart."""
     seen: dict[str, int] = {}
     for corpus in corpora:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -10,7 +11,6 @@ import pyarrow.parquet as pq
 from lightgen.corpora.laion import LaionLinks
 from lightgen.corpora.link_columns import NAMES
 from lightgen.corpora.rehearsal import captions
-from lightgen.decisions.rules import Rule
 from lightgen.errors import InputCorrupt
 from lightgen.fetch import loopback
 from schemas.links import NUMBERS
@@ -20,7 +20,18 @@ BREAKS = 7  # every so many links break a rule
 SIZES = ("width", "height")
 
 
-def rehearsed(corpus: LaionLinks, rules: Sequence[Rule], folder: Path, own: Path) -> LaionLinks:
+class Bounds(Protocol):
+    """What a rule asks of a column."""
+
+    @property
+    def column(self) -> str: ...
+    @property
+    def least(self) -> float | None: ...
+    @property
+    def most(self) -> float | None: ...
+
+
+def rehearsed(corpus: LaionLinks, rules: Sequence[Bounds], folder: Path, own: Path) -> LaionLinks:
     """The corpus as a file in `folder` whose links keep the rules, but for some; a few addresses have no picture."""
     server = loopback.shared()
     path = corpus.own_folder(folder) / own.name / f"{server.port}.parquet"
@@ -30,7 +41,7 @@ def rehearsed(corpus: LaionLinks, rules: Sequence[Rule], folder: Path, own: Path
     return corpus.model_copy(update={"path": str(path), "limit": None})
 
 
-def _table(corpus: LaionLinks, rules: Sequence[Rule], server: loopback.Loopback) -> pa.Table:
+def _table(corpus: LaionLinks, rules: Sequence[Bounds], server: loopback.Loopback) -> pa.Table:
     texts = captions(f"{corpus.source} {corpus.path}")
     urls = [server.url(f"/picture/{place}.jpg?caption={quote(text)}") for place, text in enumerate(texts)]
     urls += [server.url(path) for path in BAD] + ["http://10.0.0.1/a.jpg", "ftp://example.com/a.jpg"]
@@ -57,7 +68,7 @@ def _named(corpus: LaionLinks) -> dict[str, str]:
         return usual | ({"caption": corpus.caption_column} if corpus.caption_column else {})
 
 
-def _value(name: str, rules: Sequence[Rule], breaks: bool) -> float:
+def _value(name: str, rules: Sequence[Bounds], breaks: bool) -> float:
     """A value that keeps all rules on the column, or one that breaks the first."""
     least = max((one.least for one in rules if one.least is not None), default=None)
     most = min((one.most for one in rules if one.most is not None), default=None)

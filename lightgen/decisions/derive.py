@@ -1,4 +1,4 @@
-"""Narrow columns derived from what a scorer saw: GenEval's verdict of detections, the mean of a judge's answers.
+"""Narrow columns derived from what a scorer saw: GenEval's verdict of detections, what a judge's answers come to.
 
 What a derivation is set to is no part of a score: another gate or another mean is a decision of seconds, and neither
 an image nor a model is opened again.
@@ -7,6 +7,8 @@ an image nor a model is opened again.
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
+import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -14,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lightgen.config import Config
 from lightgen.decisions.columns import UNSCORED, column, numbers, why_unscored
@@ -28,8 +30,11 @@ from lightgen.evaluation.geneval import (
     scene_meaning,
     share_met,
 )
+from lightgen.vlm.packs import STANDARD
 
 Meaning = Callable[[str], Metadata | None]
+Mean = Literal["arithmetic", "geometric"]
+LEAST = 1e-6  # of a probability in a geometric mean: one answer alone does not make it nothing
 NO_MEANING = "not_a_geneval_prompt"
 
 GENEVAL = pa.schema(
@@ -39,6 +44,19 @@ GENEVAL = pa.schema(
         pa.field("share", pa.float32(), metadata={"is": "how much of it the image shows", "range": "0 to 1"}),
         pa.field("why", pa.string(), metadata={"is": "what is missing or too much; empty if correct"}),
         pa.field(UNSCORED, pa.string(), nullable=False, metadata={"is": "why there is no verdict; empty if there is"}),
+    ]
+)
+QUESTIONS = pa.schema(
+    [
+        pa.field(
+            "arithmetic", pa.float32(), metadata={"is": "mean probability of the right answers", "range": "0 to 1"}
+        ),
+        pa.field("geometric", pa.float32(), metadata={"is": "their geometric mean", "range": "0 to 1"}),
+        pa.field("share", pa.float32(), metadata={"is": "the one of both that is asked for", "range": "0 to 1"}),
+        pa.field("questions", pa.int32(), metadata={"is": "how many were asked"}),
+        pa.field("correct", pa.bool_(), metadata={"is": "whether every right answer is likely enough"}),
+        pa.field("why", pa.string(), metadata={"is": "questions whose right answer is not; empty if correct"}),
+        GENEVAL.field(UNSCORED),
     ]
 )
 ANSWERS = pa.schema([pa.field("mean", pa.float32(), metadata={"range": "0 to 1"}), GENEVAL.field(UNSCORED)])
@@ -66,19 +84,49 @@ class Answers(Config):
     """The mean of a judge's answers."""
 
     kind: Literal["answers"] = "answers"
-    columns: tuple[str, ...] = Field(
-        default=("sharpness", "artefact_free", "caption_match", "countable", "spatial_clarity"),
-        min_length=1,
-        description="of whole numbers from 0 to `best`",
-    )
+    columns: tuple[str, ...] = Field(default=STANDARD, min_length=1, description="of whole numbers from 0 to `best`")
     best: int = Field(default=10, gt=0, description="the best answer to each question")
 
 
-DeriveConfig = Annotated[Geneval | Scenes | Answers, Field(discriminator="kind")]
+class Probabilities(Config):
+    """What a judge makes of questions, each asked and denied: how likely yes is in the mean of both ways to ask.
+
+    For each question q there is q, q_split (how far both ways are apart, 0 to 1), and `mean` over all or some of them.
+    """
+
+    kind: Literal["probabilities"] = "probabilities"
+    questions: tuple[str, ...] = Field(default=STANDARD, min_length=1, description="of columns <q>_asked, <q>_denied")
+    over: tuple[str, ...] | None = Field(default=None, min_length=1, description="questions of the mean; null: all")
+    mean: Mean = Field(default="arithmetic", description="geometric: one bad answer spoils it")
+
+    @model_validator(mode="after")
+    def _named(self) -> "Probabilities":
+        unknown = sorted(set(self.over or ()) - set(self.questions))
+        if unknown:
+            raise ValueError(f"over names {', '.join(unknown)}; the questions are {', '.join(self.questions)}")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The raw columns that are read."""
+        return tuple(f"{name}_{way}" for name in self.questions for way in ("asked", "denied"))
 
 
-def derive(raw: pa.Table, settings: Geneval | Scenes | Answers, meaning: Meaning = scene_meaning) -> pa.Table:
-    """The derived columns of one scorer's rows, in their order: GENEVAL or ANSWERS.
+class Questions(Config):
+    """What a judge makes of the questions of each caption: the mean probability of their right answers."""
+
+    kind: Literal["questions"] = "questions"
+    column: str = Field(default="answers", description="JSON list of objects with question and p")
+    mean: Mean = Field(default="arithmetic", description="what `share` is; both are there")
+    sure: float = Field(default=0.5, gt=0, lt=1, description="least probability of every right answer of a right image")
+
+
+AnyDerive = Geneval | Scenes | Answers | Probabilities | Questions
+DeriveConfig = Annotated[AnyDerive, Field(discriminator="kind")]
+
+
+def derive(raw: pa.Table, settings: AnyDerive, meaning: Meaning = scene_meaning) -> pa.Table:
+    """The derived columns of one scorer's rows, in their order: GENEVAL, ANSWERS, QUESTIONS, or those of probabilities.
 
     `raw` holds `caption`, `unscored` and the raw columns; `meaning` is what a caption asks for, or None. A row without
     raw values, or without a meaning, is null and says why in `unscored`. Time grows with the rows, some 30 us each for
@@ -87,6 +135,10 @@ def derive(raw: pa.Table, settings: Geneval | Scenes | Answers, meaning: Meaning
     """
     if isinstance(settings, Answers):
         return _answers(raw, settings)
+    if isinstance(settings, Probabilities):
+        return _probabilities(raw, settings)
+    if isinstance(settings, Questions):
+        return pa.Table.from_pylist(list(_asked(raw, settings)), schema=QUESTIONS)
     rows = list(_verdicts(raw, settings, cache(meaning)))
     return pa.Table.from_pylist(rows, schema=GENEVAL)
 
@@ -99,6 +151,60 @@ def _answers(raw: pa.Table, settings: Answers) -> pa.Table:
     mean = pc.divide(total, float(settings.best * len(answers))).cast(pa.float32())
     unscored = pc.if_else(pc.is_valid(mean), "", why_unscored(raw, settings.columns[0]))
     return pa.table([mean, unscored], schema=ANSWERS)
+
+
+def _probabilities(raw: pa.Table, settings: Probabilities) -> pa.Table:
+    columns: dict[str, pa.Array] = {}
+    for name in settings.questions:
+        asked, denied = (numbers(raw, f"{name}_{way}").cast(pa.float64()) for way in ("asked", "denied"))
+        against = pc.subtract(1.0, denied)
+        columns[name] = pc.divide(pc.add(asked, against), 2.0)
+        columns[f"{name}_split"] = pc.abs(pc.subtract(asked, against))
+    columns["mean"] = _mean([columns[name] for name in settings.over or settings.questions], settings.mean)
+    valid = pc.is_valid(columns["mean"])
+    for name in settings.questions:
+        valid = pc.and_(valid, pc.is_valid(columns[name]))
+    unscored = pc.if_else(valid, "", why_unscored(raw, settings.columns[0]))
+    names = [*columns, UNSCORED]
+    return pa.table([*(one.cast(pa.float32()) for one in columns.values()), unscored], names=names)
+
+
+def _mean(values: list[pa.Array], mean: Mean) -> pa.Array:
+    terms = [pc.ln(pc.max_element_wise(one, LEAST, skip_nulls=False)) if mean == "geometric" else one for one in values]
+    total = terms[0]
+    for one in terms[1:]:
+        total = pc.add(total, one)
+    whole = pc.divide(total, float(len(terms)))
+    return pc.exp(whole) if mean == "geometric" else whole
+
+
+def _asked(raw: pa.Table, settings: Questions) -> Iterator[dict[str, Any]]:
+    given = zip(column(raw, settings.column).to_pylist(), why_unscored(raw, settings.column).to_pylist(), strict=True)
+    for number, (text, why) in enumerate(given):
+        if text is None:
+            yield {UNSCORED: why}
+            continue
+        said = _told(text, settings, number)
+        ps = [p for _, p in said]
+        means = {
+            "arithmetic": sum(ps) / len(ps), "geometric": math.exp(sum(math.log(max(p, LEAST)) for p in ps) / len(ps)),
+        }  # fmt: skip
+        wrong = [question for question, p in said if p < settings.sure]
+        yield {
+            **means, "share": means[settings.mean], "questions": len(ps), "correct": not wrong,
+            "why": "; ".join(wrong), UNSCORED: "",
+        }  # fmt: skip
+
+
+def _told(text: str, settings: Questions, row: int) -> list[tuple[str, float]]:
+    """Questions with the probability of their right answers. Raises SchemaMismatch."""
+    try:
+        found = [(str(one["question"]), float(one["p"])) for one in json.loads(text)]
+        if found and all(0 <= p <= 1 for _, p in found):
+            return found
+        raise ValueError("no question, or a probability beyond 0 to 1")
+    except (ValueError, TypeError, KeyError) as error:
+        raise SchemaMismatch(f"column {settings.column}, row {row}: not a list of answers: {error}") from None
 
 
 def _verdicts(raw: pa.Table, settings: Geneval | Scenes, meaning: Meaning) -> Iterator[dict[str, Any]]:

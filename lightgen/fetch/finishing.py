@@ -32,4 +32,4 @@ def finish(data: bytes, keeping: Keeping) -> Made:
         return Got(data, format, pixels.shape[0], pixels.shape[1], received, received)
     square = np.array(centre_crop(Image.fromarray(pixels), keeping.crop_px))
     kept = encode_image(square, keeping.format, keeping.quality)
-    return Got(kept, keeping.format, *square.shape[:2], hashlib.sha256(kept).hexdigest(), received)
+    return Got(kept, keeping.format, keeping.crop_px, keeping.crop_px, hashlib.sha256(kept).hexdigest(), received)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.scenes import ScenesCorpus
-from lightgen.decisions.derive import Answers
+from lightgen.decisions.derive import Geneval, Scenes
 from lightgen.encoders.t5 import T5Config
 from lightgen.model.config import StudentConfig
 from lightgen.problems import Problem
@@ -177,10 +177,10 @@ def _judged(recipe: Recipe) -> Iterator[Problem]:
     if pair.winner == "teacher" and not isinstance(recipe.generate, GenerateConfig):
         what = "the teacher is to win, and `use:` in place of generate does not say who draws"
         yield _wrong("pair.winner", what, "give generate as settings, or take winner: student")
-    how = pair.verdict or (None if pair.judge.kind in ("qwen_vl", "pixels") else pair.how)
-    if how is not None and not isinstance(how, Answers) and _has_files(recipe.held_out):
+    how = pair.verdict or pair.judge.verdict
+    if isinstance(how, Scenes | Geneval) and _has_files(recipe.held_out):
         what = f"{pair.judge.kind} judges scene captions, and held-out captions come from files"
-        yield _wrong("pair.judge", what, "take qwen_vl, or scenes as corpora")
+        yield _wrong("pair.judge", what, "take vlm, or scenes as corpora")
 
 
 def _has_files(part: HeldOut | None) -> bool:

@@ -2,15 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 
 from lightgen.config import Member
+from lightgen.decisions.derive import DeriveConfig
 from lightgen.storage.pixels import Pixels
 from lightgen.work import Worker
-from schemas.scores import UNSCORED
+from schemas.scores import UNSCORED, Unscored
 
 
 class Scorer(Protocol):
@@ -41,6 +41,11 @@ class ScorerMember(Member):
         return self.wants_gpu
 
     @property
+    def verdict(self) -> DeriveConfig | None:
+        """How its answers become right or wrong and a score, where nobody says otherwise; None: not at all."""
+        return None
+
+    @property
     def batch(self) -> int:
         """Images that it wants to see together."""
         return 64
@@ -53,14 +58,6 @@ class ScorerMember(Member):
     def weight_bytes(self) -> float:
         """Memory of its weights; 0 where it has none."""
         return 0.0
-
-
-@dataclass(frozen=True)
-class Unscored:
-    """Why an image has no score: a short slug, and a detail for people."""
-
-    reason: str
-    detail: str = ""
 
 
 def answer_table(answers: pa.Schema, rows: Sequence[Mapping[str, Any] | Unscored]) -> pa.Table:

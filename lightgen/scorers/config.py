@@ -6,8 +6,8 @@ from pydantic import Field
 
 from lightgen.scorers.mask2former import Mask2FormerConfig
 from lightgen.scorers.pixels import PixelsConfig
-from lightgen.scorers.qwen_vl import QwenVlConfig
 from lightgen.scorers.scenes import ScenesDetectorConfig
+from lightgen.scorers.vlm import VlmScorerConfig
 
-AnyScorer = PixelsConfig | ScenesDetectorConfig | Mask2FormerConfig | QwenVlConfig
+AnyScorer = PixelsConfig | ScenesDetectorConfig | Mask2FormerConfig | VlmScorerConfig
 ScorerConfig = Annotated[AnyScorer, Field(discriminator="kind")]

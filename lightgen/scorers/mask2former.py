@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 
 from lightgen.config import RUN
+from lightgen.decisions.derive import Geneval
 from lightgen.errors import ModelError
 from lightgen.evaluation.geneval import THRESHOLD
 from lightgen.scorers.base import ScorerMember, answer_table
@@ -41,6 +42,11 @@ class Mask2FormerConfig(ScorerMember):
     colors: Weights = Weights(model="openai/clip-vit-large-patch14")
     floor: float = Field(default=THRESHOLD, gt=0, lt=1)
     batch_size: int = Field(default=4, ge=1, description="images looked at together", json_schema_extra=RUN)
+
+    @property
+    def verdict(self) -> Geneval:
+        """See `ScorerMember.verdict`."""
+        return Geneval()
 
     @property
     def wants_gpu(self) -> bool:

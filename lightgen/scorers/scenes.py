@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
+from lightgen.decisions.derive import Scenes
 from lightgen.scenes.detect import Detection, detect
 from lightgen.scorers.base import ScorerMember, answer_table
 from lightgen.storage.pixels import Pixels
@@ -28,6 +29,11 @@ class ScenesDetectorConfig(ScorerMember):
     ANSWERS: ClassVar[pa.Schema] = DETECTIONS
 
     kind: Literal["scenes"] = "scenes"
+
+    @property
+    def verdict(self) -> Scenes:
+        """See `ScorerMember.verdict`."""
+        return Scenes()
 
     def open(self, worker: Worker) -> "ScenesDetector":
         """See `ScorerMember.open`."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lightgen.config import RUN, Config
-from lightgen.decisions.derive import Answers, Geneval, Scenes, derive
+from lightgen.decisions.derive import Answers, AnyDerive, DeriveConfig, Probabilities, derive
 from lightgen.decisions.pairing import ANY, CANDIDATES, PairRules, make_pairs
 from lightgen.decisions.rules import KEPT, Rule, apply_rules
 from lightgen.engines.build import build
@@ -33,24 +33,22 @@ from schemas.ref import ArtifactRef
 STAGE = Stage("pair", "pairs", revision=1)
 STUDENT, TEACHER = "student", "teacher"
 NARROW = ["id", "prompt_id", "caption", "index", "seed"]
-# What Qwen's five marks of 0 to 10 must be at least for an image to pass.
-PASSES = tuple(
-    Rule(column=name, least=least)
-    for name, least in {
-        "sharpness": 5, "artefact_free": 5, "caption_match": 6, "countable": 5, "spatial_clarity": 5,
-    }.items()
-)  # fmt: skip
+JUDGED = Answers | Probabilities  # verdicts with a value a question, which rules let pass
 
 
 class PairConfig(Config):
     """Whose images are compared, who judges, and what makes one the better."""
 
     judge: ScorerConfig = Field(json_schema_extra=RUN)
-    verdict: Scenes | Geneval | Answers | None = Field(
+    verdict: DeriveConfig | None = Field(
         default=None,
         description="how a judge's raw answers become right or wrong, and a score; null: by its kind",
     )
-    passes: tuple[Rule, ...] = Field(default=PASSES, description="verdict answers only: what a right image must have")
+    passes: tuple[Rule, ...] | None = Field(
+        default=None,
+        description="verdicts answers and probabilities: what a right image must have; null: half of the best answer "
+        "to each question",
+    )
     winner: Literal["teacher", "student"] = Field(
         default="teacher", description="student: a sample that passed, against one of the same caption that did not"
     )
@@ -81,17 +79,26 @@ class PairConfig(Config):
             yield Problem("recipe", "judge", str(error), "give a judge, or a verdict")
             return
         known = self.judge.ANSWERS.names
-        read = [rule.column for rule in self.passes] + [*how.columns] if isinstance(how, Answers) else [how.column]
-        missing = sorted(set(read) - set(known))
+        missing = sorted({*(how.columns if isinstance(how, JUDGED) else [how.column])} - set(known))
         if missing:
             what = f"{self.judge.kind} gives {', '.join(known)}, not {', '.join(missing)}"
-            yield Problem("recipe", "passes" if isinstance(how, Answers) else "verdict", what, "name what it gives")
+            yield Problem("recipe", "verdict", what, "name what it gives")
+            return
+        columns = [*known, *derived_names(how)]
+        missing = sorted({rule.column for rule in self.rules if isinstance(how, JUDGED)} - set(columns))
+        if missing:
+            what = f"there are {', '.join(columns)}, and no {', '.join(missing)}"
+            yield Problem("recipe", "passes", what, "name what there is")
 
     @property
-    def how(self) -> Scenes | Geneval | Answers:
+    def rules(self) -> tuple[Rule, ...]:
+        """What a right image must have, where nothing is given by the verdict."""
+        return half_of_the_best(self.how) if self.passes is None else self.passes
+
+    @property
+    def how(self) -> AnyDerive:
         """The verdict, where none is given that of the judge's kind."""
-        by_kind = {"scenes": Scenes(), "mask2former": Geneval(), "qwen_vl": Answers()}
-        found = self.verdict or by_kind.get(self.judge.kind)
+        found = self.verdict or self.judge.verdict
         if found is None:
             raise ConfigError(f"pair.judge is {self.judge.kind}, which says nothing of captions; take one that does")
         return found
@@ -114,10 +121,31 @@ class _Work(Config):
     """The rules with the names of the generators, in the order of the parents."""
 
     names: tuple[str, ...]
-    verdict: Scenes | Geneval | Answers = Field(discriminator="kind")
+    verdict: DeriveConfig
     passes: tuple[Rule, ...]
     rules: PairRules
     max_reject_fraction: float = Field(json_schema_extra=RUN)
+
+
+def half_of_the_best(how: AnyDerive) -> tuple[Rule, ...]:
+    """Rules that half of the best answer to each question passes; none for verdicts that say right or wrong."""
+    if isinstance(how, Answers):
+        return tuple(Rule(column=name, least=how.best / 2) for name in how.columns)
+    return tuple(Rule(column=name, least=0.5) for name in how.questions) if isinstance(how, Probabilities) else ()
+
+
+def derived_names(how: AnyDerive) -> list[str]:
+    """Columns that a verdict adds for each question."""
+    names = how.questions if isinstance(how, Probabilities) else ()
+    return [*names, *(f"{name}_split" for name in names), "mean"]
+
+
+def with_derived(raw: pa.Table, derived: pa.Table) -> pa.Table:
+    """Raw and derived columns side by side; raw ones stay where both have a name."""
+    for name in derived.column_names:
+        if name not in raw.column_names:
+            raw = raw.append_column(name, derived[name])
+    return raw
 
 
 def pair(
@@ -128,10 +156,9 @@ def pair(
     if len(images) != len(names) or len(scores) != len(names):
         raise ConfigError(f"pair.winner is {config.winner}: give images and scores of {' and '.join(names)}")
     source = _of_one_layout([context.store.open(ref) for ref in images])
-    answers = isinstance(config.how, Answers)
     rules = PairRules(winner=TEACHER if config.winner == TEACHER else ANY, gap=config.gap)
     settings = _Work(
-        names=names, verdict=config.how, passes=config.passes if answers else (), rules=rules,
+        names=names, verdict=config.how, passes=config.rules, rules=rules,
         max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
     parents = [*images, *scores]
@@ -174,9 +201,9 @@ def candidates(name: str, images: Version, scores: Version, shard: int, settings
     if not raw["id"].equals(rows["id"]):
         raise StoreCorrupt(f"{scores.ref} shard {shard}: its rows are not those of {images.ref}")
     derived = derive(raw, settings.verdict)
-    if isinstance(settings.verdict, Answers):
+    if isinstance(settings.verdict, JUDGED):
         judged = derived["mean"].is_valid().to_pylist()
-        passed = (apply_rules(raw, settings.passes).rule == KEPT).tolist()
+        passed = (apply_rules(with_derived(raw, derived), settings.passes).rule == KEPT).tolist()
         right = [passes if known else None for passes, known in zip(passed, judged, strict=True)]
         score = derived["mean"]
     else:

@@ -1,6 +1,7 @@
 """IMAGES -> SCORES: a scorer looks at every image; its raw answers are kept, and no threshold is asked here.
 
-A map. Memory: the pixels of one batch and the answers of one shard.
+With PROMPTS that were written for images, each of those is scored against its new caption, and no other image is. A
+map. Memory: the pixels of one batch and the answers of one shard.
 """
 
 import itertools
@@ -16,6 +17,8 @@ from pydantic import Field
 from lightgen.ahead import one_ahead
 from lightgen.config import RUN, Config
 from lightgen.engines.build import build
+from lightgen.errors import ConfigError, LightgenError, SchemaMismatch
+from lightgen.http import unsettled
 from lightgen.progress import Progress
 from lightgen.scorers.base import Scorer, Unscored, answer_table
 from lightgen.scorers.config import ScorerConfig
@@ -41,25 +44,37 @@ class ScoreConfig(Config):
     workers: int = Field(default=2, ge=1, description="threads that decode", json_schema_extra=RUN)
 
 
-def score(images: ArtifactRef, config: ScoreConfig, context: Context) -> ArtifactRef:
-    """The scores of every image; shard i holds those of image shard i."""
+def score(
+    images: ArtifactRef, config: ScoreConfig, context: Context, prompts: ArtifactRef | None = None
+) -> ArtifactRef:
+    """The scores of every image; shard i holds those of image shard i. Raises TryLater, ServiceRefused, SpendLimit.
+
+    With `prompts` of the same layout: of every image that one of them was written for, with its caption.
+    """
     source = context.store.open(images)
-    plan = STAGE.plan(config, context.seed, [images], source.n_shards)
-    needs = Needs(gpu=config.scorer.wants_gpu, unit="images", total=source.rows)
+    parents = [images] if prompts is None else [images, prompts]
+    if prompts is not None and (other := context.store.open(prompts)).n_shards != source.n_shards:
+        raise ConfigError(
+            f"score: {images} has {source.n_shards} shards and {prompts} {other.n_shards}: the prompts were not "
+            "written for these images"
+        )
+    plan = STAGE.plan(config, context.seed, parents, source.n_shards)
+    needs = Needs(gpu=config.scorer.wants_gpu, unit="images", total=parents[-1].rows)
     family = family_of(STAGE.revision, plan.config)
-    return build(Work.of(plan, config, [images], context, f"{__name__}:open", needs, family), context)
+    return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs, family), context)
 
 
 def open(work: Work, worker: Worker) -> MakeShard:
     """Finds who lends scores, and loads the scorer when an image must be looked at; see `lightgen.work`."""
     config = ScoreConfig.model_validate(work.config)
-    source = worker.store.open(work.parents[0])
+    source, *prompts = (worker.store.open(ref) for ref in work.parents)
     known = [Lender(one, _keys) for one in lenders(worker.store, work.plan, work.family)]
     whole = schema(config.scorer.ANSWERS)
     scorer = cache(lambda: config.scorer.open(worker))
 
     def make_shard(shard: int) -> ShardOutput | LentShard:
         rows = source.table(shard, columns=COLUMNS)
+        rows = with_captions(rows, prompts[0].table(shard)) if prompts else rows
         lent = _lent(known, shard, rows, whole)
         if isinstance(lent, LentShard):
             worker.progress.advance(rows.num_rows)
@@ -72,6 +87,23 @@ def open(work: Work, worker: Worker) -> MakeShard:
         return ShardOutput(table=table, schema=whole, rows_in=rows.num_rows, rows_reused=int((~fresh).sum()))
 
     return make_shard
+
+
+def with_captions(rows: pa.Table, prompts: pa.Table) -> pa.Table:
+    """Rows of the images that a prompt was written for, with its id and caption. Raises SchemaMismatch."""
+    if prompts["image_id"].null_count:
+        raise SchemaMismatch("score: prompts that were written for no image; take those of stage recaption")
+    by_image = {row["image_id"]: row for row in prompts.select(["image_id", "id", "caption"]).to_pylist()}
+    if len(by_image) != prompts.num_rows or not set(by_image) <= set(rows["id"].to_pylist()):
+        raise SchemaMismatch("score: prompts of other images, or two prompts of one")
+    wanted = rows.filter(pa.array([id in by_image for id in rows["id"].to_pylist()], pa.bool_()))
+    written = [by_image[id] for id in wanted["id"].to_pylist()]
+    columns = {"prompt_id": "id", "caption": "caption"}
+    for name, field in columns.items():
+        place = wanted.schema.get_field_index(name)
+        values = pa.array([row[field] for row in written], pa.string())
+        wanted = wanted.set_column(place, wanted.schema.field(place), values)
+    return wanted.combine_chunks()
 
 
 def _keys(version: Version, shard: int) -> list[str]:
@@ -118,12 +150,22 @@ def _answers(
     progress.advance(len(found))
     left = rows.filter(pa.array([key not in found for key in image_keys(rows)], pa.bool_()))
     for batch, pixels in _batches(source, shard, left, config):
-        scored = score_batch(batch, pixels, scorer(), config.scorer.ANSWERS)
+        scored, error = settled(score_batch(batch, pixels, scorer(), config.scorer.ANSWERS))
         if journal:
             journal.add(scored)
+        if error is not None:
+            raise error
         found |= _by_key(scored, wanted, whole)
         progress.advance(batch.num_rows)
     return found
+
+
+def settled(scored: pa.Table) -> tuple[pa.Table, LightgenError | None]:
+    """The rows that have an answer, or a lasting reason for having none; and the error of the others."""
+    whys = zip(scored["unscored"].to_pylist(), scored["unscored_detail"].to_pylist(), strict=True)
+    errors = [unsettled(reason, detail) for reason, detail in whys]
+    kept = scored.filter(pa.array([error is None for error in errors], pa.bool_()))
+    return kept, next((error for error in errors if error is not None), None)
 
 
 def score_batch(rows: pa.Table, pixels: list[Pixels | BadImage], scorer: Scorer, answers: pa.Schema) -> pa.Table:

@@ -7,7 +7,18 @@ import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from lightgen.decisions.derive import ANSWERS, GENEVAL, Answers, DeriveConfig, Geneval, Scenes, derive
+from lightgen.decisions.derive import (
+    ANSWERS,
+    GENEVAL,
+    QUESTIONS,
+    Answers,
+    DeriveConfig,
+    Geneval,
+    Probabilities,
+    Questions,
+    Scenes,
+    derive,
+)
 from lightgen.errors import ConfigError, SchemaMismatch
 from lightgen.evaluation.detections import read_detections, write_detections
 from lightgen.evaluation.geneval import Detected, Metadata, judge_image, scene_metadata
@@ -126,15 +137,71 @@ def test_the_mean_of_a_judges_answers() -> None:
     )
     made = derive(raw, Answers())
     assert made.schema == ANSWERS
-    assert made["mean"].to_pylist() == [pytest.approx(0.2), 1.0, None]
+    assert made["mean"].to_pylist() == [pytest.approx(0.25), 1.0, None]
     assert made["unscored"].to_pylist() == ["", "", "vlm_unparsable"]
     assert derive(raw, Answers(columns=("countable",), best=3))["mean"].to_pylist()[0] == 1.0
+
+
+def probabilities(**columns: list[float | None]) -> pa.Table:
+    unscored = ["" if value is not None else "vlm_refused" for value in columns["a_asked"]]
+    return pa.table({name: pa.array(values, pa.float32()) for name, values in columns.items()} | {"unscored": unscored})
+
+
+RAW = probabilities(
+    a_asked=[0.9, 0.9, None], a_denied=[0.1, 0.7, None], b_asked=[0.2, 1, None], b_denied=[0.6, 0, None]
+)
+
+
+def test_both_polarities_of_a_question_are_averaged_and_how_far_they_are_apart_is_told() -> None:
+    made = derive(RAW, Probabilities(questions=("a", "b")))
+    assert made.column_names == ["a", "a_split", "b", "b_split", "mean", "unscored"]
+    assert made["a"].to_pylist() == [pytest.approx(0.9), pytest.approx(0.6), None]
+    assert made["a_split"].to_pylist() == [pytest.approx(0, abs=1e-6), pytest.approx(0.6), None]
+    assert made["b"].to_pylist() == [pytest.approx(0.3), pytest.approx(1.0), None]
+    assert made["mean"].to_pylist() == [pytest.approx(0.6), pytest.approx(0.8), None]
+    assert made["unscored"].to_pylist() == ["", "", "vlm_refused"]
+    assert {made.schema.field(name).type for name in made.column_names[:5]} == {pa.float32()}
+
+
+def test_the_mean_is_over_all_or_some_questions_arithmetic_or_geometric() -> None:
+    geometric = derive(RAW, Probabilities(questions=("a", "b"), mean="geometric"))["mean"].to_pylist()
+    assert geometric == [pytest.approx((0.9 * 0.3) ** 0.5), pytest.approx(0.6**0.5), None]
+    some = derive(RAW, Probabilities(questions=("a", "b"), over=("b",)))["mean"].to_pylist()
+    assert some == [pytest.approx(0.3), pytest.approx(1.0), None]
+    never = probabilities(a_asked=[0.0], a_denied=[1.0], b_asked=[1.0], b_denied=[0.0])
+    assert derive(never, Probabilities(questions=("a", "b"), mean="geometric"))["mean"][0].as_py() < 0.01
+    with pytest.raises(ValidationError, match="over names c; the questions are a, b"):
+        Probabilities(questions=("a", "b"), over=("c",))
+
+
+def answered(*ps: float) -> str:
+    return json.dumps([{"question": f"q{place}", "answer": "yes", "p": p} for place, p in enumerate(ps)])
+
+
+def test_questions_of_a_caption_come_to_two_means_and_a_verdict() -> None:
+    raw = pa.table({"answers": [answered(0.9, 0.4), answered(1, 0.5), None], "unscored": ["", "", "no_questions"]})
+    made = derive(raw, Questions())
+    assert made.schema == QUESTIONS
+    assert made["arithmetic"].to_pylist() == [pytest.approx(0.65), pytest.approx(0.75), None]
+    assert made["geometric"].to_pylist() == [pytest.approx(0.6), pytest.approx(0.5**0.5), None]
+    assert made["share"].equals(made["arithmetic"])
+    assert derive(raw, Questions(mean="geometric"))["share"].equals(made["geometric"])
+    assert made["correct"].to_pylist() == [False, True, None]
+    assert made["why"].to_pylist() == ["q1", "", None]
+    assert made["unscored"].to_pylist() == ["", "", "no_questions"]
+    assert derive(raw, Questions(sure=0.95))["why"].to_pylist() == ["q0; q1", "q1", None]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '[{"question": "a"}]', '[{"question": "a", "p": 2}]', "[1]"])
+def test_text_that_holds_no_answers_is_refused(text: str) -> None:
+    with pytest.raises(SchemaMismatch, match="column answers, row 0: not a list of answers"):
+        derive(pa.table({"answers": [text], "unscored": [""]}), Questions())
 
 
 def test_settings_are_a_closed_union() -> None:
     union: TypeAdapter = TypeAdapter(DeriveConfig)
     assert union.validate_python({"kind": "scenes", "sure": 0.5}) == Scenes(sure=0.5)
-    with pytest.raises(ValidationError, match="'geneval', 'scenes', 'answers'"):
+    with pytest.raises(ValidationError, match="'geneval', 'scenes', 'answers', 'probabilities', 'questions'"):
         union.validate_python({"kind": "median"})
     with pytest.raises(ValidationError, match="sure"):
         union.validate_python({"kind": "geneval", "sure": 0.5})

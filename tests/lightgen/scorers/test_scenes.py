@@ -93,7 +93,7 @@ def test_the_union_is_closed_and_opens_the_scorer(tmp_path) -> None:
     member = union.validate_python({"kind": "scenes"})
     assert isinstance(member.open(Worker(open_or_create(str(tmp_path)))), ScenesDetector)
     assert member.identity() == {"kind": "scenes", "revision": ScenesDetectorConfig.REVISION}
-    with pytest.raises(ValidationError, match="qwen_vl"):
+    with pytest.raises(ValidationError, match="vlm"):
         union.validate_python({"kind": "coin"})
     with pytest.raises(ValidationError, match="thresholds"):
-        union.validate_python({"kind": "qwen_vl", "thresholds": {"sharpness": 11}})
+        union.validate_python({"kind": "vlm", "thresholds": {"sharp": 11}})

@@ -11,14 +11,16 @@ from lightgen.errors import ConfigError, StoreCorrupt
 from lightgen.generators.sampler import Sampler
 from lightgen.generators.scenes import ScenesConfig
 from lightgen.scorers.config import AnyScorer
-from lightgen.scorers.qwen_vl import QUESTIONS, QwenVlConfig
 from lightgen.scorers.scenes import DETECTIONS, ScenesDetectorConfig
+from lightgen.scorers.vlm import VlmScorerConfig
 from lightgen.seeds import derive_seed
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.pair import PairConfig, pair
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.pixels import decode_image, encode_image
 from lightgen.storage.store import Store, open_or_create
+from lightgen.vlm.packs import STANDARD
+from lightgen.vlm.qwen import TransformersVlmConfig
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
 from tests.lightgen.conftest import Chain
@@ -117,19 +119,44 @@ def test_right_samples_win_over_wrong_ones_and_every_pair_is_accounted_for(store
 
 def test_a_judges_answers_pass_by_rules_and_their_mean_is_the_score(store: Store) -> None:
     """Each question has a least mark of its own; the score stays what it is."""
-    good = dict.fromkeys(QUESTIONS, 8) | {"answer": "{}"}
-    marks = [good | {"caption_match": 5}, good | {"sharpness": 5}, good]
+    good = dict.fromkeys(STANDARD, 8) | {"answer": "{}"}
+    marks = [good | {"match": 4}, good | {"sharp": 5, "safe": 7}, good]
     rows = [image(str(place), encode_image(noise(place, 8), "png"), index=place, prompt_id="p") for place in range(3)]
     drawn = images(store, rows)
     by_id = {row["id"]: answer for (row, _), answer in zip(rows, marks, strict=True)}
-    judged = scores(store, drawn, by_id, QwenVlConfig.ANSWERS)
-    judge = QwenVlConfig(revision="0" * 40)
+    judge = VlmScorerConfig(model=TransformersVlmConfig(revision="0" * 40), mode="json")
+    judged = scores(store, drawn, by_id, judge.ANSWERS)
     config = PairConfig(judge=judge, winner="student", samples_per_prompt=2)
     (row,) = store.open(pair([drawn], [judged], config, Context(store))).table().to_pylist()
     assert (row["winner_id"], row["loser_id"]) == (rows[1][0]["id"], rows[0][0]["id"])
-    assert row["winner_score"] == row["loser_score"] == pytest.approx(0.74)
-    lax = config.model_copy(update={"passes": (config.passes[0],)})
+    assert row["winner_score"] == row["loser_score"] == pytest.approx(44 / 60)
+    lax = config.model_copy(update={"passes": (config.rules[0],)})
     assert store.open(pair([drawn], [judged], lax, Context(store))).reject_reasons == {"too_few_wrong": 1}
+
+
+def test_probabilities_of_both_polarities_pass_by_rules_on_raw_and_derived_columns(store: Store) -> None:
+    ways = [f"{name}_{way}" for name in ("sharp", "match") for way in ("asked", "denied")]
+    answers = [(0.9, 0.2, 0.9, 0.1), (0.9, 0.2, 0.3, 0.8), (0.9, 0.9, 0.8, 0.1), (0.7, 0.4, 0.2, 0.1)]
+    rows = [image(str(place), encode_image(noise(place, 8), "png"), index=place, prompt_id="p") for place in range(4)]
+    drawn = images(store, rows)
+    by_id = {row["id"]: dict(zip(ways, given, strict=True)) for (row, _), given in zip(rows, answers, strict=True)}
+    judge = VlmScorerConfig.model_validate({"questions": ["sharp", "match"], "model": {"kind": "transformers"}})
+    judged = scores(store, drawn, by_id, judge.ANSWERS)
+    config = PairConfig(judge=judge, winner="student", samples_per_prompt=4)
+    assert [rule.column for rule in config.rules] == ["sharp", "match"]
+    assert list(config.problems()) == []
+    found = store.open(pair([drawn], [judged], config, Context(store))).table().to_pylist()
+    assert [(row["winner_id"], row["loser_id"]) for row in found] == [
+        (rows[0][0]["id"], rows[1][0]["id"]),
+    ] + [(rows[2][0]["id"], rows[3][0]["id"])] * (len(found) - 1)  # fmt: skip
+    assert found[0]["winner_score"] == pytest.approx((0.85 + 0.9) / 2)
+    agreeing = {"passes": [{"column": "sharp_split", "most": 0.5}, {"column": "match_asked", "least": 0.5}]}
+    strict = PairConfig.model_validate(config.model_dump() | agreeing)
+    (row,) = store.open(pair([drawn], [judged], strict, Context(store))).table().to_pylist()
+    assert row["winner_id"] == rows[0][0]["id"]
+    wrong = PairConfig.model_validate(config.model_dump() | {"passes": [{"column": "sharpness", "least": 5}]})
+    (problem,) = wrong.problems()
+    assert (problem.where, "no sharpness" in problem.what) == ("passes", True)
 
 
 def test_no_image_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

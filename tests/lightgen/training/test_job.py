@@ -34,6 +34,7 @@ def test_dpo_in_two_processes_is_dpo_in_one(chain, encoded, sample, tmp_path) ->
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.long
 def test_null_control_ranks_that_wait_for_what_dpo_does_not_train_fail(chain, encoded, sample, monkeypatch) -> None:
     monkeypatch.setattr(job, "RANK_MODULE", "tests.lightgen.training.faulty_process")
     monkeypatch.setattr(torchrun, "MAX_RESTARTS", 0)
