@@ -129,7 +129,8 @@ def _select(part: SelectConfig | Use | None) -> SelectConfig | Use | None:
 def _links(part: Links | None, scale: Scale) -> Links | None:
     if part is None:
         return None
-    assert isinstance(part.source, LinksConfig) and isinstance(part.fetch, FetchConfig), "without `use:`, see above"
+    assert isinstance(part.source, LinksConfig), "without `use:`, see above"
+    assert isinstance(part.fetch, FetchConfig), "without `use:`, see above"
     crop = None if part.fetch.crop_px is None else scale.side(part.fetch.crop_px)
     return part.model_copy(
         update={

@@ -14,6 +14,7 @@ from lightgen.stages.encode_pairs import EncodePairsConfig
 from lightgen.stages.fit_vae import FitVaeConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.score import ScoreConfig
+from lightgen.storage.store import UNAUDITED
 from schemas.ref import ArtifactRef
 
 
@@ -239,6 +240,8 @@ def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:
     if config.reference is not None:
         yield Step(f"reference-{role}", "reference", config.reference, inputs, role=role)
         inputs = (*inputs, f"reference-{role}")
+    if config.pair_weights == "margin":
+        inputs = (*inputs, "pair")
     yield Step(f"align-{role}", "align", config, inputs, role=role)
 
 

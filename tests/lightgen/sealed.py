@@ -126,7 +126,15 @@ def pairs(store: Store, count: int, broken: int | None = None) -> tuple[Artifact
         winners.append(image(f"winner {number}", encode_image(draw(scene, 64, number), "png"), **facts))
         losers.append(image(f"loser {number}", lost, **facts))
         ids = {"winner_id": content_id(f"winner {number}"), "loser_id": content_id(f"loser {number}")}
-        sides = {"winner_generator": "teacher", "loser_generator": "student", "winner_score": 1.0, "loser_score": 0.0}
+        sides = {
+            "winner_generator": "teacher",
+            "loser_generator": "student",
+            "winner_score": 1.0,
+            "loser_score": 0.0,
+            "margin": 1.0,
+            "host": "",
+            "source": "",
+        }
         rows.append({"id": content_id("pair", number), "prompt_id": f"q{number}", "caption": caption, **ids, **sides})
     drawn = [images(store, losers), images(store, winners)]
     return seal(store, "pairs", [_shard(rows, pairs_schema.SCHEMA)], drawn, stage="pair"), drawn
