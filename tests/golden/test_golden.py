@@ -20,6 +20,7 @@ from lightgen.encoders.vae import VaeConfig
 from lightgen.generators.config import GeneratorConfig
 from lightgen.scorers.config import ScorerConfig
 from lightgen.storage.plans import Stage
+from lightgen.vlm.config import VlmConfig
 from tests.golden import subject as subjects
 from tests.golden.compare import difference, plain, png
 from tests.golden.given import picture
@@ -30,7 +31,7 @@ from tests.golden.subjects import SUBJECTS
 from tests.golden.write import keep
 
 pytestmark = pytest.mark.xdist_group("golden")
-FAMILIES = (GeneratorConfig, ScorerConfig, CorpusConfig, VaeConfig, TextConfig, DeriveConfig)
+FAMILIES = (GeneratorConfig, ScorerConfig, VlmConfig, CorpusConfig, VaeConfig, TextConfig, DeriveConfig)
 HERE = Path(__file__).parent
 
 
