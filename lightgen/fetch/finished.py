@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -36,7 +35,6 @@ class Keeper:
         self.made: dict[str, Made] = {}
         self._waiting: dict[str, Made] = {}
         self._room = asyncio.Semaphore(most)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._writing: asyncio.Task[None] | None = None
 
     async def settle(self, url: str, made: Made) -> None:
@@ -59,7 +57,7 @@ class Keeper:
         while len(self._waiting) >= self.half:
             batch, self._waiting = self._waiting, {}
             try:
-                await loop.run_in_executor(self._thread, keep, self.journal, batch)
+                await loop.run_in_executor(None, keep, self.journal, batch)
             finally:
                 for _ in batch:
                     self._room.release()

@@ -98,7 +98,7 @@ class FetchConfig(Config):
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: links lead to a server of this process, whose pictures are small."""
-        few = {"allow_private": (loopback.shared().address,), "min_side_px": min(self.min_side_px, loopback.SIDE_PX)}
+        few = {"allow_private": (loopback.shared().address,), "min_side_px": min(self.min_side_px, loopback.LEAST_PX)}
         return self.model_copy(update=few)
 
     @property
