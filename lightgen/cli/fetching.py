@@ -19,21 +19,18 @@ def retry(
 ) -> None:
     """Fetch again what failed for passing reasons: a new version with all that REF has. Everything else is kept."""
     from lightgen.operations.refetch import passing, refetch
-    from lightgen.stages.fetch import FetchConfig
     from lightgen.storage.store import open_store
     from lightgen.work import Context
 
     opened = open_store(store)
     version = opened.open(ref)
-    before = passing(version)
-    if not before:
-        out.print(f"{version.ref}: no link failed for a reason that passes; nothing to do")
-        return
     given = {"concurrency": concurrency, "user_agent": user_agent}
     how = {name: value for name, value in given.items() if value is not None}
-    config = FetchConfig.model_validate({**version.plan.config, **how}) if how else None
-    made = opened.open(refetch(version.ref, Context(opened, progress=Terminal()), config))
-    after = passing(made)
+    made = opened.open(refetch(version.ref, Context(opened, progress=Terminal()), how))
+    if made.ref == version.ref:
+        out.print(f"{version.ref}: no link failed for a reason that passes; nothing to do")
+        return
+    before, after = passing(version), passing(made)
     out.print(f"{made.ref}: {made.rows - version.rows:,} more pictures, {made.rows:,} in all")
     for reason in dict.fromkeys([*before, *after]):
         out.print(f"{reason:<20} {before.get(reason, 0):>8,} before {after.get(reason, 0):>8,} now")

@@ -20,6 +20,7 @@ from schemas.images import FETCHED
 from tests.lightgen.fetch.given import fetching, link, reasons, sealed_links
 from tests.servers.bad_web import BadWeb
 
+QUICK = {"timeout_s": 2.0, "max_reject_fraction": 1.0}
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -150,7 +151,7 @@ def test_a_retry_asks_only_for_what_failed_for_passing_reasons(context, server):
     }  # fmt: skip
     before = server.hits.copy()
     server.healed = True
-    second = refetch(first, context, config)
+    second = refetch(first, context, QUICK)
     assert second.version != first.version
     news = server.hits - before
     assert set(news) == {"/robots.txt", "/down/1.jpg", "/later.jpg", "/reset"}
@@ -161,7 +162,7 @@ def test_a_retry_asks_only_for_what_failed_for_passing_reasons(context, server):
     # The last shard had nothing to retry: it was linked.
     reused = [receipt.rows_reused for receipt in context.store.open(second).manifest.shards]
     assert reused == [4, 3, 4]
-    assert refetch(second, context, config) == second
+    assert refetch(second, context, QUICK) == second
     assert verify(context.store) == []
 
 
@@ -241,7 +242,7 @@ def test_where_robots_txt_cannot_be_had_the_rules_of_rfc_9309_hold(context, serv
     assert context.store.open(first).reject_reasons == {"robots_unreachable": 2}
     assert asked(server) == {}
     server.robots_status = 404
-    assert refetch(first, context, fetching(server)).rows == 2
+    assert refetch(first, context, QUICK).rows == 2
 
 
 def test_robots_txt_is_not_asked_for_where_it_is_not_heeded(context, server):
