@@ -7,12 +7,13 @@ from tests.golden.cases import (
     decisions,
     encoders,
     generators,
+    links,
     scorers,
     training,
     vlm,
 )
 from tests.golden.subject import Subject
 
-FAMILIES = (corpora, generators, vlm, scorers, encoders, decisions, data_stages, comparisons, training)
+FAMILIES = (corpora, generators, vlm, scorers, encoders, decisions, data_stages, links, comparisons, training)
 SUBJECTS: list[Subject] = [subject for family in FAMILIES for subject in family.subjects()]
 BY_NAME: dict[str, Subject] = {subject.name: subject for subject in SUBJECTS}
