@@ -1,0 +1,142 @@
+"""How fast pictures are fetched, beside img2dataset and a plain pool of threads in the same run.
+
+All of them ask one server on this machine, in a process of its own, decode every picture and write tar shards of the
+files as received; none resizes or encodes. Rounds alternate the order, and each works in a new process and folder.
+Seconds are those of the fetching alone: imports and the start of worker processes do not count. Of img2dataset, whose
+workers are processes of their own, seconds are from the first begin to the last end that it writes down itself, and the
+processor time of a run of few links, which is that of starting, is taken off. Ours also keeps a journal, looks into
+robots.txt, hashes every row and syncs to the disk.
+"""
+
+import json
+import multiprocessing
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from aiohttp import web
+
+from lightgen.errors import ConfigError
+from lightgen.fetch.loopback import Loopback
+from lightgen.storage.pixels import encode_image
+
+OURS, PLAIN, OTHER = "lightgen", "threads, urllib, PIL and tarfile", "img2dataset"
+PICTURES, FEW, THREADS, ROUNDS = 64, 64, 64, 5
+
+
+@dataclass(frozen=True)
+class FetchRate:
+    """One way: medians over rounds, and by how much ours is faster in each round: least, median, most."""
+
+    name: str
+    images_per_s: float
+    cpu_ms: float
+    faster: tuple[float, float, float]
+    cheaper: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Took:
+    """One round of one way."""
+
+    seconds: float
+    cpu_s: float
+
+
+class Photos(Loopback):
+    """Serves pictures with the grain of photographs, all of one size."""
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A JPEG, whatever the path says."""
+        if request.path == "/robots.txt":
+            return web.Response(status=404)
+        number = int(request.path.rpartition("/")[2].removesuffix(".jpg"))
+        return web.Response(body=photo(number % PICTURES, self.side_px), content_type="image/jpeg")
+
+
+@lru_cache(PICTURES)
+def photo(number: int, side_px: int) -> bytes:
+    """Slopes with noise: as many bytes a pixel as photographs have."""
+    random, (y, x) = np.random.default_rng(number), np.mgrid[0:side_px, 0:side_px]
+    slopes = np.stack([x + number, y - number, x + y], -1) * 255 / (2 * side_px)
+    return encode_image((slopes + random.normal(0, 8, slopes.shape)).clip(0, 255).astype(np.uint8), "jpg", 85)
+
+
+def bench_fetch(rows: int, side_px: int, img2dataset: str | None, rounds: int = ROUNDS) -> list[FetchRate]:
+    """Images a second and processor time an image; ours first. `img2dataset` is a Python that has it."""
+    pythons = {OURS: sys.executable, PLAIN: sys.executable, **({OTHER: img2dataset} if img2dataset else {})}
+    took: dict[str, list[Took]] = {name: [] for name in pythons}
+    with _server(side_px) as address, tempfile.TemporaryDirectory() as folder:
+        many, few = (_table(Path(folder), address, count) for count in (rows, FEW))
+        starting = {name: _round(name, python, few, address, FEW).cpu_s for name, python in pythons.items()}
+        for turn in range(rounds):
+            for name in list(pythons) if turn % 2 else list(reversed(pythons)):
+                one = _round(name, pythons[name], many, address, rows)
+                off = starting[name] if name == OTHER else 0.0
+                took[name].append(Took(one.seconds, max(0.0, one.cpu_s - off)))
+    return [_rate(name, each, took[OURS], rows) for name, each in took.items()]
+
+
+def _rate(name: str, took: Sequence[Took], ours: Sequence[Took], rows: int) -> FetchRate:
+    seconds = [their.seconds / our.seconds for their, our in zip(took, ours, strict=True)]
+    cpu = [their.cpu_s / our.cpu_s for their, our in zip(took, ours, strict=True)]
+    return FetchRate(
+        name,
+        rows / statistics.median(one.seconds for one in took),
+        1000 * statistics.median(one.cpu_s for one in took) / rows,
+        (min(seconds), statistics.median(seconds), max(seconds)),
+        (min(cpu), statistics.median(cpu), max(cpu)),
+    )
+
+
+def _round(name: str, python: str, table: Path, address: str, rows: int) -> Took:
+    """One way in a process of its own. Raises ConfigError where it does not bring all pictures."""
+    file = "img2dataset_child.py" if name == OTHER else "fetch_child.py"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, str(Path(__file__).with_name(file)), name, str(table), address, folder, str(THREADS)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        raise ConfigError(f"{name} failed in {python}: {done.stderr[-2000:]}")
+    found = json.loads(lines[-1])
+    if found["images"] != rows:
+        raise ConfigError(f"{name} brought {found['images']} of {rows} pictures: {done.stderr[-2000:]}")
+    return Took(found["seconds"], found["cpu_s"])
+
+
+def _table(folder: Path, address: str, rows: int) -> Path:
+    path = folder / f"{rows}.parquet"
+    urls = [f"http://{address}/{row}.jpg" for row in range(rows)]
+    pq.write_table(pa.table({"URL": urls, "TEXT": [f"picture number {row}" for row in range(rows)]}), path)
+    return path
+
+
+@contextmanager
+def _server(side_px: int) -> Iterator[str]:
+    """A server in a process of its own, its pictures drawn before the first is asked for."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(theirs, side_px), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(told: Connection, side_px: int) -> None:
+    for number in range(PICTURES):
+        photo(number, side_px)
+    told.send(Photos(side_px=side_px).start().address)
+    told.recv()
