@@ -12,6 +12,7 @@ import pytest
 from pydantic import Field
 
 from lightgen import stages
+from lightgen.captioners.config import CaptionerConfig
 from lightgen.config import QUIET, RUN, Config, Member
 from lightgen.corpora.config import CorpusConfig
 from lightgen.decisions.derive import DeriveConfig
@@ -31,7 +32,16 @@ from tests.golden.subjects import SUBJECTS
 from tests.golden.write import keep
 
 pytestmark = pytest.mark.xdist_group("golden")
-FAMILIES = (GeneratorConfig, ScorerConfig, VlmConfig, CorpusConfig, VaeConfig, TextConfig, DeriveConfig)
+FAMILIES = (
+    GeneratorConfig,
+    ScorerConfig,
+    VlmConfig,
+    CaptionerConfig,
+    CorpusConfig,
+    VaeConfig,
+    TextConfig,
+    DeriveConfig,
+)
 HERE = Path(__file__).parent
 
 
