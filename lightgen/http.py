@@ -173,11 +173,12 @@ class Service:
 
     def _paid(self, path: str, body: Mapping[str, Any], end: float) -> dict[str, Any] | _Trouble:
         self.spend.begin()
-        found: dict[str, Any] | _Trouble | None = None
+        usage: Any = None
         try:
             found = self._try(path, body, end)
+            usage = found.get("usage", {}) if isinstance(found, dict) else None
         finally:
-            self.spend.end(found.get("usage", {}) if isinstance(found, dict) else None)
+            self.spend.end(usage)
         return found
 
     def _try(self, path: str, body: Mapping[str, Any], end: float) -> dict[str, Any] | _Trouble:

@@ -126,6 +126,14 @@ MUTANTS: dict[str, list[Mutant]] = {
         "vlm.server", ("sum(map(math.exp, found))", "max(map(math.exp, found))"), ("TOKENS = 4", "TOKENS = 5")
     )
     + _of("vlm.prompts", ('.replace("<", "\\\\u003c")', "")),
+    "captioner given": _of("corpora.cleaning", ("tokens = count(fixed)", "tokens = 1 + count(fixed)")),
+    "captioner vlm": _of("captioners.vlm", ("if attempt else ask", "if not attempt else ask"))
+    + _of(
+        "captioners.checking",
+        ("found.tokens > most", "found.tokens > most + 5"),
+        ("LATIN, ENGLISH_FROM = 0.9, 8", "LATIN, ENGLISH_FROM = 0.9, 3"),
+    ),
+    "stage recaption": _of("stages.recaption", ('(seed, "style", image_id)', '(seed, "kind", image_id)')),
     "vae patch_pca": _of("encoders.patch_pca", ("whitening / 2", "whitening"), ("* self.scale) @", ") @")),
     "vae diffusers": _of("encoders.diffusers_vae", (".mean.float() - self.shift", ".mean.float()")),
     "text words": _of("encoders.words", ("TINT = 0.5", "TINT = 0.4"), ("caption.casefold()", "caption")),

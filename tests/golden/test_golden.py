@@ -12,6 +12,7 @@ import pytest
 from pydantic import Field
 
 from lightgen import stages
+from lightgen.captioners.config import CaptionerConfig
 from lightgen.config import QUIET, RUN, Config, Member
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.laion import LaionLinks
@@ -33,7 +34,10 @@ from tests.golden.write import keep
 
 pytestmark = pytest.mark.xdist_group("golden")
 LinksConfig = Annotated[LaionLinks, "tables of links: there is one kind"]
-FAMILIES = (GeneratorConfig, ScorerConfig, VlmConfig, CorpusConfig, VaeConfig, TextConfig, DeriveConfig, LinksConfig)
+FAMILIES = (
+    GeneratorConfig, ScorerConfig, VlmConfig, CaptionerConfig, CorpusConfig, LinksConfig, VaeConfig, TextConfig,
+    DeriveConfig,
+)  # fmt: skip
 HERE = Path(__file__).parent
 
 
