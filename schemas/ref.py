@@ -20,6 +20,7 @@ Kind = Literal[
     "pair_features",
     "reference",
     "report",
+    "audit",
 ]
 
 
