@@ -15,6 +15,7 @@ import pytest
 
 from lightgen.scenes.grammar import captions
 from lightgen.storage.store import UNAUDITED, open_or_create, open_store
+from lightgen.vlm.base import REHEARSED
 from lightgen.vlm.tiny import tiny_vlm
 from tests.crash.invariants import violations
 from tests.flows.conftest import ROOT
@@ -61,7 +62,7 @@ def overrides(web, tmp_path_factory):
         "hash": range(-LINKS, 0),
     }  # fmt: skip
     pq.write_table(pa.table(columns), folder / "laion.parquet")
-    judge = str(tiny_vlm(folder / "judge"))
+    judge = str(tiny_vlm(folder / "judge", answers=REHEARSED))
     return {
         "links.source.corpora.0.path": str(folder / "laion.parquet"), "links.fetch.allow_private": [web.address],
         "links.source.allow_private": [web.address], "pair.judge.model.model": judge,
