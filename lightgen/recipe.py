@@ -111,6 +111,9 @@ class Recipe(Config):
     audit: Audit | None = Field(default=None, description="of the pairs: without its consent they are not published")
     align: AlignConfig | None = Field(default=None, description="DPO on the pairs")
     control: AlignConfig | None = Field(default=None, description="plain fine-tune on the winners")
+    shuffled_control: bool = Field(
+        default=False, description="`align` once more, a coin saying which image of a pair is the winner"
+    )
     test: HeldOut | None = Field(default=None, description="captions of the evaluation")
     evaluate: EvaluateConfig | None = None
 
@@ -125,6 +128,8 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _nothing_in_the_air(self) -> Self:
         captions = "links" if self.pair is not None and self.pair.winner == LINKS else "held_out"
+        if self.shuffled_control and (self.align is None or self.align.objective != "dpo"):
+            raise ValueError("shuffled_control is a control of DPO: align must be there, with objective dpo")
         for part, needed in {**NEEDED, "pair": ("pretrain", captions)}.items():
             missing = [name for name in needed if not getattr(self, name)]
             if getattr(self, part) and missing:
@@ -231,9 +236,10 @@ def _where(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
             kind = member
             continue
         shown.append(str(part))
-        if number + 1 < len(loc) or not isinstance(kind, type):
+        if number + 1 < len(loc):
             kind = _type_of(kind, part)
-    return ".".join(shown) or "recipe", kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    models = [one for one in _options(kind) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return ".".join(shown) or "recipe", models[0] if len(models) == 1 else None
 
 
 def _member(kind: Any, part: int | str) -> Any:

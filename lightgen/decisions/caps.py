@@ -1,20 +1,22 @@
 """Caps on pairs: of pairs that share a host, a source or the meaning of their caption only the clearest stay.
 
-A decision over all pairs at once. Memory: 40 bytes a pair, and 4 * DIM bytes where captions are clustered. Time:
+A decision over all pairs at once. Memory: 100 bytes a pair, and 4 * DIM bytes where captions are clustered. Time:
 n log n, and n * clusters * DIM for clusters.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from pydantic import Field
 
 from lightgen.config import Config
 from lightgen.decisions.embed import hashed_ngrams
 from lightgen.decisions.kcenter import ROWS, k_center
+from lightgen.errors import escaped
 
 DIM = 256
 Column = Literal["host", "source", "cluster"]
@@ -35,40 +37,31 @@ class Cap(Config):
 def capped(pairs: pa.Table, caps: Sequence[Cap], clusters: int) -> dict[str, tuple[str, str]]:
     """Which of `pairs` (id, caption, margin, host, source) go beyond `caps`, by id: reason and detail.
 
-    The caps are heeded one after the other: what one refuses is not counted by the next.
-    Equal margins stay in the order of their ids. A pair without host or source is under no cap on them.
+    Pairs are taken from the largest margin down, equal ones in the order of their ids. One that a cap refuses counts
+    for no other cap. A pair without host or source is under no cap on them.
     """
     ids, margins = pairs["id"].to_numpy(zero_copy_only=False), pairs["margin"].to_numpy(zero_copy_only=False)
-    order = np.lexsort((ids, -margins))
-    alive, reasons = np.ones(len(ids), bool), dict[str, tuple[str, str]]()
-    for cap in caps:
-        values, known = _values(pairs, cap.column, clusters)
-        over = _beyond(values, order[(alive & known)[order]], cap.most)
-        for place in np.flatnonzero(over):
-            detail = f"{cap.column} {values[place]!s:.100} has {cap.most} pairs of larger margins"
+    values = [_values(pairs, cap.column, clusters) for cap in caps]
+    taken: list[Counter[str]] = [Counter() for _ in caps]
+    reasons: dict[str, tuple[str, str]] = {}
+    for place in np.lexsort((ids, -margins)).tolist():
+        mine = [(cap, seen, of[place]) for cap, seen, of in zip(caps, taken, values, strict=True) if of[place]]
+        full = next(((cap, value) for cap, seen, value in mine if seen[value] >= cap.most), None)
+        if full is not None:
+            cap, value = full
+            detail = f"{cap.column} {escaped(value, 100)} has {cap.most} pairs of larger margins"
             reasons[str(ids[place])] = (cap.reason, detail)
-        alive &= ~over
+            continue
+        for _, seen, value in mine:
+            seen[value] += 1
     return reasons
 
 
-def _values(pairs: pa.Table, column: Column, clusters: int) -> tuple[np.ndarray, Bool[np.ndarray, " n"]]:
-    """The value of each pair, and whether it has one."""
-    if column == "cluster":
-        numbers = caption_clusters(pairs["caption"].to_pylist(), clusters)
-        return numbers, np.ones(len(numbers), bool)
-    values = pairs[column].to_numpy(zero_copy_only=False)
-    return values, values != ""
-
-
-def _beyond(values: np.ndarray, order: Int64[np.ndarray, " k"], most: int) -> Bool[np.ndarray, " n"]:
-    """Rows of `order` before which `most` others have the same value."""
-    _, group = np.unique(values[order], return_inverse=True)
-    by_group = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(group[by_group]) > 0]) if len(order) else np.zeros(0, np.int64)
-    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-    over = np.zeros(len(values), bool)
-    over[order[by_group][rank >= most]] = True
-    return over
+def _values(pairs: pa.Table, column: Column, clusters: int) -> list[str]:
+    """The value of each pair; empty where it has none."""
+    if column != "cluster":
+        return pairs[column].to_pylist()
+    return [f"{number}" for number in caption_clusters(pairs["caption"].to_pylist(), clusters)]
 
 
 def caption_clusters(captions: Sequence[str], clusters: int) -> Int64[np.ndarray, " n"]:

@@ -229,10 +229,21 @@ def _audit(part: Audit, config: PairConfig, sides: Sequence[_Side]) -> Iterator[
 
 
 def _alignments(recipe: Recipe) -> Iterator[Step]:
-    """The control first, so that what was published last is the aligned student."""
-    for role, key, config in (("sft", "control", recipe.control), ("dpo", "align", recipe.align)):
-        if config is not None:
-            yield from _at(key, _alignment(role, config, pretrained(recipe)))
+    """The controls first, so that what was published last is the aligned student."""
+    for role, (key, config) in _aligned(recipe).items():
+        yield from _at(key, _alignment(role, config, pretrained(recipe)))
+
+
+def _aligned(recipe: Recipe) -> dict[str, tuple[str, AlignConfig]]:
+    """What goes on from the student on the pairs: where the recipe has its settings, and these, by role."""
+    found: dict[str, tuple[str, AlignConfig]] = {}
+    if recipe.control is not None:
+        found["sft"] = ("control", recipe.control)
+    if recipe.align is not None and recipe.shuffled_control:
+        found["shuffled"] = ("align", recipe.align.model_copy(update={"labels": "shuffled"}))
+    if recipe.align is not None:
+        found["dpo"] = ("align", recipe.align)
+    return found
 
 
 def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:
@@ -250,7 +261,7 @@ def models(recipe: Recipe) -> dict[str, str]:
     if not recipe.pretrain:
         return {}
     *earlier, _ = recipe.encode
-    aligned = {role: f"align-{role}" for role, part in (("dpo", recipe.align), ("sft", recipe.control)) if part}
+    aligned = {role: f"align-{role}" for role in reversed(_aligned(recipe))}
     stages = {f"{encode.size_px}px": f"pretrain-{encode.size_px}px" for encode in earlier}
     return {"pretrained": pretrained(recipe), **aligned, **stages}
 

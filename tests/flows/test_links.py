@@ -71,7 +71,18 @@ def overrides(web, tmp_path_factory):
 
 def command(store, overrides):
     settings = [word for key, value in overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    return [sys.executable, "-m", "lightgen.cli", "run", RECIPE, "--store", str(store), "--until", "encode-pairs", *settings]
+    return [
+        sys.executable,
+        "-m",
+        "lightgen.cli",
+        "run",
+        RECIPE,
+        "--store",
+        str(store),
+        "--until",
+        "encode-pairs",
+        *settings,
+    ]
 
 
 def start(store, overrides):
@@ -147,7 +158,9 @@ def kill_in_score(store, overrides):
     process.wait(30)
 
 
-def test_killed_three_times_then_typed_it_completes_with_the_same_pairs(web, overrides, uninterrupted, served, tmp_path):
+def test_killed_three_times_then_typed_it_completes_with_the_same_pairs(
+    web, overrides, uninterrupted, served, tmp_path
+):
     store = tmp_path / "store"
     before = web.hits.total()
     kill_in_fetch(web, store, overrides, 30)

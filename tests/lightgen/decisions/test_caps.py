@@ -1,7 +1,7 @@
 """Caps on pairs: the clearest stay, whatever the order, and what is refused says for what."""
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
@@ -28,20 +28,19 @@ def some(count: int, seed: int) -> list[dict]:
     ]  # fmt: skip
 
 
-def one_after_the_other(rows: list[dict], caps: list[Cap], clusters: int) -> dict[str, str]:
-    """The oracle: pairs by margin, counted one by one."""
+def one_by_one(rows: list[dict], caps: list[Cap], clusters: int) -> dict[str, str]:
+    """The oracle: for each pair, how many of those that stay and lead by more share its value."""
     refused: dict[str, str] = {}
     numbers = caption_clusters([row["caption"] for row in rows], clusters)
-    values = [row | {"cluster": number} for row, number in zip(rows, numbers, strict=True)]
-    for cap in caps:
-        seen: Counter = Counter()
-        for row in sorted(values, key=lambda row: (-row["margin"], row["id"])):
-            value = row[cap.column]
-            if row["id"] in refused or value == "":
-                continue
-            seen[value] += 1
-            if seen[value] > cap.most:
-                refused[row["id"]] = cap.reason
+    values = [row | {"cluster": number + 1} for row, number in zip(rows, numbers, strict=True)]
+    stay: list[dict] = []
+    for row in sorted(values, key=lambda row: (-row["margin"], row["id"])):
+        shared = [sum(other[cap.column] == row[cap.column] for other in stay) for cap in caps]
+        over = [cap for cap, count in zip(caps, shared, strict=True) if row[cap.column] != "" and count >= cap.most]
+        if over:
+            refused[row["id"]] = over[0].reason
+        else:
+            stay.append(row)
     return refused
 
 
@@ -50,7 +49,7 @@ def one_after_the_other(rows: list[dict], caps: list[Cap], clusters: int) -> dic
 def test_caps_refuse_what_counting_one_by_one_refuses_in_any_order(seed: int, columns: list[str]) -> None:
     rows = some(200, seed)
     caps = [Cap(column=column, most=most) for column, most in zip(columns, [30, 50, 8], strict=False)]
-    expected = one_after_the_other(rows, caps, 6)
+    expected = one_by_one(rows, caps, 6)
     assert expected
     for order in (rows, rows[::-1], random.Random(seed).sample(rows, len(rows))):
         found = capped(pairs(order), caps, 6)
