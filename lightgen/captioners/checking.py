@@ -21,6 +21,12 @@ COMMON = {
     "a", "an", "the", "of", "in", "on", "at", "with", "and", "is", "are", "to", "its", "his", "her", "their", "by",
     "from", "near", "over", "under", "behind", "while",
 }  # fmt: skip
+# The commonest words of German, French, Spanish, Italian and Portuguese that are no words of English.
+FOREIGN = {
+    "der", "das", "und", "ein", "eine", "einem", "einen", "dem", "mit", "auf", "vor", "ist", "neben", "le", "les",
+    "une", "et", "dans", "sur", "avec", "est", "du", "el", "los", "las", "una", "con", "del", "il", "di", "della", "um",
+    "uma", "com", "na", "em",
+}  # fmt: skip
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 
 
@@ -74,6 +80,8 @@ def _not_english(caption: str) -> str:
     if latin < LATIN * len(letters) or not letters:
         return f"{latin} of {len(letters)} letters are those of English"
     words = WORD.findall(caption.casefold())
+    if sum(word in FOREIGN for word in words) > sum(word in COMMON for word in words):
+        return "more words of other languages than of English"
     if len(words) >= ENGLISH_FROM and not COMMON & set(words):
         return "none of the commonest words of English"
     return ""

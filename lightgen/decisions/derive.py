@@ -36,6 +36,7 @@ Meaning = Callable[[str], Metadata | None]
 Mean = Literal["arithmetic", "geometric"]
 LEAST = 1e-6  # of a probability in a geometric mean: one answer alone does not make it nothing
 NO_MEANING = "not_a_geneval_prompt"
+NO_QUESTIONS = "no_questions"
 
 GENEVAL = pa.schema(
     [

@@ -176,7 +176,9 @@ def _student(recipe: Recipe) -> StudentConfig | None:
 
 def _judged(recipe: Recipe) -> Iterator[Problem]:
     """A detector judges prompts whose meaning is known: scene captions, and those of GenEval's metadata."""
-    if recipe.evaluate is not None and recipe.evaluate.metadata is None and _has_files(recipe.test):
+    tested = recipe.evaluate
+    judged = tested is not None and isinstance(tested.verdict, Scenes | Geneval)
+    if tested is not None and judged and tested.metadata is None and _has_files(recipe.test):
         what = "no metadata: what the test captions ask for is not known, so all would be left out"
         yield _wrong("evaluate.metadata", what, "give GenEval's evaluation_metadata.jsonl")
     pair: PairConfig | None = recipe.pair

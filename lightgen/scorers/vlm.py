@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lightgen.config import content_of
-from lightgen.decisions.derive import Answers, DeriveConfig, Probabilities, Questions
+from lightgen.decisions.derive import NO_QUESTIONS, Answers, DeriveConfig, Probabilities, Questions
 from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, Unscored, answer_table
 from lightgen.storage.pixels import Pixels
@@ -223,7 +223,7 @@ def _expected(questions: Sequence[Expected], answers: list[YesNo] | Unscored) ->
     if isinstance(answers, Unscored):
         return answers
     if not questions:
-        return Unscored("no_questions", "the file has no questions for this caption")
+        return Unscored(NO_QUESTIONS, "the file has no questions for this caption")
     said = []
     for question, one in zip(questions, answers, strict=True):
         yes = probability(one)

@@ -130,7 +130,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "captioner vlm": _of("captioners.vlm", ("if attempt else ask", "if not attempt else ask"))
     + _of(
         "captioners.checking",
-        ("found.tokens > most", "found.tokens > most + 5"),
+        ("found.tokens > most", "found.tokens > most + 50"),
         ("LATIN, ENGLISH_FROM = 0.9, 8", "LATIN, ENGLISH_FROM = 0.9, 3"),
     ),
     "stage recaption": _of("stages.recaption", ('(seed, "style", image_id)', '(seed, "kind", image_id)')),
