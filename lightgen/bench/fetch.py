@@ -8,6 +8,7 @@ processor time of a run of few links, which is that of starting, is taken off. O
 robots.txt, hashes every row and syncs to the disk.
 """
 
+import asyncio
 import json
 import multiprocessing
 import statistics
@@ -24,10 +25,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from aiohttp import web
 
 from lightgen.errors import ConfigError
-from lightgen.fetch.loopback import Loopback
 from lightgen.storage.pixels import encode_image
 
 OURS, PLAIN, OTHER = "lightgen", "threads, urllib, PIL and tarfile", "img2dataset"
@@ -53,15 +52,29 @@ class Took:
     cpu_s: float
 
 
-class Photos(Loopback):
-    """Serves pictures with the grain of photographs, all of one size."""
+class Photos(asyncio.Protocol):
+    """Serves pictures and nothing else, with as little work as can be: the clients are what is measured."""
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """A JPEG, whatever the path says."""
-        if request.path == "/robots.txt":
-            return web.Response(status=404)
-        number = int(request.path.rpartition("/")[2].removesuffix(".jpg"))
-        return web.Response(body=photo(number % PICTURES, self.side_px), content_type="image/jpeg")
+    def __init__(self, side_px: int) -> None:
+        self.side_px, self.unread = side_px, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """One request after the other; `/<number>.jpg` is a picture."""
+        self.unread += data
+        while b"\r\n\r\n" in self.unread:
+            head, _, self.unread = self.unread.partition(b"\r\n\r\n")
+            name = head.split(b" ", 2)[1].strip(b"/").removesuffix(b".jpg")
+            body = photo(int(name) % PICTURES, self.side_px) if name.isdigit() else b""
+            status = b"200 OK" if body else b"404 Not Found"
+            length = b"Content-Type: image/jpeg\r\nContent-Length: %d" % len(body)
+            self.transport.writelines([b"HTTP/1.1 ", status, b"\r\n", length, b"\r\n\r\n", body])
+            if b"connection: close" in head.lower():
+                self.transport.close()
 
 
 @lru_cache(PICTURES)
@@ -138,5 +151,10 @@ def _server(side_px: int) -> Iterator[str]:
 def _serve(told: Connection, side_px: int) -> None:
     for number in range(PICTURES):
         photo(number, side_px)
-    told.send(Photos(side_px=side_px).start().address)
-    told.recv()
+    asyncio.run(_forever(told, side_px))
+
+
+async def _forever(told: Connection, side_px: int) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: Photos(side_px), "127.0.0.1", 0)
+    told.send("{}:{}".format(*server.sockets[0].getsockname()))
+    await server.serve_forever()

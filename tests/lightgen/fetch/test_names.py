@@ -8,7 +8,7 @@ import pytest
 from lightgen.fetch import names
 from lightgen.fetch.loopback import Loopback
 from lightgen.fetch.names import Bounded, Known, Names
-from lightgen.fetch.safe import PrivateAddress
+from lightgen.fetch.safe import PrivateAddress, parse
 from lightgen.fetch.states import Failed
 from lightgen.fetch.web import Manners, Memory, Web
 
@@ -37,7 +37,7 @@ def server():
 def pictures(lookup, urls, **manners):
     async def ask():
         async with Web(Manners("test/1 @", robots=False, connect_s=0.3, **manners), Memory(), lookup) as web:
-            return await asyncio.gather(*(web.picture(url) for url in urls))
+            return await asyncio.gather(*(web.picture(parse(url, web.manners.allowed)) for url in urls))
 
     return asyncio.run(ask())
 
