@@ -16,6 +16,7 @@
     │   ├── SchemaMismatch     a table does not conform to its schema
     │   └── DuplicateKey       one key twice in one shard
     ├── TooManyRejects       a stage refused more rows than allowed
+    ├── AuditRefused         a judge does not keep what a recipe asks of it
     ├── InputCorrupt         a file given by the user cannot be read
     ├── InputChanged         a file given by the user changed while a version was made of it
     ├── ModelError           weights or a model repository cannot be used
@@ -124,6 +125,10 @@ class DuplicateKey(StoreError):
 
 class TooManyRejects(LightgenError):
     """A stage refused more of its rows than its recipe allows."""
+
+
+class AuditRefused(LightgenError):
+    """A judge of pairs does not keep what a recipe asks of it, or was not measured."""
 
 
 class InputCorrupt(LightgenError):

@@ -7,7 +7,7 @@ are sorts of units and not as many as there are units.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,15 +41,15 @@ def share(right: int, n: int) -> Estimate | None:
     return Estimate(n, p, 0.0 if right == 0 else middle - reach, 1.0 if right == n else middle + reach)
 
 
-def kappa(labels: Sequence[tuple[Hashable, Hashable]], seed: int, draws: int = DRAWS) -> Estimate | None:
+def kappa(labels: Mapping[tuple[str, str], int], seed: int, draws: int = DRAWS) -> Estimate | None:
     """Cohen's kappa of two judges: agreement beyond chance, 1 at best and 0 for chance.
 
-    None where both give one and the same label to all, for chance would agree as well.
+    `labels` is how often each pair of labels was given. None where both give one and the same label to all, for chance
+    would agree as well.
     """
-    names = sorted({repr(label) for both in labels for label in both})
-    place = {name: number for number, name in enumerate(names)}
-    cells = dict(sorted(Counter((place[repr(a)], place[repr(b)]) for a, b in labels).items()))
-    rows, columns = (np.array([cell[side] for cell in cells], np.int64) for side in range(2))
+    names = sorted({label for both in labels for label in both})
+    cells = sorted(labels)
+    rows, columns = (np.array([names.index(cell[side]) for cell in cells], np.int64) for side in range(2))
 
     def of(counts: Counts) -> float:
         total = counts.sum()
@@ -57,15 +57,15 @@ def kappa(labels: Sequence[tuple[Hashable, Hashable]], seed: int, draws: int = D
         chance = float(first @ second)
         return math.nan if chance >= 1 else (float(counts[rows == columns].sum()) / total - chance) / (1 - chance)
 
-    return _bootstrap(np.array(list(cells.values()), np.int64), of, seed, draws)
+    return _bootstrap(np.array([labels[cell] for cell in cells], np.int64), of, seed, draws)
 
 
-def alpha(units: Sequence[Sequence[Hashable]], seed: int, draws: int = DRAWS) -> Estimate | None:
+def alpha(units: Sequence[Sequence[str]], seed: int, draws: int = DRAWS) -> Estimate | None:
     """Krippendorff's alpha for names without order: 1 at best, 0 for chance. A unit is what its raters say of it.
 
     Units of one rater say nothing of agreement and do not count. None without others, or where there is one label only.
     """
-    sorts = dict(sorted(Counter(tuple(sorted(map(repr, unit))) for unit in units if len(unit) > 1).items()))
+    sorts = dict(sorted(Counter(tuple(sorted(unit)) for unit in units if len(unit) > 1).items()))
     names = sorted({label for sort in sorts for label in sort})
     # How often each label stands in a unit of each sort, and how often two raters of it differ, over its raters - 1.
     held = np.array([[sort.count(name) for name in names] for sort in sorts], float).reshape(len(sorts), len(names))
