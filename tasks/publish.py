@@ -35,6 +35,7 @@ NOUNS: dict[Kind, str] = {
     "pair_features": "encoded pairs",
     "reference": "errors of the reference on pairs",
     "report": "judged images",
+    "audit": "figures about the judge",
 }
 
 
