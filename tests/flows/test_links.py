@@ -158,6 +158,7 @@ def kill_in_score(store, overrides):
     process.wait(30)
 
 
+@pytest.mark.long
 def test_killed_three_times_then_typed_it_completes_with_the_same_pairs(
     web, overrides, uninterrupted, served, tmp_path
 ):
