@@ -75,7 +75,7 @@ def test_a_judge_of_known_accuracy_is_measured_within_its_interval(tmp_path, acc
 def chosen(row: Mapping[str, str], answers: Mapping[str, float]) -> float | None:
     """What the judge would vote; None for a tie."""
     lead = answers[row["winner_id"]] - answers[row["loser_id"]]
-    return (1.0 if lead > 0 else 0.0) if lead else None
+    return (1.0 if lead > 0 else 0.0) if abs(lead) > QUICK.tie else None
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
