@@ -57,7 +57,7 @@ class QwenProcessor:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # Answers are read off the end of each row, so padding must stand before the prompt.
         tokenizer.padding_side = "left"
-        bounds: dict[str, Any] = {"size": {"shortest_edge": pixels[0], "longest_edge": pixels[1]}} if pixels else {}
+        bounds: dict[str, Any] = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels else {}
         images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True, **bounds)
         image_token = tokenizer.convert_ids_to_tokens(image_token_id)
         return cls(tokenizer, images, _template(folder) or tokenizer.chat_template, image_token)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -150,6 +151,15 @@ def test_pictures_are_brought_within_the_pixel_bounds(folders: dict[str, Path]) 
     processor = opened(folders["qwen2_5_vl"], min_pixels=28 * 28 * 40, max_pixels=28 * 28 * 80).processor
     small = processor.prepared(conversation(Asked((large[:20, :20],), "x")))
     assert 40 * 4 <= int(small.grids.prod()) <= 80 * 4
+    # As Qwen2.5-VL is published: bounds of its own, which stand above a size.
+    own = folders["qwen2_5_vl"].parent / "own bounds"
+    shutil.copytree(folders["qwen2_5_vl"], own)
+    settings = json.loads((own / "preprocessor_config.json").read_text())
+    settings = {name: value for name, value in settings.items() if name != "size"}
+    wide = {"min_pixels": 3136, "max_pixels": 12_845_056, "image_processor_type": "Qwen2VLImageProcessor"}
+    (own / "preprocessor_config.json").write_text(json.dumps(settings | wide))
+    seen = opened(own, max_pixels=28 * 28 * 16).processor.prepared(conversation(Asked((large,), "x")))
+    assert int(seen.grids.prod()) <= 16 * 4
     with pytest.raises(ValidationError, match="min_pixels 9 > max_pixels 8"):
         config(folders["qwen2_vl"], min_pixels=9, max_pixels=8)
 
