@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.scenes import ScenesCorpus
-from lightgen.decisions.derive import Geneval, Scenes
+from lightgen.decisions.derive import Geneval, Scenes, derived_names
 from lightgen.encoders.t5 import T5Config
 from lightgen.model.config import StudentConfig
 from lightgen.problems import Problem
@@ -116,6 +116,9 @@ def _named(key: str, part: FilterConfig | Use | None, scorers: Mapping[str, AnyS
     if not isinstance(part, FilterConfig):
         return
     known = {f"{name}.{column}" for name, scorer in scorers.items() for column in scorer.ANSWERS.names} | {*OWN}
+    known |= {f"{name}.{column}" for name, how in part.derive.items() for column in derived_names(how)}
+    for name in part.derive.keys() - scorers.keys():
+        yield _wrong(f"{key}.derive.{name}", f"no score is called {name}", f"there are {', '.join(scorers)}")
     for group, named in (("rules", part.rules), ("repeats", part.repeats)):
         for number, rule in enumerate(named):
             if rule.column not in known:

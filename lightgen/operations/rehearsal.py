@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lightgen.config import Config
 from lightgen.decisions.columns import numbers
-from lightgen.decisions.derive import derive
+from lightgen.decisions.derive import derive, with_derived
 from lightgen.decisions.rules import KEPT, Rule, apply_rules
 from lightgen.engines.engine import open_engine
 from lightgen.operations.small import left_out, small_recipe
@@ -22,12 +22,13 @@ from lightgen.operations.steps import Step, inputs, steps_of, until
 from lightgen.recipe import Recipe
 from lightgen.settings import pick_device
 from lightgen.stages.filter import FilterConfig, score_columns
-from lightgen.stages.pair import JUDGED, PairConfig, with_derived
+from lightgen.stages.pair import JUDGED, PairConfig
 from lightgen.storage.store import Store, open_or_create
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
 
 SHARES = (0.5, 0.4, 0.3, 0.2, 0.1, 0.05)  # of the values of a column that a bound may leave out
+LEAST_GAP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def rehearse(
             made: dict[str, ArtifactRef] = {}
             for step in until(steps_of(small), goals):
                 began, refs = time.monotonic(), [made[name] for name in inputs(step)]
-                ready = _with_bounds(step, refs, place)
+                ready = _with_gap(_with_bounds(step, refs, place), refs, context)
                 made[step.name] = make(ready, refs, replace(context, role=step.role))
                 rejected = sum(place.open(made[step.name]).reject_reasons.values())
                 before = written.get((step.key, step.stage), step.config)
@@ -85,13 +86,26 @@ def _with_bounds(step: Step, refs: Sequence[ArtifactRef], store: Store) -> Step:
     if isinstance(config, FilterConfig) and config.rules:
         images, scores = store.open(refs[0]), [store.open(ref) for ref in refs[1:]]
         named = dict(zip(step.labels[1:], scores, strict=True))
-        table = pa.concat_tables([score_columns(images, named, shard) for shard in range(images.n_shards)])
+        table = pa.concat_tables(
+            [score_columns(images, named, shard, config.derive) for shard in range(images.n_shards)]
+        )
         return replace(step, config=config.model_copy(update={"rules": halving(config.rules, table)}))
     if isinstance(config, PairConfig) and isinstance(config.how, JUDGED) and config.rules:
         raw = pa.concat_tables([store.open(ref).table() for ref in refs[len(refs) // 2 :]])
         table = with_derived(raw, derive(raw, config.how))
         return replace(step, config=config.model_copy(update={"passes": halving(config.rules, table)}))
     return step
+
+
+def _with_gap(step: Step, refs: Sequence[ArtifactRef], context: Context) -> Step:
+    """The step with a gap that about half of the leads keep: tiny models lead by little."""
+    config = step.config
+    if not isinstance(config, PairConfig) or config.gap is None:
+        return step
+    tried = make(replace(step, config=config.model_copy(update={"gap": LEAST_GAP, "caps": ()})), list(refs), context)
+    margins = context.store.open(tried).table(columns=["margin"])["margin"].to_numpy()
+    gap = float(np.median(margins)) if len(margins) else LEAST_GAP
+    return replace(step, config=config.model_copy(update={"gap": gap}))
 
 
 def halving(rules: Sequence[Rule], table: pa.Table) -> tuple[Rule, ...]:

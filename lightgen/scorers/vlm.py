@@ -106,10 +106,9 @@ class VlmScorerConfig(ScorerMember):
         return self.model.weight_bytes
 
     def flops(self, height_px: int, width_px: int) -> float | None:
-        """See `ScorerMember.flops`."""
-        tokens = PROMPT_TOKENS * (len(self.asks) or 1) + self.max_new_tokens if self.mode == "json" else PROMPT_TOKENS
-        one = self.model.flops(height_px, width_px, tokens)
-        return None if one is None else one * self._asked_each
+        """See `ScorerMember.flops`: the picture is read once, whatever is asked."""
+        told = PROMPT_TOKENS * (len(self.asks) if self.mode == "json" else self._asked_each)
+        return self.model.flops(height_px, width_px, told + (self.max_new_tokens / 2 if self.mode == "json" else 0))
 
     @property
     def _asked_each(self) -> int:

@@ -131,7 +131,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     + _of(
         "captioners.checking",
         ("found.tokens > most", "found.tokens > most + 50"),
-        ("LATIN, ENGLISH_FROM = 0.9, 8", "LATIN, ENGLISH_FROM = 0.9, 3"),
+        ("> sum(word in COMMON", "< sum(word in COMMON"),
     ),
     "stage recaption": _of("stages.recaption", ('(seed, "style", image_id)', '(seed, "kind", image_id)')),
     "vae patch_pca": _of("encoders.patch_pca", ("whitening / 2", "whitening"), ("* self.scale) @", ") @")),
