@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,7 +30,7 @@ from lightgen.errors import ConfigError
 from lightgen.storage.pixels import encode_image
 
 OURS, PLAIN, OTHER = "lightgen", "threads, urllib, PIL and tarfile", "img2dataset"
-PICTURES, FEW, THREADS, ROUNDS = 64, 64, 64, 5
+PICTURES, FEW, ROUNDS = 64, 64, 5
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Took:
 class Photos(asyncio.Protocol):
     """Serves pictures and nothing else, with as little work as can be: the clients are what is measured."""
 
-    def __init__(self, side_px: int) -> None:
-        self.side_px, self.unread = side_px, b""
+    def __init__(self, side_px: int, latency_s: float) -> None:
+        self.side_px, self.latency_s, self.unread = side_px, latency_s, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -68,6 +68,10 @@ class Photos(asyncio.Protocol):
         self.unread += data
         while b"\r\n\r\n" in self.unread:
             head, _, self.unread = self.unread.partition(b"\r\n\r\n")
+            asyncio.get_running_loop().call_later(self.latency_s, self._answer, head)
+
+    def _answer(self, head: bytes) -> None:
+        if not self.transport.is_closing():
             name = head.split(b" ", 2)[1].strip(b"/").removesuffix(b".jpg")
             body = photo(int(name) % PICTURES, self.side_px) if name.isdigit() else b""
             status = b"200 OK" if body else b"404 Not Found"
@@ -85,19 +89,29 @@ def photo(number: int, side_px: int) -> bytes:
     return encode_image((slopes + random.normal(0, 8, slopes.shape)).clip(0, 255).astype(np.uint8), "jpg", 85)
 
 
-def bench_fetch(rows: int, side_px: int, img2dataset: str | None, rounds: int = ROUNDS) -> list[FetchRate]:
+@dataclass(frozen=True)
+class Setting:
+    """What is fetched: links to pictures of one size from a server that waits before it answers, so many at once."""
+
+    rows: int
+    side_px: int = 512
+    latency_s: float = 0.0
+    in_flight: int = 64
+
+
+def bench_fetch(setting: Setting, img2dataset: str | None, rounds: int = ROUNDS) -> list[FetchRate]:
     """Images a second and processor time an image; ours first. `img2dataset` is a Python that has it."""
     pythons = {OURS: sys.executable, PLAIN: sys.executable, **({OTHER: img2dataset} if img2dataset else {})}
     took: dict[str, list[Took]] = {name: [] for name in pythons}
-    with _server(side_px) as address, tempfile.TemporaryDirectory() as folder:
-        many, few = (_table(Path(folder), address, count) for count in (rows, FEW))
-        starting = {name: _round(name, python, few, address, FEW).cpu_s for name, python in pythons.items()}
+    few = replace(setting, rows=FEW)
+    with _server(setting) as address:
+        starting = {name: _round(name, python, few, address).cpu_s for name, python in pythons.items()}
         for turn in range(rounds):
             for name in list(pythons) if turn % 2 else list(reversed(pythons)):
-                one = _round(name, pythons[name], many, address, rows)
+                one = _round(name, pythons[name], setting, address)
                 off = starting[name] if name == OTHER else 0.0
                 took[name].append(Took(one.seconds, max(0.0, one.cpu_s - off)))
-    return [_rate(name, each, took[OURS], rows) for name, each in took.items()]
+    return [_rate(name, each, took[OURS], setting.rows) for name, each in took.items()]
 
 
 def _rate(name: str, took: Sequence[Took], ours: Sequence[Took], rows: int) -> FetchRate:
@@ -112,18 +126,19 @@ def _rate(name: str, took: Sequence[Took], ours: Sequence[Took], rows: int) -> F
     )
 
 
-def _round(name: str, python: str, table: Path, address: str, rows: int) -> Took:
+def _round(name: str, python: str, setting: Setting, address: str) -> Took:
     """One way in a process of its own. Raises ConfigError where it does not bring all pictures."""
     file = "img2dataset_child.py" if name == OTHER else "fetch_child.py"
     with tempfile.TemporaryDirectory() as folder:
-        command = [python, str(Path(__file__).with_name(file)), name, str(table), address, folder, str(THREADS)]
+        table = str(_table(Path(folder), address, setting.rows))
+        command = [python, str(Path(__file__).with_name(file)), name, table, address, folder, str(setting.in_flight)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise ConfigError(f"{name} failed in {python}: {done.stderr[-2000:]}")
     found = json.loads(lines[-1])
-    if found["images"] != rows:
-        raise ConfigError(f"{name} brought {found['images']} of {rows} pictures: {done.stderr[-2000:]}")
+    if found["images"] != setting.rows:
+        raise ConfigError(f"{name} brought {found['images']} of {setting.rows} pictures: {done.stderr[-2000:]}")
     return Took(found["seconds"], found["cpu_s"])
 
 
@@ -135,11 +150,11 @@ def _table(folder: Path, address: str, rows: int) -> Path:
 
 
 @contextmanager
-def _server(side_px: int) -> Iterator[str]:
+def _server(setting: Setting) -> Iterator[str]:
     """A server in a process of its own, its pictures drawn before the first is asked for."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=_serve, args=(theirs, side_px), daemon=True)
+    process = spawn.Process(target=_serve, args=(theirs, setting), daemon=True)
     process.start()
     try:
         yield ours.recv()
@@ -148,13 +163,15 @@ def _server(side_px: int) -> Iterator[str]:
         process.join()
 
 
-def _serve(told: Connection, side_px: int) -> None:
+def _serve(told: Connection, setting: Setting) -> None:
     for number in range(PICTURES):
-        photo(number, side_px)
-    asyncio.run(_forever(told, side_px))
+        photo(number, setting.side_px)
+    asyncio.run(_forever(told, setting))
 
 
-async def _forever(told: Connection, side_px: int) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Photos(side_px), "127.0.0.1", 0)
+async def _forever(told: Connection, setting: Setting) -> None:
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Photos(setting.side_px, setting.latency_s), "127.0.0.1", 0, backlog=4096
+    )
     told.send("{}:{}".format(*server.sockets[0].getsockname()))
     await server.serve_forever()

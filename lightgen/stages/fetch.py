@@ -74,7 +74,7 @@ class FetchConfig(Config):
     per_host: int = Field(default=2, ge=1, description="answers in flight from one host", json_schema_extra=RUN)
     timeout_s: float = Field(default=20.0, gt=0, description="for one answer, whole", json_schema_extra=RUN)
     journal: int = Field(
-        default=64, ge=1, description="answers that are kept at once: a kill costs at most so many",
+        default=256, ge=1, description="answers that are kept at once: a kill costs at most so many",
         json_schema_extra=RUN,
     )  # fmt: skip
     workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)

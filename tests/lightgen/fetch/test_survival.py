@@ -55,7 +55,7 @@ def test_the_page_of_a_fetch_says_what_became_of_each_host(context, server):
     ]  # fmt: skip
     page = gallery(version, context.store)
     assert "Survival by host" in page
-    assert "1 links failed for reasons that pass" in page
+    assert "1 link failed for reasons that pass" in page
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page[page.index("Survival by host") :])[:10]
     assert cells == ["127.0.0.1", "4", "2", "50 %", "http_404", "&lt;b&gt;evil&lt;/b&gt;.example", "1", "0", "0 %",
                      "url_malformed"]  # fmt: skip
