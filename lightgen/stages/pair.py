@@ -113,14 +113,16 @@ class PairConfig(Config):
             yield Problem("recipe", "verdict", what, "name what it gives")
             return
         columns = [*known, *derived_names(how)]
-        missing = sorted({rule.column for rule in self.rules if isinstance(how, JUDGED)} - set(columns))
+        missing = sorted({rule.column for rule in self.rules} - set(columns))
         if missing:
             what = f"there are {', '.join(columns)}, and no {', '.join(missing)}"
             yield Problem("recipe", "passes", what, "name what there is")
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """What a right image must have, where nothing is given by the verdict."""
+        """What a right image must have; nothing where the verdict itself says right or wrong."""
+        if not isinstance(self.how, JUDGED):
+            return ()
         return half_of_the_best(self.how) if self.passes is None else self.passes
 
     @property
