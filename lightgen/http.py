@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import Field
 
-from lightgen.config import Config
+from lightgen.config import RUN, Config
 from lightgen.errors import ConfigError, LightgenError, ServiceRefused, SpendLimit, TryLater
 from lightgen.settings import secret
 from schemas.scores import Unscored
@@ -40,18 +40,24 @@ KEPT = "What was answered is kept: give the same command again"
 class Patience(Config):
     """How long a service is waited for."""
 
-    tries: int = Field(default=6, ge=1, description="of one request")
-    timeout_s: float = Field(default=120, gt=0, description="without a byte from the service")
-    deadline_s: float = Field(default=600, gt=0, description="for one answer, all tries and waits together")
-    longest_wait_s: float = Field(default=120, ge=0, description="a service that asks for a longer wait is tried later")
+    tries: int = Field(default=6, ge=1, description="of one request", json_schema_extra=RUN)
+    timeout_s: float = Field(default=120, gt=0, description="without a byte from the service", json_schema_extra=RUN)
+    deadline_s: float = Field(
+        default=600, gt=0, description="for one answer, all tries and waits together", json_schema_extra=RUN
+    )
+    longest_wait_s: float = Field(
+        default=120, ge=0, description="a service that asks for a longer wait is tried later", json_schema_extra=RUN
+    )
 
 
 class Prices(Config):
     """What a service takes, and how much of it one worker may spend."""
 
-    usd_per_million_in: float = Field(default=0.0, ge=0, description="tokens that are sent")
-    usd_per_million_out: float = Field(default=0.0, ge=0, description="tokens that are answered")
-    limit_usd: float | None = Field(default=None, gt=0, description="of each worker from its start; null: no limit")
+    usd_per_million_in: float = Field(default=0.0, ge=0, description="tokens that are sent", json_schema_extra=RUN)
+    usd_per_million_out: float = Field(default=0.0, ge=0, description="tokens that are answered", json_schema_extra=RUN)
+    limit_usd: float | None = Field(
+        default=None, gt=0, description="of each worker from its start; null: no limit", json_schema_extra=RUN
+    )
 
 
 class Spend:
@@ -167,11 +173,12 @@ class Service:
 
     def _paid(self, path: str, body: Mapping[str, Any], end: float) -> dict[str, Any] | _Trouble:
         self.spend.begin()
-        found: dict[str, Any] | _Trouble | None = None
+        usage: Any = None
         try:
             found = self._try(path, body, end)
+            usage = found.get("usage", {}) if isinstance(found, dict) else None
         finally:
-            self.spend.end(found.get("usage", {}) if isinstance(found, dict) else None)
+            self.spend.end(usage)
         return found
 
     def _try(self, path: str, body: Mapping[str, Any], end: float) -> dict[str, Any] | _Trouble:

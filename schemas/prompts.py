@@ -14,3 +14,13 @@ SCHEMA = pa.schema(
         pa.field("image_id", pa.string(), metadata={"is": "id of the image that the caption was written for"}),
     ]
 )
+
+# Of stage `recaption`: one row an image, whose id the prompt's is made of.
+RECAPTIONED = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("style", pa.string(), nullable=False, metadata={"is": "name of the style that was asked for"}),
+        pa.field("original", pa.string(), nullable=False, metadata={"is": "the caption that the image came with"}),
+        pa.field("answer", pa.string(), nullable=False, metadata={"is": "the model's own words; empty without one"}),
+    ]
+)

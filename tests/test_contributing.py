@@ -35,7 +35,14 @@ def blocks():
 
 @pytest.fixture
 def copy(tmp_path):
-    for folder in ("lightgen", "schemas", "tests/golden", "tests/lightgen/sealed.py", "tests/worked_version.py"):
+    for folder in (
+        "lightgen",
+        "schemas",
+        "tests/golden",
+        "tests/servers",
+        "tests/lightgen/sealed.py",
+        "tests/worked_version.py",
+    ):
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -36,6 +36,7 @@ Meaning = Callable[[str], Metadata | None]
 Mean = Literal["arithmetic", "geometric"]
 LEAST = 1e-6  # of a probability in a geometric mean: one answer alone does not make it nothing
 NO_MEANING = "not_a_geneval_prompt"
+NO_QUESTIONS = "no_questions"
 
 GENEVAL = pa.schema(
     [
@@ -141,6 +142,22 @@ def derive(raw: pa.Table, settings: AnyDerive, meaning: Meaning = scene_meaning)
         return pa.Table.from_pylist(list(_asked(raw, settings)), schema=QUESTIONS)
     rows = list(_verdicts(raw, settings, cache(meaning)))
     return pa.Table.from_pylist(rows, schema=GENEVAL)
+
+
+def derived_names(settings: AnyDerive) -> list[str]:
+    """Names of the derived columns, without that of why there is none."""
+    if isinstance(settings, Probabilities):
+        return [name for one in settings.questions for name in (one, f"{one}_split")] + ["mean"]
+    schema = {"answers": ANSWERS, "questions": QUESTIONS}.get(settings.kind, GENEVAL)
+    return [name for name in schema.names if name != UNSCORED]
+
+
+def with_derived(raw: pa.Table, derived: pa.Table) -> pa.Table:
+    """Raw and derived columns side by side; raw ones stay where both have a name."""
+    for name in derived.column_names:
+        if name not in raw.column_names:
+            raw = raw.append_column(name, derived[name])
+    return raw
 
 
 def _answers(raw: pa.Table, settings: Answers) -> pa.Table:

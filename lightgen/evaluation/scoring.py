@@ -44,8 +44,8 @@ def make_report(
 
 
 def marks_of(rows: Sequence[Row]) -> Marks:
-    """Verdicts of one model, tasks in GenEval's order and prompts in stored order."""
-    marks: Marks = {task: {} for task in TASKS}
+    """Verdicts of one model, tasks in GenEval's order, then others, and prompts in stored order."""
+    marks: Marks = {task: {} for task in dict.fromkeys([*TASKS, *(row["task"] for row in rows)])}
     for row in rows:
         marks[row["task"]].setdefault(row["prompt_id"], []).append(row["correct"])
     return {task: prompts for task, prompts in marks.items() if prompts}

@@ -32,8 +32,8 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-# task -> prompt id -> marks of its samples
-Marks = Mapping[str, Mapping[str, Sequence[bool]]]
+# task -> prompt id -> marks of its samples, right or wrong or a share of 1
+Marks = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def score_intervals(marks: Marks, seed: int, draws: int = DRAWS) -> dict[str, Interval]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.scenes import ScenesCorpus
-from lightgen.decisions.derive import Geneval, Scenes
+from lightgen.decisions.derive import Geneval, Scenes, derived_names
 from lightgen.encoders.t5 import T5Config
 from lightgen.model.config import StudentConfig
 from lightgen.problems import Problem
@@ -108,6 +108,9 @@ def _columns(recipe: Recipe) -> Iterator[Problem]:
     if not isinstance(recipe.filter, FilterConfig):
         return
     known = {f"{name}.{column}" for name, scorer in recipe.score.items() for column in scorer.ANSWERS.names} | {*OWN}
+    known |= {f"{name}.{column}" for name, how in recipe.filter.derive.items() for column in derived_names(how)}
+    for name in recipe.filter.derive.keys() - recipe.score.keys():
+        yield _wrong(f"filter.derive.{name}", f"no score is called {name}", f"there are {', '.join(recipe.score)}")
     for part, named in (("rules", recipe.filter.rules), ("repeats", recipe.filter.repeats)):
         for number, rule in enumerate(named):
             if rule.column not in known:
@@ -168,7 +171,9 @@ def _student(recipe: Recipe) -> StudentConfig | None:
 
 def _judged(recipe: Recipe) -> Iterator[Problem]:
     """A detector judges prompts whose meaning is known: scene captions, and those of GenEval's metadata."""
-    if recipe.evaluate is not None and recipe.evaluate.metadata is None and _has_files(recipe.test):
+    tested = recipe.evaluate
+    judged = tested is not None and isinstance(tested.verdict, Scenes | Geneval)
+    if tested is not None and judged and tested.metadata is None and _has_files(recipe.test):
         what = "no metadata: what the test captions ask for is not known, so all would be left out"
         yield _wrong("evaluate.metadata", what, "give GenEval's evaluation_metadata.jsonl")
     pair: PairConfig | None = recipe.pair

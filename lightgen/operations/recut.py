@@ -36,8 +36,13 @@ def recut(recipe: Recipe, other: Recipe, store: Store) -> Cut:
     images, scores = made["generate"], {name: made[step] for name, step in names.items()}
     version = store.open(images)
     opened = {name: store.open(ref) for name, ref in scores.items()}
-    columns = pa.concat_tables([score_columns(version, opened, shard) for shard in range(version.n_shards)])
-    cuts = [decide(columns, config.rules, config.repeats).yields for config in (old, new)]
+
+    def decided(config: FilterConfig) -> tuple[Yield, ...]:
+        shards = range(version.n_shards)
+        columns = pa.concat_tables([score_columns(version, opened, shard, config.derive) for shard in shards])
+        return decide(columns, config.rules, config.repeats).yields
+
+    cuts = [decided(config) for config in (old, new)]
     return Cut(cuts[0], cuts[1], images, scores)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lightgen.config import Config
 from lightgen.decisions.columns import numbers
-from lightgen.decisions.derive import derive
+from lightgen.decisions.derive import derive, with_derived
 from lightgen.decisions.rules import KEPT, Rule, apply_rules
 from lightgen.engines.engine import open_engine
 from lightgen.operations.small import left_out, small_recipe
@@ -22,7 +22,7 @@ from lightgen.operations.steps import Step, inputs, steps_of, until
 from lightgen.recipe import Recipe
 from lightgen.settings import pick_device
 from lightgen.stages.filter import FilterConfig, score_columns
-from lightgen.stages.pair import JUDGED, PairConfig, with_derived
+from lightgen.stages.pair import JUDGED, PairConfig
 from lightgen.storage.store import Store, open_or_create
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
@@ -85,7 +85,9 @@ def _with_bounds(step: Step, refs: Sequence[ArtifactRef], store: Store) -> Step:
     if isinstance(config, FilterConfig) and config.rules:
         images, scores = store.open(refs[0]), [store.open(ref) for ref in refs[1:]]
         named = dict(zip(step.labels[1:], scores, strict=True))
-        table = pa.concat_tables([score_columns(images, named, shard) for shard in range(images.n_shards)])
+        table = pa.concat_tables(
+            [score_columns(images, named, shard, config.derive) for shard in range(images.n_shards)]
+        )
         return replace(step, config=config.model_copy(update={"rules": halving(config.rules, table)}))
     if isinstance(config, PairConfig) and isinstance(config.how, JUDGED) and config.rules:
         raw = pa.concat_tables([store.open(ref).table() for ref in refs[len(refs) // 2 :]])

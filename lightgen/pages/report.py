@@ -71,7 +71,7 @@ def report_page(page: Page) -> str:
 
 def shown_tasks(report: Report) -> list[str]:
     """Tasks with prompts, in GenEval's order."""
-    return [task for task in TASKS if report.prompts.get(task)]
+    return [task for task in dict.fromkeys([*TASKS, *report.prompts]) if report.prompts.get(task)]
 
 
 def tones(report: Report) -> dict[str, str]:

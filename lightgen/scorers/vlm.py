@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lightgen.config import content_of
-from lightgen.decisions.derive import Answers, DeriveConfig, Probabilities, Questions
+from lightgen.decisions.derive import NO_QUESTIONS, Answers, DeriveConfig, Probabilities, Questions
 from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, Unscored, answer_table
 from lightgen.storage.pixels import Pixels
@@ -106,10 +106,9 @@ class VlmScorerConfig(ScorerMember):
         return self.model.weight_bytes
 
     def flops(self, height_px: int, width_px: int) -> float | None:
-        """See `ScorerMember.flops`."""
-        tokens = PROMPT_TOKENS * (len(self.asks) or 1) + self.max_new_tokens if self.mode == "json" else PROMPT_TOKENS
-        one = self.model.flops(height_px, width_px, tokens)
-        return None if one is None else one * self._asked_each
+        """See `ScorerMember.flops`: the picture is read once, whatever is asked."""
+        told = PROMPT_TOKENS * (len(self.asks) if self.mode == "json" else self._asked_each)
+        return self.model.flops(height_px, width_px, told + (self.max_new_tokens / 2 if self.mode == "json" else 0))
 
     @property
     def _asked_each(self) -> int:
@@ -223,7 +222,7 @@ def _expected(questions: Sequence[Expected], answers: list[YesNo] | Unscored) ->
     if isinstance(answers, Unscored):
         return answers
     if not questions:
-        return Unscored("no_questions", "the file has no questions for this caption")
+        return Unscored(NO_QUESTIONS, "the file has no questions for this caption")
     said = []
     for question, one in zip(questions, answers, strict=True):
         yes = probability(one)

@@ -1,10 +1,14 @@
-"""PROMPTS + SCORES of any number of generators -> REPORT: GenEval's verdicts, with intervals and paired differences.
+"""PROMPTS + SCORES of any number of generators -> REPORT: verdicts with intervals and paired differences.
+
+The verdicts are GenEval's, or those of a judge that was asked questions of each caption: `questions.json` then holds
+the mean probabilities of the right answers.
 
 A decision: no image is opened. Memory: the verdicts of all models.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,12 @@ import pyarrow as pa
 from pydantic import Field
 
 from lightgen.config import RUN, Config
-from lightgen.decisions.derive import NO_MEANING, Geneval, Meaning, Scenes, derive
+from lightgen.decisions.derive import NO_MEANING, NO_QUESTIONS, Geneval, Meaning, Questions, Scenes, derive
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.geneval import Metadata, scene_meaning
 from lightgen.evaluation.scoring import Bootstrap, make_report
+from lightgen.evaluation.statistics import score_intervals
 from lightgen.generators.config import GeneratorConfig
 from lightgen.generators.restore import Weights
 from lightgen.generators.student import StudentGeneratorConfig, UntrainedGeneratorConfig
@@ -36,14 +41,18 @@ from schemas.report import SCHEMA
 STAGE = Stage("evaluate", "report", revision=1)
 TEACHER, UNTRAINED = "teacher", "untrained"
 NO_IMAGE = "no image could be drawn"
+QUESTIONS_TASK = "questions"
 Row = dict[str, Any]
+Task = Callable[[str], str | None]
 
 
 class EvaluateConfig(Config):
     """Who draws, who looks, what counts as right, and what the report shows."""
 
     detector: ScorerConfig = Field(json_schema_extra=RUN)
-    verdict: Scenes | Geneval = Field(default=Scenes(), discriminator="kind", description="what counts as right")
+    verdict: Scenes | Geneval | Questions = Field(
+        default=Scenes(), discriminator="kind", description="what counts as right"
+    )
     sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
     weights: Weights = Field(default="ema", json_schema_extra=RUN)
     samples_per_prompt: int = Field(default=4, ge=1, description="GenEval draws 4")
@@ -78,7 +87,9 @@ class EvaluateConfig(Config):
             yield Problem("recipe", "size_px", what, "take a multiple")
         if self.verdict.column not in self.detector.ANSWERS.names:
             what = f"{self.verdict.kind} reads {self.verdict.column}, and {self.detector.kind} gives no such column"
-            yield Problem("recipe", "verdict", what, "take a detector: scenes or mask2former")
+            yield Problem(
+                "recipe", "verdict", what, "take a detector: scenes or mask2former, or vlm with a file of questions"
+            )
         elif (self.verdict.kind == "scenes") != (self.detector.kind == "scenes"):
             what = f"the scores of {self.detector.kind} are no {self.verdict.kind} overlaps, so its threshold is wrong"
             yield Problem("recipe", "verdict", what, "take the verdict of the detector's kind")
@@ -104,7 +115,7 @@ class _Work(Config):
     """The settings with the names of the models, in the order of the parents."""
 
     models: tuple[str, ...]
-    verdict: Scenes | Geneval = Field(discriminator="kind")
+    verdict: Scenes | Geneval | Questions = Field(discriminator="kind")
     samples_per_prompt: int
     resamples: int
     metadata: str | None = Field(json_schema_extra=RUN)
@@ -139,7 +150,8 @@ def open(work: Work, worker: Worker) -> MakeShard:
         return known.get(caption) or scene_meaning(caption)
 
     def make_shard(_: int) -> ShardOutput:
-        asked, rejects = _asked(prompts, meaning)
+        task = _with_questions(scores) if isinstance(settings.verdict, Questions) else _tag(meaning)
+        asked, rejects = _asked(prompts, task, isinstance(settings.verdict, Questions))
         rows: dict[str, list[Row]] = {}
         for name, version in zip(settings.models, scores, strict=True):
             rows[name] = list(_verdicts(name, version, asked, settings, meaning))
@@ -148,6 +160,9 @@ def open(work: Work, worker: Worker) -> MakeShard:
         report = make_report(rows, checkpoints, settings.verdict.kind, Bootstrap(settings.resamples, work.plan.seed))
         table = pa.Table.from_pylist([row for one in rows.values() for row in one], schema=SCHEMA)
         files = {"report.json": report.model_dump_json(indent=1).encode()}
+        if isinstance(settings.verdict, Questions):
+            named = dict(zip(settings.models, scores, strict=True))
+            files["questions.json"] = _means(named, asked, settings, work.plan.seed)
         count = table.num_rows + len(rejects)
         return ShardOutput(table=table, schema=SCHEMA, rows_in=count, rejects=rejects, files=files)
 
@@ -181,37 +196,84 @@ def checkpoint_of(scores: Version, store: Store) -> str | None:
     return next((parent.content for parent in images.parents if parent.kind == "checkpoint"), None)
 
 
-def _asked(prompts: Version, meaning: Meaning) -> tuple[list[tuple[str, str, Metadata]], list[Reject]]:
-    """Id, caption and meaning of the prompts that GenEval's rules can judge, and the others as rejects."""
+def _tag(meaning: Meaning) -> Task:
+    """GenEval's task of a caption."""
+
+    def task(caption: str) -> str | None:
+        found = meaning(caption)
+        return found.tag if found else None
+
+    return task
+
+
+def _with_questions(scores: Sequence[Version]) -> Task:
+    """One task of all captions that the judge had questions for."""
+    known: set[str] = set()
+    for version in scores:
+        table = version.table()
+        pairs = zip(table["caption"].to_pylist(), table["unscored"].to_pylist(), strict=True)
+        known |= {caption for caption, why in pairs if why != NO_QUESTIONS}
+    return lambda caption: QUESTIONS_TASK if caption in known else None
+
+
+def _asked(prompts: Version, task: Task, questions: bool) -> tuple[list[tuple[str, str, str]], list[Reject]]:
+    """Id, caption and task of the prompts that can be judged, and the others as rejects."""
     rows = prompts.table(columns=["id", "caption"]).to_pylist()
-    asked = [(row["id"], row["caption"], found) for row in rows if (found := meaning(row["caption"]))]
+    asked = [(row["id"], row["caption"], found) for row in rows if (found := task(row["caption"]))]
     known = {id for id, _, _ in asked}
-    detail = "no scene caption, and not in the metadata"
-    return asked, [Reject(row["id"], NO_MEANING, detail, row) for row in rows if row["id"] not in known]
+    reason, detail = NO_MEANING, "no scene caption, and not in the metadata"
+    if questions:
+        reason, detail = NO_QUESTIONS, "the file has no questions for it, or nobody drew it"
+    return asked, [Reject(row["id"], reason, detail, row) for row in rows if row["id"] not in known]
+
+
+def _means(scores: Mapping[str, Version], asked: Sequence[tuple[str, str, str]], settings: _Work, seed: int) -> bytes:
+    """Mean probability of the right answers, arithmetic and geometric, with intervals over prompts; 0 without image."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, version in scores.items():
+        drawn = _drawn(version, settings, lambda _: None)
+        found[name] = {}
+        for mean in ("arithmetic", "geometric"):
+            marks = {
+                prompt: [_value(drawn.get((prompt, index)), mean) for index in range(settings.samples_per_prompt)]
+                for prompt, _, _ in asked
+            }
+            intervals = score_intervals({mean: marks}, seed, settings.resamples) if marks else {}
+            found[name] |= {mean: vars(intervals[mean])} if intervals else {}
+    return json.dumps(found, indent=1).encode()
+
+
+def _value(found: tuple[str, Row] | None, mean: str) -> float:
+    return (found[1][mean] or 0.0) if found else 0.0
 
 
 def _verdicts(
-    name: str, scores: Version, asked: Sequence[tuple[str, str, Metadata]], settings: _Work, meaning: Meaning
+    name: str, scores: Version, asked: Sequence[tuple[str, str, str]], settings: _Work, meaning: Meaning
 ) -> Iterator[Row]:
     """One row for each image that a model was asked for: what it did not draw, or nobody could score, is wrong."""
-    raw = scores.table()
-    derived = derive(raw, settings.verdict, meaning).to_pylist()
-    keys = zip(raw["prompt_id"].to_pylist(), raw["index"].to_pylist(), raw["id"].to_pylist(), strict=True)
-    drawn = {(prompt, index): (id, row) for (prompt, index, id), row in zip(keys, derived, strict=True)}
-    for prompt, caption, wanted in asked:
+    drawn = _drawn(scores, settings, meaning)
+    for prompt, caption, task in asked:
         for index in range(settings.samples_per_prompt):
             image, row = drawn.get((prompt, index), (None, None))
             verdict = _verdict(row)
             yield {
                 "id": content_id("report", name, prompt, index),
                 "model": name,
-                "task": wanted.tag,
+                "task": task,
                 "prompt_id": prompt,
                 "caption": caption,
                 "index": index,
                 "image_id": image,
                 **verdict,
             }
+
+
+def _drawn(scores: Version, settings: _Work, meaning: Meaning) -> dict[tuple[str, int], tuple[str, Row]]:
+    """Image and derived row by prompt and index."""
+    raw = scores.table()
+    derived = derive(raw, settings.verdict, meaning).to_pylist()
+    keys = zip(raw["prompt_id"].to_pylist(), raw["index"].to_pylist(), raw["id"].to_pylist(), strict=True)
+    return {(prompt, index): (id, row) for (prompt, index, id), row in zip(keys, derived, strict=True)}
 
 
 def _verdict(row: Row | None) -> Row:

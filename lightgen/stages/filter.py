@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
+from lightgen.decisions.derive import AnyDerive, DeriveConfig, derive, with_derived
 from lightgen.decisions.filtering import Decision, decide
 from lightgen.decisions.repeats import Repeats
 from lightgen.decisions.rules import Rule
@@ -44,6 +45,9 @@ class FilterConfig(Config):
     repeats: tuple[Repeats, ...] = Field(
         default=REPEATS, description="of images that repeat each other the one of the smallest id stays"
     )
+    derive: dict[str, DeriveConfig] = Field(
+        default={}, description="by score: columns that are made of its raw answers first", json_schema_extra=QUIET
+    )
     max_reject_fraction: float = Field(default=0.5, ge=0, le=1, json_schema_extra=RUN)
 
 
@@ -53,6 +57,7 @@ class _Work(Config):
     names: tuple[str, ...]
     rules: tuple[Rule, ...]
     repeats: tuple[Repeats, ...]
+    derive: dict[str, DeriveConfig] = Field(default={}, json_schema_extra=QUIET)
     max_reject_fraction: float = Field(json_schema_extra=RUN)
 
 
@@ -73,7 +78,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     settings = _Work.model_validate(work.config)
     images, *scores = (worker.store.open(ref) for ref in work.parents)
     named = dict(zip(settings.names, scores, strict=True))
-    tables = [score_columns(images, named, shard) for shard in range(images.n_shards)]
+    tables = [score_columns(images, named, shard, settings.derive) for shard in range(images.n_shards)]
     decision = decide(pa.concat_tables(tables), settings.rules, settings.repeats)
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
 
@@ -84,13 +89,17 @@ def open(work: Work, worker: Worker) -> MakeShard:
     return make_shard
 
 
-def score_columns(images: Version, scores: Mapping[str, Version], shard: int) -> pa.Table:
+def score_columns(
+    images: Version, scores: Mapping[str, Version], shard: int, derivations: Mapping[str, AnyDerive]
+) -> pa.Table:
     """Ids, captions and all columns of all scores of one shard, row for row as the images. Raises StoreCorrupt."""
     whole = images.table(shard, columns=list(OWN))
     for name, version in scores.items():
         table = version.table(shard)
         if not table["id"].equals(whole["id"]):
             raise StoreCorrupt(f"{version.ref} shard {shard}: its rows are not those of {images.ref}")
+        if name in derivations:
+            table = with_derived(table, derive(table, derivations[name]))
         for column in table.column_names:
             if column not in (*OWN, "index"):
                 whole = whole.append_column(f"{name}.{column}", table[column])

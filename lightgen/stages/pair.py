@@ -12,7 +12,15 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lightgen.config import RUN, Config
-from lightgen.decisions.derive import Answers, AnyDerive, DeriveConfig, Probabilities, derive
+from lightgen.decisions.derive import (
+    Answers,
+    AnyDerive,
+    DeriveConfig,
+    Probabilities,
+    derive,
+    derived_names,
+    with_derived,
+)
 from lightgen.decisions.pairing import ANY, CANDIDATES, PairRules, make_pairs
 from lightgen.decisions.rules import KEPT, Rule, apply_rules
 from lightgen.engines.build import build
@@ -132,20 +140,6 @@ def half_of_the_best(how: AnyDerive) -> tuple[Rule, ...]:
     if isinstance(how, Answers):
         return tuple(Rule(column=name, least=how.best / 2) for name in how.columns)
     return tuple(Rule(column=name, least=0.5) for name in how.questions) if isinstance(how, Probabilities) else ()
-
-
-def derived_names(how: AnyDerive) -> list[str]:
-    """Columns that a verdict adds for each question."""
-    names = how.questions if isinstance(how, Probabilities) else ()
-    return [*names, *(f"{name}_split" for name in names), "mean"]
-
-
-def with_derived(raw: pa.Table, derived: pa.Table) -> pa.Table:
-    """Raw and derived columns side by side; raw ones stay where both have a name."""
-    for name in derived.column_names:
-        if name not in raw.column_names:
-            raw = raw.append_column(name, derived[name])
-    return raw
 
 
 def pair(

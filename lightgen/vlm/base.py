@@ -82,7 +82,7 @@ class VlmMember(Member):
         return 0.0
 
     def flops(self, height_px: int, width_px: int, tokens: float) -> float | None:
-        """Operations of a question of so many tokens about one picture; None where they are done elsewhere."""
+        """Operations of questions of so many tokens in all about one picture; None where they are done elsewhere."""
         return None
 
 

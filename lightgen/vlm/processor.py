@@ -57,15 +57,24 @@ class QwenProcessor:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # Answers are read off the end of each row, so padding must stand before the prompt.
         tokenizer.padding_side = "left"
-        bounds: dict[str, Any] = {"size": {"shortest_edge": pixels[0], "longest_edge": pixels[1]}} if pixels else {}
+        bounds: dict[str, Any] = {"min_pixels": pixels[0], "max_pixels": pixels[1]} if pixels else {}
         images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True, **bounds)
         image_token = tokenizer.convert_ids_to_tokens(image_token_id)
         return cls(tokenizer, images, _template(folder) or tokenizer.chat_template, image_token)
 
-    def prepared(self, chat: list[dict[str, Any]]) -> Prepared:
-        """One chat, of which each picture is a part {"type": "image", "image": ...}."""
+    @property
+    def image_token_id(self) -> int:
+        """Number of the token that stands for a part of a picture."""
+        return self.tokenizer.convert_tokens_to_ids(self.image_token)
+
+    def prepared(self, chat: list[dict[str, Any]], like: Prepared | None = None) -> Prepared:
+        """One chat, of which each picture is a part {"type": "image", "image": ...}; `like` has the same pictures."""
         pictures = [part["image"] for turn in chat for part in turn["content"] if "image" in part]
-        seen = self.images(images=pictures, return_tensors="pt")
+        if like is None:
+            found = self.images(images=pictures, return_tensors="pt")
+            seen = {"pixel_values": found["pixel_values"], "image_grid_thw": found["image_grid_thw"]}
+        else:
+            seen = {"pixel_values": like.patches, "image_grid_thw": like.grids}
         counts = (seen["image_grid_thw"].prod(dim=1) // self.images.merge_size**2).tolist()
         text = self._text(chat, counts)
         tokens = len(self.tokenizer(text)["input_ids"])
@@ -74,7 +83,7 @@ class QwenProcessor:
     def inputs(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
         """What the model takes of several chats together."""
         read = dict(self.tokenizer([one.text for one in batch], padding=True, return_tensors="pt"))
-        where = read["input_ids"] == self.tokenizer.convert_tokens_to_ids(self.image_token)
+        where = read["input_ids"] == self.image_token_id
         patches, grids = torch.cat([one.patches for one in batch]), torch.cat([one.grids for one in batch])
         return {**read, "pixel_values": patches, "image_grid_thw": grids, "mm_token_type_ids": where.long()}
 

@@ -1,8 +1,8 @@
 """Vision-language model `transformers`: Qwen2-VL, Qwen2.5-VL and Qwen3-VL on this machine.
 
 The answer to a yes-or-no question is the next token's probability, summed over all spellings that the tokenizer has.
-Questions of like length share a batch, and each is prepared by itself, so that an answer hangs on no other but for the
-rounding of a product. Memory: the weights, and the pictures of the questions that are asked together.
+Questions about the same pictures read them once; others of like length share a batch. An answer hangs on no other but
+for the rounding of a product. Memory: the weights, and the pictures of the questions that are asked together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +19,7 @@ from lightgen.problems import Problem
 from lightgen.seeds import derive_seed
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
 from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo
+from lightgen.vlm.prefix import logits_after
 from lightgen.vlm.processor import Prepared, QwenProcessor, conversation
 from lightgen.work import Worker
 from schemas.scores import Unscored
@@ -114,9 +115,9 @@ class QwenVlm:
     def yes_no(self, asked: Sequence[Asked]) -> list[YesNo | Unscored]:
         """See `VisionLanguageModel.yes_no`."""
         found: list[YesNo | Unscored] = [Unscored("vlm_no_answer")] * len(asked)
-        for places, inputs in self._batches(asked):
-            logits = self._next_logits(inputs)
-            sides = {side: _sum_of(logits, tokens) for side, tokens in self.spellings.items()}
+        for places, logits in self._next_logits(asked):
+            likely = logits.float().log_softmax(dim=-1)
+            sides = {side: _sum_of(likely, tokens) for side, tokens in self.spellings.items()}
             for place, yes, no in zip(places, sides[YES], sides[NO], strict=True):
                 found[place] = YesNo(yes, no)
         return found
@@ -139,11 +140,18 @@ class QwenVlm:
             batch: list[Prepared] = [prepared[place] for place in places]
             yield places, {name: value.to(self.device) for name, value in self.processor.inputs(batch).items()}
 
-    @torch.inference_mode()
-    def _next_logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Log-probabilities of the token after each question, float32 [questions, tokens]."""
-        output = self.model(**inputs, logits_to_keep=1, use_cache=False)
-        return output.logits[:, -1].float().log_softmax(dim=-1)
+    def _next_logits(self, asked: Sequence[Asked]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Places of questions with the logits of the token after each, [questions, tokens]."""
+        groups = _by_pictures(asked)
+        for places in (group for group in groups if len(group) > 1):
+            first = self.processor.prepared(conversation(asked[places[0]]))
+            prepared = [self.processor.prepared(conversation(asked[place]), first) for place in places]
+            yield places, logits_after(self.model, self.processor, prepared, self.device, self.config.batch_size)
+        single = [group[0] for group in groups if len(group) == 1]
+        for places, inputs in self._batches([asked[place] for place in single]):
+            with torch.inference_mode():
+                output = self.model(**inputs, logits_to_keep=1, use_cache=False)
+            yield [single[place] for place in places], output.logits[:, -1]
 
     @torch.inference_mode()
     def _written(self, inputs: dict[str, torch.Tensor], limit: int, temperature: float, seeds: list[int]) -> list[str]:
@@ -174,6 +182,14 @@ class _Dice:
         # Drawn on the CPU: generators of other devices give other numbers.
         generator = torch.Generator().manual_seed(derive_seed(seed, step))
         return -torch.empty(count).exponential_(generator=generator).log()
+
+
+def _by_pictures(asked: Sequence[Asked]) -> list[list[int]]:
+    """Places of questions about the same pictures, told the same before them."""
+    groups: dict[object, list[int]] = {}
+    for place, one in enumerate(asked):
+        groups.setdefault((one.system, *map(id, one.pictures)), []).append(place)
+    return list(groups.values())
 
 
 def _sum_of(logits: torch.Tensor, tokens: torch.Tensor) -> list[float]:

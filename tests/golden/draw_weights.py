@@ -130,33 +130,35 @@ def mask2former(folder: Path) -> None:
 
 
 def qwen(folder: Path) -> None:
-    """A Qwen2.5-VL; to import its classes takes torchvision."""
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
-    )
+    """A Qwen2.5-VL whose tokenizer spells yes and no in three ways each."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLImageProcessorPil
 
     tokenizer = _qwen_tokenizer()
+    tokenizer.add_tokens([" Yes", "YES", "yes", "No", " NO", " no"])
     ids = tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
         "num_attention_heads": 1, "num_key_value_heads": 1, "bos_token_id": ids("<|im_start|>"),
         "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
-        "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"),
+        "eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"), "tie_word_embeddings": True,
     }  # fmt: skip
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 1, "out_hidden_size": 16}
     vision |= {"fullatt_block_indexes": [0], "patch_size": 7}
     marks = {f"{name}_token_id": ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
     marks |= {"image_token_id": ids("<|image_pad|>"), "video_token_id": ids("<|video_pad|>")}
     config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **marks)
-    save(Qwen2_5_VLForConditionalGeneration(config), folder)
-    Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=7), tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(patch_size=7), chat_template=QWEN_CHAT,
-    ).save_pretrained(folder)  # fmt: skip
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    # Fresh weights answer much the same to everything.
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2 and "norm" not in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.generation_config.eos_token_id = ids("<|im_end|>")
+    save(model, folder)
+    tokenizer.chat_template = QWEN_CHAT
+    tokenizer.save_pretrained(folder)
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(raw, ensure_ascii=False) + "\n")
+    Qwen2VLImageProcessorPil(patch_size=7).save_pretrained(folder)
 
 
 def student(folder: Path) -> None:

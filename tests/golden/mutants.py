@@ -112,9 +112,24 @@ MUTANTS: dict[str, list[Mutant]] = {
         ("rows.max() + 1", "rows.max()"),
         ("threshold=self.config.floor", "threshold=0.5"),
     ),
-    "scorer qwen_vl": _of(
-        "scorers.qwen_vl", ('.replace("<", "\\\\u003c")', ""), ("0 <= mark <= BEST", "0 <= mark <= 11")
+    "scorer vlm": _of("vlm.prompts", ('question.replace("{caption}", quoted(caption))', "question"))
+    + _of("scorers.vlm", ("1 - yes if question", "yes if question"), ("round(one.yes, DIGITS)", "one.no"))
+    + _of("vlm.reading", ("0 <= value <= best", "0 <= value <= best + 1")),
+    "vlm transformers": _of(
+        "vlm.qwen", ("log_softmax(dim=-1)", "sigmoid().log()"), ("logsumexp(dim=-1)", "amax(dim=-1)")
     ),
+    "vlm server": _of(
+        "vlm.server", ("sum(map(math.exp, found))", "max(map(math.exp, found))"), ("TOKENS = 4", "TOKENS = 5")
+    )
+    + _of("vlm.prompts", ('.replace("<", "\\\\u003c")', "")),
+    "captioner given": _of("corpora.cleaning", ("tokens = count(fixed)", "tokens = 1 + count(fixed)")),
+    "captioner vlm": _of("captioners.vlm", ("if attempt else ask", "if not attempt else ask"))
+    + _of(
+        "captioners.checking",
+        ("found.tokens > most", "found.tokens > most + 50"),
+        ("> sum(word in COMMON", "< sum(word in COMMON"),
+    ),
+    "stage recaption": _of("stages.recaption", ('(seed, "style", image_id)', '(seed, "kind", image_id)')),
     "vae patch_pca": _of("encoders.patch_pca", ("whitening / 2", "whitening"), ("* self.scale) @", ") @")),
     "vae diffusers": _of("encoders.diffusers_vae", (".mean.float() - self.shift", ".mean.float()")),
     "text words": _of("encoders.words", ("TINT = 0.5", "TINT = 0.4"), ("caption.casefold()", "caption")),
@@ -125,6 +140,8 @@ MUTANTS: dict[str, list[Mutant]] = {
     "verdict scenes": _of("decisions.derive", ("box.score > sure", "box.score > sure + 0.1")),
     "verdict geneval": _of("evaluation.geneval", ("\nTHRESHOLD = 0.3", "\nTHRESHOLD = 0.8")),
     "verdict answers": _of("decisions.derive", ("settings.best * len(answers)", "10 * len(answers)")),
+    "verdict probabilities": _of("decisions.derive", ("pc.subtract(1.0, denied)", "denied")),
+    "verdict questions": _of("decisions.derive", ("if p < settings.sure", "if p < settings.sure + 0.2")),
     "stage source": _of("stages.source", ("{row.row:012x}", "{row.row:013x}")),
     "stage select": _of(
         "decisions.selection", ("np.arange(len(order)), distance", "1 + np.arange(len(order)), distance")
@@ -145,11 +162,11 @@ MUTANTS: dict[str, list[Mutant]] = {
     "stage reference": _of("training.preference", ("(epoch + 0.5)", "(epoch + 0.4)")),
     "stage align": _of("training.preference", ("-0.5 * beta", "-0.4 * beta")),
 }
-# The model of the judge runs in a process of its own, which no mutant reaches.
-BEYOND = ("scorer qwen_vl model",)
+# What no mutant reaches.
+BEYOND: tuple[str, ...] = ()
 # Those that are caught within a second each.
 QUICK = (
     "corpus text", "corpus jsonl", "corpus table", "generator scenes", "generator sprites", "scorer pixels",
-    "scorer scenes", "scorer qwen_vl", "text words", "decision contamination", "verdict scenes", "verdict geneval",
-    "verdict answers",
+    "scorer scenes", "scorer vlm", "vlm server", "text words", "decision contamination", "verdict scenes",
+    "verdict geneval", "verdict answers", "verdict probabilities", "verdict questions",
 )  # fmt: skip

@@ -1,8 +1,19 @@
 """All that has a golden. A new stage or member gets its subject in one of the modules of `cases`."""
 
-from tests.golden.cases import comparisons, corpora, data_stages, decisions, encoders, generators, scorers, training
+from tests.golden.cases import (
+    captioners,
+    comparisons,
+    corpora,
+    data_stages,
+    decisions,
+    encoders,
+    generators,
+    scorers,
+    training,
+    vlm,
+)
 from tests.golden.subject import Subject
 
-FAMILIES = (corpora, generators, scorers, encoders, decisions, data_stages, comparisons, training)
+FAMILIES = (corpora, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons, training)
 SUBJECTS: list[Subject] = [subject for family in FAMILIES for subject in family.subjects()]
 BY_NAME: dict[str, Subject] = {subject.name: subject for subject in SUBJECTS}

@@ -12,6 +12,7 @@ import pytest
 from pydantic import Field
 
 from lightgen import stages
+from lightgen.captioners.config import CaptionerConfig
 from lightgen.config import QUIET, RUN, Config, Member
 from lightgen.corpora.config import CorpusConfig
 from lightgen.decisions.derive import DeriveConfig
@@ -20,6 +21,7 @@ from lightgen.encoders.vae import VaeConfig
 from lightgen.generators.config import GeneratorConfig
 from lightgen.scorers.config import ScorerConfig
 from lightgen.storage.plans import Stage
+from lightgen.vlm.config import VlmConfig
 from tests.golden import subject as subjects
 from tests.golden.compare import difference, plain, png
 from tests.golden.given import picture
@@ -30,7 +32,16 @@ from tests.golden.subjects import SUBJECTS
 from tests.golden.write import keep
 
 pytestmark = pytest.mark.xdist_group("golden")
-FAMILIES = (GeneratorConfig, ScorerConfig, CorpusConfig, VaeConfig, TextConfig, DeriveConfig)
+FAMILIES = (
+    GeneratorConfig,
+    ScorerConfig,
+    VlmConfig,
+    CaptionerConfig,
+    CorpusConfig,
+    VaeConfig,
+    TextConfig,
+    DeriveConfig,
+)
 HERE = Path(__file__).parent
 
 

@@ -29,7 +29,7 @@ from schemas.ref import ArtifactRef
 from tests.worked_version import build, plan_of, rows
 
 TINY = "tests/recipes/tiny.yaml"
-NAMES_OF_TINY = "e5f34b9b70056bf78eafdbb6359f7b79e237514122f524823bf3fd88885f0e09"
+NAMES_OF_TINY = "984ba49b5be30bcdeaa70a19c4ff0ec70532ef5efe980e8f7c656b6542f41ce1"
 
 
 @pytest.fixture

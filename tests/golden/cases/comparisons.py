@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from lightgen.scorers.qwen_vl import QwenVlConfig
 from lightgen.scorers.scenes import DETECTIONS
 from lightgen.stages import evaluate, pair
 from lightgen.storage.store import Store
@@ -19,8 +18,12 @@ from tests.lightgen.sealed import image, images, prompts, scores
 CAPTIONS = ["a red circle left of a blue square", "a red circle", "two red circles", "a dog"]
 SEEN = [f"[{CIRCLE}, {SQUARE}]", f"[{CIRCLE}]", f"[{FAINT}]", None]
 SCENES, ANY_SCORE = {"judge": {"kind": "scenes"}}, {"gap": 0.25}
-JUDGED = {"judge": {"kind": "qwen_vl", "model": str(JUDGE)}, "winner": "student", "samples_per_prompt": 4}
-PASSES = [{"column": "caption_match", "least": 3}]
+JUDGED = {
+    "judge": {"kind": "vlm", "mode": "json", "model": {"kind": "transformers", "model": str(JUDGE)}},
+    "winner": "student", "samples_per_prompt": 4,
+}  # fmt: skip
+LIKELY = JUDGED | {"judge": JUDGED["judge"] | {"mode": "probability"}}
+PASSES = [{"column": "match", "least": 3}]
 
 
 def subjects() -> list[Subject]:
@@ -28,7 +31,7 @@ def subjects() -> list[Subject]:
     pairs = {
         "scenes": SCENES, "gap": SCENES | ANY_SCORE, "own": SCENES | {"winner": "student", "samples_per_prompt": 4},
         "geneval": SCENES | {"verdict": {"kind": "geneval"}}, "marks": JUDGED,
-        "easy marks": JUDGED | {"passes": PASSES},
+        "easy marks": JUDGED | {"passes": PASSES}, "probabilities": LIKELY,
     }  # fmt: skip
     exam: dict[str, Any] = {"detector": {"kind": "scenes"}, "samples_per_prompt": 1, "resamples": 100}
     reports = {
@@ -59,12 +62,14 @@ def _answer(turn: int, schema: pa.Schema) -> dict[str, Any]:
         return {"unscored": "image_truncated", "unscored_detail": "it ends early"}
     if schema is DETECTIONS:
         return {"detections": seen}
-    return {**dict.fromkeys(schema.names, 3 + turn % 7), "answer": "{}"}
+    if "answer" in schema.names:
+        return {**dict.fromkeys(schema.names, 3 + turn % 7), "answer": "{}"}
+    return {name: "{}" if name == "logits" else (turn % 7 + name.endswith("denied")) / 8 for name in schema.names}
 
 
 def _pair(config: pair.PairConfig, folder: Path) -> Output:
     works = context(folder)
-    schema = QwenVlConfig.ANSWERS if config.judge.kind == "qwen_vl" else DETECTIONS
+    schema = config.judge.ANSWERS
     models = [_drawn(works.store, "student", 1, config.samples_per_prompt, schema)]
     if config.winner == "teacher":
         models.append(_drawn(works.store, "teacher", 0, 1, schema))

@@ -88,6 +88,8 @@ DRAWINGS: dict[str, dict[str, Any]] = {
 BY_CONTRAST = {"column": "pixels.contrast", "most": 0.9, "reason": "wild"}
 FILTERS: dict[str, dict[str, Any]] = {
     "default": REJECTS,
+    "derived": {"rules": [{"column": "pixels.mean", "least": 0.5}], "repeats": [],
+                "derive": {"pixels": {"kind": "answers", "columns": ["width", "short_side"], "best": 50}}} | REJECTS,
     "rules": {"rules": [BY_CONTRAST, {"column": "pixels.width", "least": 30}], "repeats": []} | REJECTS,
     "repeats": {"rules": [], "repeats": [{"column": "pixels.phash", "bits": 2}, {"column": "caption"},
                                          {"column": "pixels.phash", "bits": 40, "group": "caption"}]} | REJECTS,

@@ -1,5 +1,6 @@
 """Decisions that have no number of their own: those of the stages that decide with them are raised."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 
 from lightgen.config import Config
 from lightgen.decisions.contamination import ContaminationConfig, contaminated
-from lightgen.decisions.derive import Answers, Geneval, Scenes, derive
+from lightgen.decisions.derive import Answers, Geneval, Probabilities, Questions, Scenes, derive
 from lightgen.decisions.embed import hashed_ngrams
 from lightgen.decisions.kcenter import k_center
 from lightgen.decisions.near_duplicates import NearDuplicateConfig, near_duplicates
@@ -58,8 +59,13 @@ def subjects() -> list[Subject]:
         Subject("decision k-center", (select,), Choice, chosen, _choice),
         Subject("verdict scenes", made, Scenes, {"default": {}, "strict": {"sure": 0.95}, "x": {"column": "x"}}, _seen),
         Subject("verdict geneval", made, Geneval, {"default": {}, "x": {"column": "x"}}, _seen),
-        Subject("verdict answers", (pair,), Answers, {"default": {}, "two": {"columns": ("sharpness", "countable")},
+        Subject("verdict answers", (pair,), Answers, {"default": {}, "two": {"columns": ("sharp", "countable")},
                                                       "of five": {"best": 5}}, _answers),
+        Subject("verdict probabilities", (pair,), Probabilities,
+                {"default": {}, "geometric": {"mean": "geometric"}, "two": {"questions": ("sharp", "match")},
+                 "over one": {"over": ("safe",)}}, _probabilities),
+        Subject("verdict questions", made, Questions, {"default": {}, "geometric": {"mean": "geometric"},
+                                                       "sure": {"sure": 0.7}, "x": {"column": "x"}}, _questions),
     ]  # fmt: skip
 
 
@@ -93,5 +99,22 @@ def _seen(config: Geneval | Scenes, _: Path) -> Output:
 
 def _answers(config: Answers, _: Path) -> Output:
     columns: dict[str, Any] = {name: pa.array([7, 3, None], pa.int32()) for name in Answers().columns}
-    columns |= {"sharpness": pa.array([10, 0, None], pa.int32()), "unscored": ["", "", "vlm_unparsable"]}
+    columns |= {"sharp": pa.array([10, 0, None], pa.int32()), "unscored": ["", "", "vlm_unparsable"]}
+    return plain(derive(pa.table(columns), config).to_pylist())
+
+
+def _probabilities(config: Probabilities, _: Path) -> Output:
+    columns: dict[str, Any] = {
+        f"{name}_{way}": pa.array([0.1 + 0.13 * place, 0.9 - 0.1 * place, None], pa.float32())
+        for place, name in enumerate(Probabilities().questions)
+        for way in ("asked", "denied")
+    }
+    columns |= {"sharp_denied": pa.array([0.0, 1.0, None], pa.float32()), "unscored": ["", "", "vlm_refused"]}
+    return plain(derive(pa.table(columns), config).to_pylist())
+
+
+def _questions(config: Questions, _: Path) -> Output:
+    told = [[0.9, 0.6], [0.95], [0.2, 1.0, 0.0]]
+    texts = [json.dumps([{"question": f"q{n}", "p": p} for n, p in enumerate(each)]) for each in told]
+    columns: dict[str, Any] = {config.column: [*texts, None], "unscored": ["", "", "", "no_questions"]}
     return plain(derive(pa.table(columns), config).to_pylist())

@@ -63,7 +63,7 @@ def test_each_question_has_a_column_for_each_polarity_and_the_raw_numbers() -> N
     assert list(logits) == ["bright", "told"]
     yes, no = logits["bright"]["asked"]
     assert (math.exp(yes), math.exp(no)) == pytest.approx((0.9 * 0.2, 0.9 * 0.8), rel=1e-5)
-    assert '"猫"' in server.asked[-1]["messages"][-1]["content"][-1]["text"]
+    assert sum('"猫"' in ask["messages"][-1]["content"][-1]["text"] for ask in server.asked) == 2
     assert [row["unscored"] for row in rows] == ["", ""]
 
 
@@ -120,7 +120,7 @@ def test_marks_are_read_from_the_models_own_words_which_are_kept() -> None:
         return None if level > 240 else f"Grades: {json.dumps(dict.fromkeys(STANDARD, level // 25))}"
 
     with ChatServer(write=write) as server:
-        config = configured(server, mode="json")
+        config = configured(server, mode="json", model={"concurrency": 1})
         table = scorer(config).score([grey(50), grey(200), grey(255), grey(245)], ["a <b>", "b", "c", "d"])
     rows = table.to_pylist()
     assert config.ANSWERS.names == [*STANDARD, "answer"]

@@ -4,9 +4,11 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.pages.report import shown_tasks
 from lightgen.scorers.scenes import DETECTIONS
 from lightgen.seeds import derive_seed
 from lightgen.stages.evaluate import EvaluateConfig, evaluate, read_metadata
@@ -154,3 +156,45 @@ def test_nobody_to_judge_is_said(chain: Chain, config: EvaluateConfig) -> None:
     assert config.model_copy(update={"teacher": None}).generators([]) == {}
     with pytest.raises(ConfigError, match="no model to judge"):
         evaluate(chain.prompts, {}, config, chain.context(4))
+
+
+# --- questions of each caption ----------------------------------------------------------------------------------------
+
+
+def answered(*ps: float) -> Row:
+    return {"answers": json.dumps([{"question": f"q{n}", "answer": "yes", "p": p} for n, p in enumerate(ps)])}
+
+
+def test_a_judge_that_was_asked_questions_of_each_caption_gives_a_report_with_intervals(store: Store) -> None:
+    texts = [f"caption {place}" for place in range(8)]
+    judge = {"kind": "vlm", "questions": {"kind": "file", "path": "given"}, "model": {"kind": "transformers"}}
+    config = EvaluateConfig.model_validate(
+        {"detector": judge, "verdict": {"kind": "questions"}, "samples_per_prompt": 1, "resamples": 200}
+    )
+    schema = pa.schema([pa.field("answers", pa.string())])
+    given: dict[str, dict[int, Row]] = {
+        "good": {place: answered(0.9, 0.8) for place in range(7)},
+        "bad": {place: answered(0.9, 0.4) if place % 2 else answered(0.6) for place in range(6)},
+    }
+    given["good"][7] = {"unscored": "no_questions", "unscored_detail": "none"}
+    asked, judged = prompts(store, texts), {}
+    for name, answers in given.items():
+        rows = [image(f"{name} {place}", b"png", texts[place], prompt_id=f"{place:032x}") for place in answers]
+        by_id = {row["id"]: answer for (row, _), answer in zip(rows, answers.values(), strict=True)}
+        drawn = images(store, rows)
+        judged[name] = scores(store, drawn, by_id, schema)
+    version = store.open(evaluate(asked, judged, config, Context(store)))
+    assert version.reject_reasons == {"no_questions": 1}
+    good, bad = figures(version).models
+    assert good.tasks["questions"].mean == good.overall.mean == 1.0
+    assert bad.tasks["questions"].mean == pytest.approx(3 / 7)
+    assert bad.overall.low < 3 / 7 < bad.overall.high
+    means = json.loads(version.file("questions.json").read_text())
+    assert means["good"]["arithmetic"]["value"] == pytest.approx(0.85)
+    assert means["good"]["geometric"]["value"] == pytest.approx(0.72**0.5)
+    # Of seven captions one was not drawn, and counts nothing.
+    assert means["bad"]["arithmetic"]["value"] == pytest.approx((3 * 0.65 + 3 * 0.6) / 7)
+    assert means["bad"]["arithmetic"]["low"] < means["bad"]["arithmetic"]["value"]
+    reasons = {row["reason"] for row in version.table().to_pylist() if row["model"] == "bad"}
+    assert reasons == {"", "q1", "no image could be drawn"}
+    assert "questions" in shown_tasks(figures(version))

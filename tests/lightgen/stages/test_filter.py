@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -20,7 +21,7 @@ from lightgen.storage.pixels import encode_image
 from lightgen.storage.store import Store, open_or_create
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
-from tests.lightgen.sealed import Row, image, images, read_json
+from tests.lightgen.sealed import Row, image, images, noise, read_json, scores
 
 EXACT, NEAR = REPEATS
 SCORES = ScoreConfig(scorer=PixelsConfig())
@@ -200,3 +201,25 @@ def test_a_rule_on_a_column_that_is_not_there_names_those_that_are(store: Store,
         run(store, drawn, rules=(Rule(column="pixels.contarst", least=0.1),))
     with pytest.raises(ConfigError, match="no column 'contrast'"):
         run(store, drawn, repeats=(Repeats(column="contrast"),))
+
+
+def test_rules_may_be_about_what_is_made_of_raw_answers_of_both_polarities(store: Store) -> None:
+    """Another cut is seconds of arithmetic: no judge is asked again."""
+    rows = [image(str(place), encode_image(noise(place, 8), "png"), f"caption {place}") for place in range(3)]
+    drawn = images(store, rows)
+    answers = [(0.9, 0.2), (0.9, 0.9), (0.3, 0.6)]
+    ways = ("match_asked", "match_denied")
+    schema = pa.schema([pa.field(name, pa.float32()) for name in ways])
+    by_id = {row["id"]: dict(zip(ways, given, strict=True)) for (row, _), given in zip(rows, answers, strict=True)}
+    judged = {"judge": scores(store, drawn, by_id, schema)}
+    likely = {"kind": "probabilities", "questions": ["match"]}
+    config = FilterConfig.model_validate(
+        {
+            "derive": {"judge": likely},
+            "rules": [{"column": "judge.match", "least": 0.4}, {"column": "judge.match_split", "most": 0.5}],
+            "repeats": [], "max_reject_fraction": 1.0,
+        }
+    )  # fmt: skip
+    version = store.open(filter_images(drawn, judged, config, Context(store)))
+    assert version.table()["id"].to_pylist() == [rows[0][0]["id"]]
+    assert version.reject_reasons == {"high_judge_match_split": 1, "low_judge_match": 1}

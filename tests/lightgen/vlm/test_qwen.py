@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,26 @@ def test_an_answer_hangs_on_its_picture_and_not_on_the_batch(folders: dict[str, 
 
 
 @pytest.mark.parametrize("kind", CLASSES)
+def test_questions_about_the_same_picture_read_it_once_and_answer_as_alone(
+    folders: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = pictures(3)
+    asked = [Asked((one,), text, "be brief") for one in shown for text in
+             ("Is it large?", "Is it red, or is it green, and where?", "A?", "Is it laundry?")]  # fmt: skip
+    asked.append(Asked((shown[0], shown[1]), "Is it large?", "be brief"))
+    asked.append(Asked((shown[0], shown[1]), "Is it the first?", "be brief"))
+    model = opened(folders[kind], batch_size=3)
+    alone = [model.yes_no([one])[0] for one in asked]
+    seen, tower = [], model.model.model.visual.forward
+    monkeypatch.setattr(model.model.model.visual, "forward", lambda *a, **k: seen.append(1) or tower(*a, **k))
+    together = model.yes_no(asked)
+    assert len(seen) == 4, "one look a group"
+    for one, other in zip(together, alone, strict=True):
+        assert (one.yes, one.no) == pytest.approx((other.yes, other.no), abs=1e-4)
+    assert len({round(one.yes - one.no, 3) for one in together}) == len(asked)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
 def test_a_question_may_be_about_several_pictures_in_their_order(folders: dict[str, Path], kind: str) -> None:
     one, two, three = pictures(3)
     model = opened(folders[kind])
@@ -130,6 +151,15 @@ def test_pictures_are_brought_within_the_pixel_bounds(folders: dict[str, Path]) 
     processor = opened(folders["qwen2_5_vl"], min_pixels=28 * 28 * 40, max_pixels=28 * 28 * 80).processor
     small = processor.prepared(conversation(Asked((large[:20, :20],), "x")))
     assert 40 * 4 <= int(small.grids.prod()) <= 80 * 4
+    # As Qwen2.5-VL is published: bounds of its own, which stand above a size.
+    own = folders["qwen2_5_vl"].parent / "own bounds"
+    shutil.copytree(folders["qwen2_5_vl"], own)
+    settings = json.loads((own / "preprocessor_config.json").read_text())
+    settings = {name: value for name, value in settings.items() if name != "size"}
+    wide = {"min_pixels": 3136, "max_pixels": 12_845_056, "image_processor_type": "Qwen2VLImageProcessor"}
+    (own / "preprocessor_config.json").write_text(json.dumps(settings | wide))
+    seen = opened(own, max_pixels=28 * 28 * 16).processor.prepared(conversation(Asked((large,), "x")))
+    assert int(seen.grids.prod()) <= 16 * 4
     with pytest.raises(ValidationError, match="min_pixels 9 > max_pixels 8"):
         config(folders["qwen2_vl"], min_pixels=9, max_pixels=8)
 
