@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from lightgen.pages.audit import figure_rows, reasons
+from lightgen.pages.audit import headline as audit_headline
 from lightgen.pages.curves import curve_sheet, training_figures
 from lightgen.pages.gallery import thumbnails
 from lightgen.pages.report import headline
 from lightgen.pages.scores import score_table
+from lightgen.stages.audit import read_audit
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef, Kind
@@ -35,7 +38,7 @@ NOUNS: dict[Kind, str] = {
     "pair_features": "encoded pairs",
     "reference": "errors of the reference on pairs",
     "report": "judged images",
-    "audit": "figures about the judge",
+    "audit": "figures about a judge",
 }
 
 
@@ -92,6 +95,8 @@ def _figures_of_kind(version: Version) -> dict[str, str]:
         return {"tensors": f"{version.rows:,}"}
     if version.ref.kind == "report":
         return _report_figures(version)
+    if version.ref.kind == "audit":
+        return {one[0]: one[1] for one in figure_rows(read_audit(version))[1:]}
     return _row_figures(version)
 
 
@@ -119,7 +124,7 @@ def _report_figures(version: Version) -> dict[str, str]:
 
 
 def _shown_of_kind(version: Version) -> list[str]:
-    """Curves and figures of a checkpoint; scores and findings of a report."""
+    """Curves and figures of a checkpoint; scores and findings of a report; figures of an audit."""
     if version.ref.kind == "checkpoint":
         sheet = curve_sheet(version)
         rows = [[what, value] for what, value in training_figures(version).items()]
@@ -129,6 +134,10 @@ def _shown_of_kind(version: Version) -> list[str]:
         note = f"Share of right images, with intervals of {report.confidence:.0%}:"
         lines = [[_harmless(name), *map(_stacked, cells)] for name, *cells in score_table(report)]
         return [_harmless(headline(report)), note, _table(lines), *map(_harmless, report.findings)]
+    if version.ref.kind == "audit":
+        found = read_audit(version)
+        lines = [[_harmless(cell) for cell in line] for line in figure_rows(found)]
+        return [_harmless(audit_headline(found)), *map(_harmless, reasons(found)), _table(lines)]
     return []
 
 

@@ -127,7 +127,7 @@ class Tally:
             *((("polarity", name), _share(counts)) for name, counts in self.polarity.items()),
             (("order", ""), _share(Counter({True: self.orders[True, True] + self.orders[False, False],
                                             False: self.orders[True, False] + self.orders[False, True]}))),
-            (("order", "winner is better in both"), share(self.orders[True, True], self.orders.total())),
+            (("compare", ""), share(self.orders[True, True], self.orders.total())),
             (("agreement", ""), share(sum(n for (a, b), n in self.agreed.items() if a == b), self.agreed.total())),
             (("kappa", ""), kappa(self.agreed, seed, draws)),
             *((("accuracy", name), _share(counts)) for name, counts in self.people.items()),

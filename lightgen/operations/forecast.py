@@ -16,6 +16,7 @@ from lightgen.operations.steps import Step
 from lightgen.operations.training_cost import ADAM_BYTES, SEALED_BYTES, StudentAtSize
 from lightgen.recipe import Recipe
 from lightgen.stages.align import AlignConfig
+from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import EvaluateConfig
 from lightgen.stages.generate import GenerateConfig
@@ -121,6 +122,8 @@ class Forecast:
             return config.scorer.weight_bytes
         if isinstance(config, RecaptionConfig):
             return config.captioner.weight_bytes
+        if isinstance(config, CompareConfig):
+            return config.model.weight_bytes
         return config.text.weight_bytes if isinstance(config, EncodeConfig) else 0.0
 
     def wants_gpu(self, step: Step) -> bool:
@@ -132,6 +135,8 @@ class Forecast:
             return config.scorer.wants_gpu
         if isinstance(config, RecaptionConfig):
             return config.captioner.wants_gpu
+        if isinstance(config, CompareConfig):
+            return config.model.wants_gpu
         if isinstance(config, EncodeConfig):
             return config.vae.wants_gpu or config.text.wants_gpu
         return step.stage in ("pretrain", "encode_pairs", "reference", "align")

@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 26
+LONGEST_NAME = 26  # characters beside an interval
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Whisker:
-    """A difference with its interval."""
+    """A figure or a difference with its interval; `bound` is what was asked of it."""
 
     name: str
     mean: float
     low: float
     high: float
     tone: str = "c0"
+    bound: float | None = None
 
 
 def line_chart(title: str, curves: Sequence[Curve], reference: float | None = None) -> Markup:
@@ -108,6 +110,37 @@ def whisker_chart(title: str, rows: Sequence[Whisker], reach: float) -> Markup:
         )
         parts.append(f'<circle class="{row.tone}{sure}" cx="{x(row.mean):.1f}" cy="{y}" r="4"/>')
         parts.append(f'<text class="value{sure}" x="{WIDTH}" y="{y + 4}" text-anchor="end">{row.mean:+.3f}</text>')
+    svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    caption = f"<figcaption><b>{escape(title)}</b></figcaption>"
+    return Markup(f'<figure class="chart">{caption}{svg}</figure>')
+
+
+def interval_chart(title: str, rows: Sequence[Whisker], reach: tuple[float, float]) -> Markup:
+    """Figures and their intervals, one a row, from `reach[0]` to `reach[1]`, each with a mark at its bound."""
+    if not rows:
+        return Markup("")
+    left, right, row_px = 150, 40, 24
+    height, (low, high) = row_px * len(rows) + 30, reach
+
+    def x(value: float) -> float:
+        return left + (WIDTH - left - right) * (min(max(value, low), high) - low) / (high - low)
+
+    parts = []
+    for value in ticks(low, high, count=4):
+        zero = " zero" if value == 0 else ""
+        parts.append(f'<line class="rule{zero}" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="4" y2="{height - 22}"/>')
+        parts.append(f'<text x="{x(value):.1f}" y="{height - 7}" text-anchor="middle">{value:g}</text>')
+    for number, row in enumerate(rows):
+        y = row_px * number + 18
+        name = row.name if len(row.name) <= LONGEST_NAME else f"{row.name[: LONGEST_NAME - 1]}…"
+        parts.append(f'<text class="name" x="0" y="{y + 4}">{escape(name)}</text>')
+        ends = f'x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"'
+        parts.append(f'<line class="whisker {row.tone} sure" {ends}/>')
+        if row.bound is not None:
+            at = f'x1="{x(row.bound):.1f}" x2="{x(row.bound):.1f}" y1="{y - 8}" y2="{y + 8}"'
+            parts.append(f'<line class="bound" {at}/>')
+        parts.append(f'<circle class="{row.tone} sure" cx="{x(row.mean):.1f}" cy="{y}" r="4"/>')
+        parts.append(f'<text class="value sure" x="{WIDTH}" y="{y + 4}" text-anchor="end">{row.mean:.2f}</text>')
     svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     caption = f"<figcaption><b>{escape(title)}</b></figcaption>"
     return Markup(f'<figure class="chart">{caption}{svg}</figure>')

@@ -15,6 +15,7 @@ from PIL import Image
 from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.lineage import ancestors, roles, step, steps
+from lightgen.pages.audit import audit_html
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.fetched import fetched_html
@@ -48,9 +49,11 @@ class Shown:
 
 
 def gallery(version: Version, store: Store, limit: int = 120) -> str:
-    """One self-contained page of up to `limit` rows; a report has a page of its own."""
+    """One self-contained page of up to `limit` rows; a report and an audit have pages of their own."""
     if version.ref.kind == "report":
         return report_html(version, store)
+    if version.ref.kind == "audit":
+        return audit_html(version, store, _page_picture)
     return render(
         "gallery.html",
         title=f"{version.ref.kind}@{version.ref.version[:12]}",

@@ -1,6 +1,7 @@
 """KEPT + IMAGES + VAE -> FEATURES: VAE latent moments and text embeddings of every kept image.
 
-PROMPTS that were written for images take the place of KEPT: then the text is theirs. A map. Memory: the decoded images and features of one shard.
+PROMPTS that were written for images take the place of KEPT: then the text is theirs. A map. Memory: the decoded images
+and features of one shard.
 """
 
 # pyright: reportAttributeAccessIssue=false

@@ -209,7 +209,7 @@ def pairs_of_step(seed: int, draws: int | None, step: int, rows: int, batch_size
 def label_coins(ids: Int[Tensor, " p"], seed: int) -> Bool[Tensor, " p"]:
     """Whether the labels of a pair are swapped where they are shuffled: by seed and pair alone, in every epoch."""
     keys = counter_rng.stream(counter_rng.sample_keys(ids, torch.zeros_like(ids), seed), "label")
-    return counter_rng.uniform(keys, 1)[:, 0] < 0.5  # noqa: PLR2004
+    return counter_rng.uniform(keys, 1)[:, 0] < 0.5
 
 
 def preference_loss(

@@ -1,4 +1,4 @@
-"""`build-dpo-set` over a web of this machine: 300 links, four in ten bad, killed three times, then typed to COMPLETED."""
+"""`build-dpo-set` over a web of this machine: 300 links, four in ten bad; killed three times, then typed."""
 
 import json
 import os
