@@ -33,16 +33,16 @@ def blocks():
     return re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
 
 
+# What the goldens import.
+COPIED = (
+    "lightgen", "schemas", "tests/golden", "tests/servers", "tests/lightgen/sealed.py", "tests/lightgen/fetch/given.py",
+    "tests/lightgen/storage/test_pixels.py", "tests/worked_version.py",
+)  # fmt: skip
+
+
 @pytest.fixture
 def copy(tmp_path):
-    for folder in (
-        "lightgen",
-        "schemas",
-        "tests/golden",
-        "tests/servers",
-        "tests/lightgen/sealed.py",
-        "tests/worked_version.py",
-    ):
+    for folder in COPIED:
         if (ROOT / folder).is_dir():
             shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
         else:

@@ -20,6 +20,7 @@ from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import EvaluateConfig
 from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.links import LinksConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.reference import ReferenceConfig
@@ -54,6 +55,9 @@ class Forecast:
         config = step.config
         if isinstance(config, PretrainConfig | AlignConfig):
             return Rows(config.loop.steps * config.batch_size)
+        if isinstance(config, LinksConfig):
+            limits = [corpus.limit for corpus in config.corpora]
+            return None if None in limits else Rows(sum(limit or 0 for limit in limits), most=True)
         given = rows.get(step.inputs[1 if isinstance(config, ReferenceConfig) else 0]) if step.inputs else None
         if given is None:
             return None

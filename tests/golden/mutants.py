@@ -95,7 +95,9 @@ MUTANTS: dict[str, list[Mutant]] = {
     ),
     "links laion": _of("corpora.link_columns", ('("aesthetic", "aesthetic_score")', '("aesthetic",)')),
     "stage links": _of("stages.links", ("{row:012x}", "{row:013x}"), ('(None, "", "?")', '(None, "")')),
-    "stage fetch": _of("fetch.finishing", ("pixels.shape[0], pixels.shape[1]", "pixels.shape[1], pixels.shape[0]"))
+    "stage fetch": _of(
+        "fetch.finishing", ("return Got(data, format, *sides,", "return Got(data, format, *sides[::-1],")
+    )
     + _of("fetch.web", ("REDIRECTS, ROBOTS_REDIRECTS = 3", "REDIRECTS, ROBOTS_REDIRECTS = 1")),
     "generator scenes": _of("scenes.draw", ("_SHADE = 0.03", "_SHADE = 0.06"), ("_OFFSET = 0.255", "_OFFSET = 0.27")),
     "generator sprites": _of("generators.sprites", ("Image.Resampling.BOX", "Image.Resampling.NEAREST")),
