@@ -29,7 +29,7 @@ from schemas.ref import ArtifactRef
 from tests.worked_version import build, plan_of, rows
 
 TINY = "tests/recipes/tiny.yaml"
-NAMES_OF_TINY = "984ba49b5be30bcdeaa70a19c4ff0ec70532ef5efe980e8f7c656b6542f41ce1"
+NAMES_OF_TINY = "549efd367ecc285ccd75a3f42218037625700898804e147a35a4a5700736b860"
 
 
 @pytest.fixture
