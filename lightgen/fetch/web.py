@@ -19,7 +19,7 @@ from lightgen.fetch.names import Bounded, Known, Lookup, Names
 from lightgen.fetch.robots import MAX_BYTES, Rules, read_rules
 from lightgen.fetch.safe import PrivateAddress, Refused, Target, parse
 from lightgen.fetch.states import Failed, of_status
-from lightgen.fetch.waiting import retry_after
+from lightgen.http import retry_after
 from lightgen.storage.pixels import sniff
 
 REDIRECTS, ROBOTS_REDIRECTS = 3, 5
