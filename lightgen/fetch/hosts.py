@@ -1,8 +1,9 @@
 """All addresses of a shard, host by host: few at once from each, many at once from all, with patience for the busy.
 
 A host has as many lanes as it may be asked at once; a lane takes its addresses one after the other. A lane that waits
-for its host holds none of the slots, so slow hosts do not keep the others back. Memory: the bodies in flight, at most
-`concurrency` of them, beside what is made of them.
+for its host holds none of the slots, so slow hosts do not keep the others back. A body that has come is looked at while
+its lane goes on. Memory: at most `concurrency` bodies that are coming, and as many that wait to be looked at, beside
+what is made of them.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ class Round:
 
     def __init__(self, web: Web, concurrency: int, finish: Finish, settle: Settle) -> None:
         self.web, self.finish, self.settle = web, finish, settle
-        self.slots = asyncio.Semaphore(concurrency)
+        self.slots, self.bodies = asyncio.Semaphore(concurrency), asyncio.Semaphore(concurrency)
 
     async def run(self, urls: Sequence[str]) -> None:
         """Return when all are settled. Raises what `settle` raises."""
@@ -72,11 +73,11 @@ class Round:
         try:
             async with asyncio.TaskGroup() as group:
                 for host in lanes:
-                    group.create_task(self._lane(host))
+                    group.create_task(self._lane(host, group))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
-    async def _lane(self, host: Host) -> None:
+    async def _lane(self, host: Host, group: asyncio.TaskGroup) -> None:
         clock = asyncio.get_running_loop().time
         while host.queue:
             if (wait_s := host.not_before - clock()) > 0 and host.down is None:
@@ -87,18 +88,23 @@ class Round:
                 await self.settle(url, host.down)
                 continue
             async with self.slots:
-                made = await self._one(target, host)
-            if isinstance(made, Failed) and made.reason in BUSY:
-                host.heed(made, clock())
+                body = await self.web.picture(target)
+                if not isinstance(body, Failed):
+                    await self.bodies.acquire()  # within the slot: else every lane could hold a body
+            host.count(body)
+            if not isinstance(body, Failed):
+                host.strikes = 0
+                group.create_task(self._look(url, body))
+                continue
+            if body.reason in BUSY:
+                host.heed(body, clock())
                 if tries < TRIES:
                     host.queue.append((url, target, tries + 1))
                     continue
-            await self.settle(url, made)
+            await self.settle(url, body)
 
-    async def _one(self, target: Target, host: Host) -> Made:
-        body = await self.web.picture(target)
-        host.count(body)
-        if isinstance(body, Failed):
-            return body
-        host.strikes = 0
-        return await self.finish(body)
+    async def _look(self, url: str, body: bytes) -> None:
+        try:
+            await self.settle(url, await self.finish(body))
+        finally:
+            self.bodies.release()
