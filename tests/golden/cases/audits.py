@@ -67,7 +67,7 @@ def _world(store: Store) -> World:
         rows.append({
             "id": f"{place:08d}" * 4, **facts, "winner_id": good[0]["id"], "loser_id": bad[0]["id"],
             "winner_generator": "links", "loser_generator": "student", "winner_score": 0.9,
-            "loser_score": 0.1 * place,
+            "loser_score": 0.1 * place, "margin": 0.9 - 0.1 * place, "weight": 1.0, "host": "b.org", "source": "laion",
         })  # fmt: skip
     kept = images(store, [], [[one for both in part for one in both] for part in (drawn[:3], drawn[3:])])
     shards = [_shard(part, pairs_schema.SCHEMA) for part in (rows[:3], rows[3:])]

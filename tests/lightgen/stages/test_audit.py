@@ -174,7 +174,8 @@ def test_people_are_measured_against_each_other_and_their_majority_counts(store:
 
 def test_what_became_of_candidates_is_told_by_source_and_host(store: Store) -> None:
     given = world(store, 8, pixels=False)
-    schema = pa.schema([*store.open(given.pairs).table(0).schema, pa.field("host", pa.string())])
+    plain = store.open(given.pairs).table(0).schema
+    schema = plain if "host" in plain.names else plain.append(pa.field("host", pa.string()))
     kept = pa.Table.from_pylist([{**row, "host": "<b>a.org" if place < 6 else "b.org"}
                                  for place, row in enumerate(given.rows)], schema=schema)  # fmt: skip
     lost = [Reject(f"{place}", "tie", "", {"host": "b.org"}) for place in range(6)]
