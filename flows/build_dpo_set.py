@@ -1,4 +1,4 @@
-"""Flow `build-dpo-set`: held-out captions → images of teacher and student → scores → preference pairs."""
+"""Flow `build-dpo-set`: images of teacher, web and student → scores → preference pairs → their audit."""
 
 from prefect import flow
 
@@ -11,4 +11,5 @@ def build_dpo_set(
     recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
 ) -> dict[str, ArtifactRef]:
     """Make the preference pairs of a student, which is trained first where it is missing."""
-    return Job.of(recipe, overrides, store).make("pair")
+    job = Job.of(recipe, overrides, store)
+    return job.make("audit" if job.recipe.audit else "pair")

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from lightgen.operations.lineage import ancestors, roles, steps
 from lightgen.pages.evaluation import read_report
 from lightgen.pages.gallery import write_page
-from lightgen.pages.report import best_student
+from lightgen.pages.report import best_student, shown_tasks
 from lightgen.progress import duration
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
-from schemas.report import TASKS, ModelScores, Report
+from schemas.report import ModelScores, Report
 
 
 def summary(ref: ArtifactRef) -> str:
@@ -50,7 +50,7 @@ def _stages(ref: ArtifactRef, store: Store) -> str:
 
 
 def _scores(report: Report) -> str:
-    tasks = [task for task in TASKS if report.prompts.get(task)]
+    tasks = shown_tasks(report)
     lines = [("model", "overall", f"{report.confidence:.0%} interval", *(task.replace("_", " ") for task in tasks))]
     lines += [_score(model, tasks) for model in report.models]
     return _table(lines)

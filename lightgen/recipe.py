@@ -10,20 +10,27 @@ from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
-from lightgen.config import Config
+from lightgen.config import RUN, Config
 from lightgen.errors import ConfigError
 from lightgen.recipe_yaml import read_yaml
 from lightgen.scorers.config import ScorerConfig
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.stages.align import AlignConfig
+from lightgen.stages.audit import AuditConfig
+from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import EvaluateConfig
+from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.generate import GenerateConfig
-from lightgen.stages.pair import PairConfig
+from lightgen.stages.links import LinksConfig
+from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.probe import ProbeConfig
+from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig
+from lightgen.stages.verdicts import VerdictsConfig
 from lightgen.work import RunConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -53,6 +60,30 @@ class HeldOut(Config):
     select: OrUse[SelectConfig]
 
 
+Scorers = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ScorerConfig]
+
+
+class Links(Config):
+    """Pictures of the web that are to win preference pairs: where their links come from, and what is made of them."""
+
+    source: OrUse[LinksConfig]
+    fetch: OrUse[FetchConfig]
+    score: Scorers = Field(default={"pixels": PixelsConfig()}, min_length=1, description="as that of the recipe")
+    filter: OrUse[FilterConfig] = FilterConfig()
+    recaption: OrUse[RecaptionConfig] = Field(description="what a picture shows, in place of the words found beside it")
+
+
+class Audit(AuditConfig):
+    """What is asked about a set of pairs before it may be trained on, and what it must show."""
+
+    probe: ProbeConfig = Field(default=ProbeConfig(), json_schema_extra=RUN)
+    second: ScorerConfig | None = Field(default=None, description="judge of another family", json_schema_extra=RUN)
+    verdicts: VerdictsConfig | None = Field(default=None, description="what people said", json_schema_extra=RUN)
+    compare: CompareConfig | None = Field(
+        default=None, description="asked with both pictures, in both orders", json_schema_extra=RUN
+    )
+
+
 class Recipe(Config):
     """Settings of every stage; `encode[i]` feeds `pretrain[i]`, and `pretrain[i]` starts from checkpoint i-1.
 
@@ -65,16 +96,24 @@ class Recipe(Config):
     source: OrUse[SourceConfig]
     select: OrUse[SelectConfig] | None = None
     generate: OrUse[GenerateConfig] | None = None
-    score: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ScorerConfig] = Field(
+    score: Scorers = Field(
         default={"pixels": PixelsConfig()}, min_length=1, description="scorers by the name that rules call them"
     )
     filter: OrUse[FilterConfig] | None = Field(default=None, description="diversity deduplication by rules over scores")
+    recaption: OrUse[RecaptionConfig] | None = Field(
+        default=None, description="captions that are written for the images, in place of those they were drawn from"
+    )
     encode: list[EncodeConfig] = Field(default_factory=list, description="one a resolution")
     pretrain: list[OrUse[PretrainConfig]] = Field(default_factory=list)
     held_out: HeldOut | None = Field(default=None, description="captions of the preference pairs")
+    links: Links | None = Field(default=None, description="pictures of the web, where they are to win the pairs")
     pair: PairConfig | None = None
+    audit: Audit | None = Field(default=None, description="of the pairs: without its consent they are not published")
     align: AlignConfig | None = Field(default=None, description="DPO on the pairs")
     control: AlignConfig | None = Field(default=None, description="plain fine-tune on the winners")
+    shuffled_control: bool = Field(
+        default=False, description="`align` once more, a coin saying which image of a pair is the winner"
+    )
     test: HeldOut | None = Field(default=None, description="captions of the evaluation")
     evaluate: EvaluateConfig | None = None
 
@@ -88,20 +127,24 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _nothing_in_the_air(self) -> Self:
-        for part, needed in NEEDED.items():
+        captions = "links" if self.pair is not None and self.pair.winner == LINKS else "held_out"
+        if self.shuffled_control and (self.align is None or self.align.objective != "dpo"):
+            raise ValueError("shuffled_control is a control of DPO: align must be there, with objective dpo")
+        for part, needed in {**NEEDED, "pair": ("pretrain", captions)}.items():
             missing = [name for name in needed if not getattr(self, name)]
             if getattr(self, part) and missing:
                 raise ValueError(f"{part} needs {' and '.join(missing)}, which this recipe leaves out")
         return self
 
 
-# What each part is made of.
+# What each part is made of; `pair` also of captions, and whose they are depends on who is to win.
 NEEDED = {
     "generate": ("select",),
     "filter": ("generate",),
+    "recaption": ("filter",),
     "encode": ("filter",),
     "pretrain": ("encode",),
-    "pair": ("pretrain", "held_out"),
+    "audit": ("pair",),
     "align": ("pair",),
     "control": ("pair",),
     "evaluate": ("test",),
@@ -193,9 +236,10 @@ def _where(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
             kind = member
             continue
         shown.append(str(part))
-        if number + 1 < len(loc) or not isinstance(kind, type):
+        if number + 1 < len(loc):
             kind = _type_of(kind, part)
-    return ".".join(shown) or "recipe", kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    models = [one for one in _options(kind) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return ".".join(shown) or "recipe", models[0] if len(models) == 1 else None
 
 
 def _member(kind: Any, part: int | str) -> Any:

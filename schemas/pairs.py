@@ -16,5 +16,8 @@ SCHEMA = pa.schema(
         pa.field("loser_generator", pa.string(), nullable=False),
         pa.field("winner_score", pa.float32(), nullable=False, metadata={"range": "0 to 1"}),
         pa.field("loser_score", pa.float32(), nullable=False, metadata={"range": "0 to 1"}),
+        pa.field("margin", pa.float32(), nullable=False, metadata={"is": "lead of the winner in score"}),
+        pa.field("host", pa.string(), nullable=False, metadata={"is": "where the winner was fetched from, or empty"}),
+        pa.field("source", pa.string(), nullable=False, metadata={"is": "corpus of the winner's link, or empty"}),
     ]
 )

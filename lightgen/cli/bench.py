@@ -118,6 +118,29 @@ def bench_loader(
     out.print(table)
 
 
+@app.command("fetch")
+def bench_fetch(
+    rows: Annotated[int, typer.Option(min=100, help="links")] = 4_000,
+    size_px: Annotated[int, typer.Option(min=16, help="both sides of the pictures")] = 512,
+    latency_ms: Annotated[float, typer.Option(min=0, help="that the server waits before it answers")] = 0,
+    in_flight: Annotated[int, typer.Option(min=1, help="answers, in all ways alike")] = 64,
+    img2dataset: Annotated[str | None, typer.Option(help="a Python that has img2dataset, to compare with")] = None,
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Fetching pictures from a server on this machine: ours against img2dataset and a pool of threads."""
+    from lightgen.bench.fetch import Setting
+    from lightgen.bench.fetch import bench_fetch as measure
+    from lightgen.bench.machine import machine
+
+    heads = ("way", "images/s", "CPU ms an image", "ours is faster by", "and cheaper by")
+    table = Table(*heads, box=None, header_style="bold")
+    for rate in measure(Setting(rows, size_px, latency_ms / 1000, in_flight), img2dataset, rounds):
+        ranges = (f"{one[0]:.2f} to {one[2]:.2f}, median {one[1]:.2f}" for one in (rate.faster, rate.cheaper))
+        table.add_row(rate.name, f"{rate.images_per_s:,.0f}", f"{rate.cpu_ms:.2f}", *ranges)
+    out.print(table)
+    out.print(machine())
+
+
 def _table_of_rates(rates: "list[Rate]") -> None:
     table = Table("way", "images/s", "TFLOP/s", "MFU", "peak GB", "ours is", box=None, header_style="bold")
     for rate in rates:

@@ -2,7 +2,8 @@
 
 As published the winner is the teacher's or a real image and the loser the student's: `winner` names a generator, and
 every image of another generator meets one of its images. With `winner: any` the images of a prompt meet each other, so
-that nothing but what the scorer sees sets them apart. With `gap` the scores decide, and not whether images are right.
+that nothing but what the scorer sees sets them apart. With `gap` the scores decide, and not whether images are right:
+a lead smaller than that either way is a tie.
 """
 
 import math
@@ -29,7 +30,8 @@ CANDIDATES = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in ("id", "prompt_id", "caption", "generator")),
         pa.field("index", pa.int64(), nullable=False, metadata={"is": "number of the image in its prompt"}),
-        pa.field("seed", pa.int64(), metadata={"is": "null: the image was not drawn from a seed"}),
+        pa.field("host", pa.string(), nullable=False, metadata={"is": "where it was fetched from, or empty"}),
+        pa.field("source", pa.string(), nullable=False, metadata={"is": "corpus of its link, or empty"}),
         pa.field("score", pa.float64(), metadata={"is": "how well it shows the caption; null: not scored"}),
         pa.field("right", pa.bool_(), metadata={"is": "whether it passes; null: not judged"}),
         pa.field(UNSCORED, pa.string(), nullable=False, metadata={"is": "why it has no score; empty if it has"}),
@@ -39,8 +41,9 @@ PAIRS = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in ("id", "prompt_id", "caption")),
         *(pa.field(name, pa.string(), nullable=False, metadata={"is": "image"}) for name in ("winner_id", "loser_id")),
-        *(pa.field(name, pa.float64()) for name in ("winner_score", "loser_score")),
+        *(pa.field(name, pa.float64()) for name in ("winner_score", "loser_score", "margin")),
         *(pa.field(name, pa.string(), nullable=False) for name in ("winner_generator", "loser_generator")),
+        *(pa.field(name, pa.string(), nullable=False, metadata={"is": "of the winner"}) for name in ("host", "source")),
     ]
 )
 
@@ -53,6 +56,9 @@ class PairRules(Config):
     )
     gap: float | None = Field(
         default=None, gt=0, description="least lead in score; null: a right image wins over a wrong one"
+    )
+    per_prompt: int | None = Field(
+        default=None, ge=1, description="pairs of a prompt, those of the largest margins; null: all that it gives"
     )
 
 
@@ -77,7 +83,8 @@ class _Image(NamedTuple):
     caption: str
     generator: str
     index: int
-    seed: int | None
+    host: str
+    source: str
     score: float | None
     right: bool | None
     unscored: str
@@ -89,8 +96,9 @@ _Outcome = dict[str, Any] | Reject
 def make_pairs(candidates: pa.Table, rules: PairRules) -> Pairing:
     """Pairs of the images of each prompt; `candidates` has the columns of CANDIDATES, in any order of rows.
 
-    - A named winner: every other image meets image `index` modulo their number of the winner's; one pair each. Where a
-      side is missing, each image of the other gives a reject.
+    - A named winner: every other image meets image `index` modulo their number of the winner's; one pair each. With
+      `gap` the worst of the others meets the best of the winner's, the second worst the second best, and so on. Where
+      a side is missing, each image of the other gives a reject.
     - `any`: the k-th right image meets the k-th wrong one, by generator and index; with `gap` the k-th best meets the
       k-th worst. Of n images come n // 2 pairs, at least one, made or refused.
 
@@ -102,12 +110,23 @@ def make_pairs(candidates: pa.Table, rules: PairRules) -> Pairing:
     pairs: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     for _, group in groupby(images, key=attrgetter("prompt_id")):
-        for outcome in _outcomes(list(group), rules):
-            if isinstance(outcome, Reject):
-                rejects.append(outcome)
-            else:
-                pairs.append(outcome)
+        outcomes = list(_outcomes(list(group), rules))
+        rejects += [one for one in outcomes if isinstance(one, Reject)]
+        made = [one for one in outcomes if not isinstance(one, Reject)]
+        kept = {one["id"] for one in sorted(made, key=_by_margin)[: rules.per_prompt]}
+        pairs += [one for one in made if one["id"] in kept]
+        rejects += [_smaller(one, len(made), rules) for one in made if one["id"] not in kept]
     return Pairing(pa.Table.from_pylist(pairs, schema=PAIRS), rejects)
+
+
+def _by_margin(pair: dict[str, Any]) -> tuple[float, str]:
+    """Orders pairs, the largest margin first."""
+    return -(pair["margin"] or 0.0), pair["id"]
+
+
+def _smaller(pair: dict[str, Any], made: int, rules: PairRules) -> Reject:
+    detail = f"margin {pair['margin'] or 0.0:.4g}; of {made} pairs of the prompt {rules.per_prompt} are kept"
+    return Reject(pair["id"], "smaller_margin", detail, pair)
 
 
 def _outcomes(images: list[_Image], rules: PairRules) -> Iterator[_Outcome]:
@@ -125,8 +144,18 @@ def _against(images: list[_Image], rules: PairRules) -> Iterator[_Outcome]:
         detail = f"no image of {'another generator' if winners else rules.winner}"
         yield from (Reject(content_id("unpaired", one.id), reason, detail, one._asdict()) for one in images)
         return
-    for loser in losers:
-        yield _outcome(winners[loser.index % len(winners)], loser, rules)
+    if rules.gap is not None:
+        winners, losers = _ranked(winners), _ranked(losers, worst_first=True)
+    for place, loser in enumerate(losers):
+        yield _outcome(winners[(loser.index if rules.gap is None else place) % len(winners)], loser, rules)
+
+
+def _ranked(images: list[_Image], worst_first: bool = False) -> list[_Image]:
+    """By score, those without one at the end."""
+    scored = [image for image in images if _has_score(image)]
+    sign = 1 if worst_first else -1
+    scored.sort(key=lambda image: (sign * (image.score or 0.0), image.id))
+    return [*scored, *(image for image in images if not _has_score(image))]
 
 
 def _right_over_wrong(images: list[_Image], rules: PairRules) -> Iterator[_Outcome]:
@@ -139,7 +168,7 @@ def _right_over_wrong(images: list[_Image], rules: PairRules) -> Iterator[_Outco
 
 
 def _best_over_worst(images: list[_Image], rules: PairRules) -> Iterator[_Outcome]:
-    ranked = sorted((image for image in images if _judged(image, rules)), key=lambda image: -(image.score or 0.0))
+    ranked = [image for image in _ranked(images) if _has_score(image)]
     made = len(ranked) // 2
     for winner, loser in zip(ranked[:made], reversed(ranked), strict=False):
         yield _outcome(winner, loser, rules)
@@ -161,7 +190,8 @@ def _outcome(winner: _Image, loser: _Image, rules: PairRules) -> _Outcome:
         "prompt_id": loser.prompt_id,
         "caption": loser.caption,
         **{f"{side}_{name}": getattr(of, name) for name in ("id", "score", "generator") for side, of in sides.items()},
-    }
+        "margin": _margin(winner, loser), "host": winner.host, "source": winner.source,
+    }  # fmt: skip
     reason = _fault(winner, loser, rules)
     if reason is None:
         return row
@@ -176,13 +206,24 @@ def _fault(winner: _Image, loser: _Image, rules: PairRules) -> str | None:
             return _why(image)
     if rules.gap is None:
         return REASONS.get((bool(winner.right), bool(loser.right)))
-    lead = round((winner.score or 0.0) - (loser.score or 0.0), GAP_DIGITS)
-    return None if lead >= rules.gap else "gap_too_small"
+    lead = _margin(winner, loser) or 0.0
+    return None if lead >= rules.gap else "tie" if lead > -rules.gap else "winner_worse"
+
+
+def _margin(winner: _Image, loser: _Image) -> float | None:
+    """How far the winner is ahead in score; None where one has no score."""
+    if winner.score is None or loser.score is None:
+        return None
+    return round(winner.score - loser.score, GAP_DIGITS)
 
 
 def _judged(image: _Image, rules: PairRules) -> bool:
     if rules.gap is None:
         return image.right is not None
+    return _has_score(image)
+
+
+def _has_score(image: _Image) -> bool:
     return image.score is not None and math.isfinite(image.score)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lightgen.encoders.crop import centre_crop
 from lightgen.fetch.states import Failed, Got, Made
-from lightgen.storage.pixels import BadImage, ImageFormat, Limits, decode_image, encode_image, sniff
+from lightgen.storage.pixels import BadImage, ImageFormat, Limits, check_image, decode_image, encode_image, sniff
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,20 @@ class Keeping:
 
 def finish(data: bytes, keeping: Keeping) -> Made:
     """The picture, or why the bytes are none. The decoder lets other threads run."""
+    if keeping.crop_px is not None:
+        return _cropped(data, keeping, keeping.crop_px)
+    sides, format = check_image(data, keeping.limits), sniff(data)
+    if isinstance(sides, BadImage):
+        return Failed(sides.reason, sides.detail)
+    assert format is not None, "it was decoded"
+    digest = hashlib.sha256(data).hexdigest()
+    return Got(data, format, *sides, digest, digest)
+
+
+def _cropped(data: bytes, keeping: Keeping, side_px: int) -> Made:
     pixels = decode_image(data, keeping.limits)
     if isinstance(pixels, BadImage):
         return Failed(pixels.reason, pixels.detail)
-    received, format = hashlib.sha256(data).hexdigest(), sniff(data)
-    assert format is not None, "it was decoded"
-    if keeping.crop_px is None:
-        return Got(data, format, pixels.shape[0], pixels.shape[1], received, received)
-    square = np.array(centre_crop(Image.fromarray(pixels), keeping.crop_px))
-    kept = encode_image(square, keeping.format, keeping.quality)
-    return Got(kept, keeping.format, keeping.crop_px, keeping.crop_px, hashlib.sha256(kept).hexdigest(), received)
+    square = np.array(centre_crop(Image.fromarray(pixels), side_px))
+    kept, received = encode_image(square, keeping.format, keeping.quality), hashlib.sha256(data).hexdigest()
+    return Got(kept, keeping.format, side_px, side_px, hashlib.sha256(kept).hexdigest(), received)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from lightgen.fetch.safe import Refused, parse
+from lightgen.fetch.safe import Refused, Target, parse
 from lightgen.fetch.states import BUSY, Failed, Made
 from lightgen.fetch.web import Web
 
@@ -28,7 +28,7 @@ Settle = Callable[[str, Made], Awaitable[None]]
 class Host:
     """One host with what is still to be asked of it."""
 
-    queue: deque[tuple[str, int]] = field(default_factory=deque)
+    queue: deque[tuple[str, Target, int]] = field(default_factory=deque)
     not_before: float = 0.0
     strikes: int = 0
     silent: int = 0
@@ -67,7 +67,7 @@ class Round:
             if isinstance(target, Refused):
                 await self.settle(url, Failed(target.reason, target.detail))
             else:
-                hosts.setdefault(target.host, Host()).queue.append((url, 1))
+                hosts.setdefault(target.host, Host()).queue.append((url, target, 1))
         lanes = [host for host in hosts.values() for _ in range(min(self.web.manners.per_host, len(host.queue)))]
         try:
             async with asyncio.TaskGroup() as group:
@@ -82,21 +82,21 @@ class Round:
             if (wait_s := host.not_before - clock()) > 0 and host.down is None:
                 await asyncio.sleep(wait_s)
                 continue
-            url, tries = host.queue.popleft()
+            url, target, tries = host.queue.popleft()
             if host.down is not None:
                 await self.settle(url, host.down)
                 continue
             async with self.slots:
-                made = await self._one(url, host)
+                made = await self._one(target, host)
             if isinstance(made, Failed) and made.reason in BUSY:
                 host.heed(made, clock())
                 if tries < TRIES:
-                    host.queue.append((url, tries + 1))
+                    host.queue.append((url, target, tries + 1))
                     continue
             await self.settle(url, made)
 
-    async def _one(self, url: str, host: Host) -> Made:
-        body = await self.web.picture(url)
+    async def _one(self, target: Target, host: Host) -> Made:
+        body = await self.web.picture(target)
         host.count(body)
         if isinstance(body, Failed):
             return body

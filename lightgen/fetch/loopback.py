@@ -21,6 +21,7 @@ from lightgen.scenes.grammar import parse
 from lightgen.storage.pixels import ImageFormat, encode_image
 
 SIDE_PX = 96
+LEAST_PX = SIDE_PX * 3 // 4  # the shorter side
 MIMES: dict[ImageFormat, str] = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 

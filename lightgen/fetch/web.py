@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -84,10 +84,10 @@ class Web:
         await self._session.close()
         await self._names.close()
 
-    async def picture(self, url: str) -> bytes | Failed:
+    async def picture(self, target: Target) -> bytes | Failed:
         """The bytes behind an address, not yet looked at; or why there are none."""
         try:
-            async with self._followed(url, REDIRECTS, asks_robots=self.manners.robots) as response:
+            async with self._followed(target, REDIRECTS, asks_robots=self.manners.robots) as response:
                 if isinstance(response, Refused):
                     return Failed(response.reason, response.detail)
                 if response.status != 200:
@@ -101,14 +101,11 @@ class Web:
 
     @asynccontextmanager
     async def _followed(
-        self, text: str, most: int, asks_robots: bool
+        self, target: Target, most: int, asks_robots: bool
     ) -> AsyncIterator[aiohttp.ClientResponse | Refused]:
         """The answer at the end of all redirects; each hop is an address like any other. Raises Unreachable."""
+        place = ""
         for hop in range(1, most + 2):
-            target = parse(text, self.manners.allowed)
-            if isinstance(target, Refused):
-                yield Refused(target.reason, f"{target.detail}{f' (hop {hop})' if hop > 1 else ''}")
-                return
             if asks_robots:
                 await self._ask_robots(target)
             async with self._asked(target, hop) as response:
@@ -116,8 +113,12 @@ class Web:
                 if not place:
                     yield response
                     return
-            text = _joined(target.url, place)
-        yield Refused("url_redirects", f"more than {most} redirects, the last to {text[:200]}")
+            following = parse(_joined(target.url, place), self.manners.allowed)
+            if isinstance(following, Refused):
+                yield Refused(following.reason, f"{following.detail} (hop {hop + 1})")
+                return
+            target = following
+        yield Refused("url_redirects", f"more than {most} redirects, the last to {place[:200]}")
 
     @asynccontextmanager
     async def _asked(self, target: Target, hop: int) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -145,13 +146,14 @@ class Web:
                     rules = self.memory.robots[target.origin] = await self._robots(target)
         if isinstance(rules, Failed):
             raise Unreachable(rules)
-        if not rules.allow(target.url.raw_path_qs):
+        if rules.patterns and not rules.allow(target.url.raw_path_qs):
             raise Unreachable(Failed("robots", f"robots.txt of {target.host} disallows {target.url.raw_path[:120]}"))
 
     async def _robots(self, target: Target) -> Rules | Failed:
         """RFC 9309: without a robots.txt all is allowed; where it cannot be reached, nothing is."""
         try:
-            async with self._followed(f"{target.origin}/robots.txt", ROBOTS_REDIRECTS, asks_robots=False) as response:
+            file = replace(target, url=target.url.origin() / "robots.txt")
+            async with self._followed(file, ROBOTS_REDIRECTS, asks_robots=False) as response:
                 if isinstance(response, Refused):
                     return Rules()
                 if response.status >= 500:

@@ -1,6 +1,6 @@
 """What does not fit together in a recipe: parts left out, and settings of one part that another contradicts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.scenes import ScenesCorpus
@@ -8,10 +8,12 @@ from lightgen.decisions.derive import Geneval, Scenes, derived_names
 from lightgen.encoders.t5 import T5Config
 from lightgen.model.config import StudentConfig
 from lightgen.problems import Problem
-from lightgen.recipe import HeldOut, Recipe
+from lightgen.recipe import HeldOut, Recipe, Use
+from lightgen.scorers.config import AnyScorer
+from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.filter import OWN, FilterConfig
 from lightgen.stages.generate import GenerateConfig
-from lightgen.stages.pair import PairConfig
+from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig
@@ -105,16 +107,22 @@ def _sources(recipe: Recipe) -> Iterator[Problem]:
 
 def _columns(recipe: Recipe) -> Iterator[Problem]:
     """Rules and repeats name columns of scores that there are."""
-    if not isinstance(recipe.filter, FilterConfig):
+    yield from _named("filter", recipe.filter, recipe.score)
+    if recipe.links is not None:
+        yield from _named("links.filter", recipe.links.filter, recipe.links.score)
+
+
+def _named(key: str, part: FilterConfig | Use | None, scorers: Mapping[str, AnyScorer]) -> Iterator[Problem]:
+    if not isinstance(part, FilterConfig):
         return
-    known = {f"{name}.{column}" for name, scorer in recipe.score.items() for column in scorer.ANSWERS.names} | {*OWN}
-    known |= {f"{name}.{column}" for name, how in recipe.filter.derive.items() for column in derived_names(how)}
-    for name in recipe.filter.derive.keys() - recipe.score.keys():
-        yield _wrong(f"filter.derive.{name}", f"no score is called {name}", f"there are {', '.join(recipe.score)}")
-    for part, named in (("rules", recipe.filter.rules), ("repeats", recipe.filter.repeats)):
+    known = {f"{name}.{column}" for name, scorer in scorers.items() for column in scorer.ANSWERS.names} | {*OWN}
+    known |= {f"{name}.{column}" for name, how in part.derive.items() for column in derived_names(how)}
+    for name in part.derive.keys() - scorers.keys():
+        yield _wrong(f"{key}.derive.{name}", f"no score is called {name}", f"there are {', '.join(scorers)}")
+    for group, named in (("rules", part.rules), ("repeats", part.repeats)):
         for number, rule in enumerate(named):
             if rule.column not in known:
-                where = f"filter.{part}.{number}.column"
+                where = f"{key}.{group}.{number}.column"
                 yield _wrong(where, f"no score has a column {rule.column}", f"there are {', '.join(sorted(known))}")
 
 
@@ -182,10 +190,29 @@ def _judged(recipe: Recipe) -> Iterator[Problem]:
     if pair.winner == "teacher" and not isinstance(recipe.generate, GenerateConfig):
         what = "the teacher is to win, and `use:` in place of generate does not say who draws"
         yield _wrong("pair.winner", what, "give generate as settings, or take winner: student")
+    yield from _photographs(recipe, pair)
     how = pair.verdict or pair.judge.verdict
     if isinstance(how, Scenes | Geneval) and _has_files(recipe.held_out):
         what = f"{pair.judge.kind} judges scene captions, and held-out captions come from files"
         yield _wrong("pair.judge", what, "take vlm, or scenes as corpora")
+
+
+def _photographs(recipe: Recipe, pair: PairConfig) -> Iterator[Problem]:
+    """Pictures of the web that are to win: judged by what reads captions, seen as the student's are, and audited."""
+    if pair.winner != LINKS or recipe.links is None:
+        return
+    if pair.judge.kind in ("scenes", "mask2former"):
+        what = f"{pair.judge.kind} knows what a prompt of the evaluation means, and not what a caption of the web does"
+        yield _wrong("pair.judge", what, "take vlm")
+    fetch = recipe.links.fetch
+    if isinstance(fetch, FetchConfig) and fetch.crop_px is None:
+        what = "pictures stay as they were received: a judge may tell winners by their size and their traces of JPEG"
+        yield _gap("links.fetch.crop_px", what, "take the size that the student draws")
+    if recipe.audit is None:
+        yield Problem("recipe", "audit", "no audit: nothing says whether the judge can be trusted", "add audit", "gap")
+    elif recipe.audit.least_accuracy is not None and recipe.audit.verdicts is None:
+        what = "is asked for, and nobody has said which images are better"
+        yield _wrong("audit.least_accuracy", what, "give audit.verdicts, or leave it out")
 
 
 def _has_files(part: HeldOut | None) -> bool:

@@ -16,15 +16,18 @@ from lightgen.operations.steps import Step
 from lightgen.operations.training_cost import ADAM_BYTES, SEALED_BYTES, StudentAtSize
 from lightgen.recipe import Recipe
 from lightgen.stages.align import AlignConfig
+from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import EvaluateConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.reference import ReferenceConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.stages.select import SelectConfig
 
 WORDS = 39  # tokens of a caption on average
+SIEVES = ("source", "links", "fetch", "filter", "recaption", "pair", "probe")  # stages that refuse rows
 FILE_BYTES = {"webp": 70e3, "jpg": 70e3, "png": 379e3}  # of an image of 512 x 512 px
 
 
@@ -70,7 +73,7 @@ class Forecast:
             return None if least == math.inf else Rows(least, most=True)
         if units is None or step.stage in ("fit_vae", "pretrain", "align"):
             return None
-        return Rows(units.count, units.most or step.stage in ("source", "filter", "pair"))
+        return Rows(units.count, units.most or step.stage in SIEVES)
 
     def flops(self, step: Step) -> float | None:
         """Operations of one unit; None where there is no formula, as for work of a processor."""
@@ -82,6 +85,8 @@ class Forecast:
             return config.generator.flops(*(config.sides or (0, 0)))
         if isinstance(config, ScoreConfig):
             return config.scorer.flops(*self._seen(step))
+        if isinstance(config, RecaptionConfig):
+            return config.captioner.flops(*self._seen(step))
         if isinstance(config, EncodeConfig):
             return config.vae.flops(config.size_px) + config.text.flops(WORDS)
         if step.stage == "encode_pairs" and last is not None:
@@ -115,6 +120,10 @@ class Forecast:
             return config.generator.weight_bytes
         if isinstance(config, ScoreConfig):
             return config.scorer.weight_bytes
+        if isinstance(config, RecaptionConfig):
+            return config.captioner.weight_bytes
+        if isinstance(config, CompareConfig):
+            return config.model.weight_bytes
         return config.text.weight_bytes if isinstance(config, EncodeConfig) else 0.0
 
     def wants_gpu(self, step: Step) -> bool:
@@ -124,6 +133,10 @@ class Forecast:
             return config.generator.wants_gpu
         if isinstance(config, ScoreConfig):
             return config.scorer.wants_gpu
+        if isinstance(config, RecaptionConfig):
+            return config.captioner.wants_gpu
+        if isinstance(config, CompareConfig):
+            return config.model.wants_gpu
         if isinstance(config, EncodeConfig):
             return config.vae.wants_gpu or config.text.wants_gpu
         return step.stage in ("pretrain", "encode_pairs", "reference", "align")

@@ -28,6 +28,7 @@ from lightgen.work import Context
 from schemas.ref import ArtifactRef
 
 SHARES = (0.5, 0.4, 0.3, 0.2, 0.1, 0.05)  # of the values of a column that a bound may leave out
+LEAST_GAP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def rehearse(
             made: dict[str, ArtifactRef] = {}
             for step in until(steps_of(small), goals):
                 began, refs = time.monotonic(), [made[name] for name in inputs(step)]
-                ready = _with_bounds(step, refs, place)
+                ready = _with_gap(_with_bounds(step, refs, place), refs, context)
                 made[step.name] = make(ready, refs, replace(context, role=step.role))
                 rejected = sum(place.open(made[step.name]).reject_reasons.values())
                 before = written.get((step.key, step.stage), step.config)
@@ -94,6 +95,17 @@ def _with_bounds(step: Step, refs: Sequence[ArtifactRef], store: Store) -> Step:
         table = with_derived(raw, derive(raw, config.how))
         return replace(step, config=config.model_copy(update={"passes": halving(config.rules, table)}))
     return step
+
+
+def _with_gap(step: Step, refs: Sequence[ArtifactRef], context: Context) -> Step:
+    """The step with a gap that about half of the leads keep: tiny models lead by little."""
+    config = step.config
+    if not isinstance(config, PairConfig) or config.gap is None:
+        return step
+    tried = make(replace(step, config=config.model_copy(update={"gap": LEAST_GAP, "caps": ()})), list(refs), context)
+    margins = context.store.open(tried).table(columns=["margin"])["margin"].to_numpy()
+    gap = float(np.median(margins)) if len(margins) else LEAST_GAP
+    return replace(step, config=config.model_copy(update={"gap": gap}))
 
 
 def halving(rules: Sequence[Rule], table: pa.Table) -> tuple[Rule, ...]:

@@ -10,11 +10,13 @@ from lightgen.config import Config
 from lightgen.errors import ConfigError
 from lightgen.evaluation.geneval import scene_meaning
 from lightgen.model.config import StudentConfig
-from lightgen.recipe import HeldOut, Recipe, Use
+from lightgen.recipe import Audit, HeldOut, Links, Recipe, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import EvaluateConfig
+from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.links import LinksConfig
 from lightgen.stages.pair import PairConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.select import SelectConfig
@@ -28,6 +30,7 @@ STEPS, CHECKPOINT = 3, 2  # of training; a checkpoint is written on the way
 WIDTH, HEADS = 32, 2  # of the student
 TOKENS = range(2, 17)  # tokens a side that the smallest resolution may have
 SHAPES = ("encoder_depth", "decoder_depth", "text_depth", "aligner_depth", "head_depth")
+ANY = {"max_reject_fraction": 1.0}
 Part = TypeVar("Part", bound=Config)
 
 
@@ -60,11 +63,14 @@ def small_recipe(recipe: Recipe, folder: Path, processes: int | None, compiles: 
         "source": _source(model.source),
         "select": _select(model.select),
         "generate": _generate(model.generate, scale),
-        "filter": _changed(model.filter, max_reject_fraction=1.0),
+        "filter": _changed(model.filter, **ANY),
+        "recaption": _changed(model.recaption, **ANY),
         "encode": [_encode(one, scale) for one in model.encode],
         "pretrain": [_pretrain(one, scale) for one in model.pretrain],
         "held_out": _captions(model.held_out),
+        "links": _links(model.links, scale),
         "pair": _pair(model.pair, model.generate),
+        "audit": _audit(model.audit),
         "align": _align(model.align, scale),
         "control": _align(model.control, scale),
         "test": _captions(model.test),
@@ -85,8 +91,8 @@ def left_out(before: Config, after: Config) -> Iterator[str]:
 
 
 def _uses(part: Any) -> bool:
-    if isinstance(part, HeldOut):
-        return _uses(part.source) or _uses(part.select)
+    if isinstance(part, HeldOut | Links):
+        return any(_uses(getattr(part, name)) for name in type(part).model_fields)
     return any(map(_uses, part)) if isinstance(part, list) else isinstance(part, Use)
 
 
@@ -118,6 +124,27 @@ def _source(part: SourceConfig | Use) -> SourceConfig | Use:
 
 def _select(part: SelectConfig | Use | None) -> SelectConfig | Use | None:
     return _changed(part, count=SOME) if isinstance(part, SelectConfig) and part.count else part
+
+
+def _links(part: Links | None, scale: Scale) -> Links | None:
+    if part is None:
+        return None
+    assert isinstance(part.source, LinksConfig), "without `use:`, see above"
+    assert isinstance(part.fetch, FetchConfig), "without `use:`, see above"
+    crop = None if part.fetch.crop_px is None else scale.side(part.fetch.crop_px)
+    return part.model_copy(
+        update={
+            "source": part.source.model_copy(update={"shard_rows": min(part.source.shard_rows, SOME), **ANY}),
+            "fetch": part.fetch.model_copy(update={"crop_px": crop, **ANY}),
+            "filter": _changed(part.filter, **ANY),
+            "recaption": _changed(part.recaption, **ANY),
+        }
+    )
+
+
+def _audit(part: Audit | None) -> Audit | None:
+    """Without bounds: tiny models know nothing, and what they fall short of is no fault of the recipe."""
+    return None if part is None else part.model_copy(update=dict.fromkeys(part.BOUNDS))
 
 
 def _captions(part: HeldOut | None) -> HeldOut | None:

@@ -1,20 +1,27 @@
 """How a step of a recipe is made: the one place where settings meet the functions of stages."""
 
 from lightgen.operations.steps import Step
-from lightgen.recipe import Use
+from lightgen.recipe import Audit, Use
 from lightgen.stages.align import AlignConfig, align
+from lightgen.stages.audit import AuditConfig, audit
+from lightgen.stages.compare import CompareConfig, compare
 from lightgen.stages.encode import EncodeConfig, encode
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.evaluate import EvaluateConfig, evaluate
+from lightgen.stages.fetch import FetchConfig, fetch
 from lightgen.stages.filter import FilterConfig, filter_images
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
+from lightgen.stages.links import LinksConfig, links
 from lightgen.stages.pair import PairConfig, pair
 from lightgen.stages.pretrain import PretrainConfig, pretrain
+from lightgen.stages.probe import ProbeConfig, probe
+from lightgen.stages.recaption import RecaptionConfig, recaption
 from lightgen.stages.reference import ReferenceConfig, reference
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.stages.select import SelectConfig, select
 from lightgen.stages.source import SourceConfig, source
+from lightgen.stages.verdicts import VerdictsConfig, verdicts
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
 
@@ -32,7 +39,7 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
         case GenerateConfig():
             return generate(refs[0], config, context, *refs[1:])
         case ScoreConfig():
-            return score(refs[0], config, context)
+            return score(refs[0], config, context, *refs[1:])
         case FilterConfig():
             return filter_images(refs[0], dict(zip(labels, refs[1:], strict=True)), config, context)
         case FitVaeConfig():
@@ -41,8 +48,22 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return encode(refs[0], refs[1], refs[2], config, context)
         case PretrainConfig():
             return pretrain(refs[0], config, context, *refs[1:])
+        case LinksConfig():
+            return links(config, context)
+        case FetchConfig():
+            return fetch(refs[0], config, context)
+        case RecaptionConfig():
+            return recaption(refs[0], refs[1], config, context)
         case PairConfig():
             return pair(refs[: len(refs) // 2], refs[len(refs) // 2 :], config, context)
+        case ProbeConfig():
+            return probe(refs[0], refs[1:], config, context)
+        case CompareConfig():
+            return compare(refs[0], refs[1:], config, context)
+        case VerdictsConfig():
+            return verdicts(refs[0], config, context)
+        case Audit():
+            return _vouched_for(dict(zip(step.labels, refs, strict=True)), config, context)
         case EncodePairsConfig():
             return encode_pairs(refs[0], refs[1], refs[2:], config, context)
         case ReferenceConfig():
@@ -53,3 +74,12 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return evaluate(refs[0], dict(zip(labels, refs[1:], strict=True)), config, context)
         case _:
             raise AssertionError(f"no stage takes {type(config).__name__}")
+
+
+def _vouched_for(asked: dict[str, ArtifactRef], config: Audit, context: Context) -> ArtifactRef:
+    """The audit of pairs, which are published for the role of the audit once it lets them pass. Raises AuditRefused."""
+    bounds = AuditConfig.model_validate({name: getattr(config, name) for name in AuditConfig.model_fields})
+    done = audit(asked, bounds, context)
+    if not context.find_only:
+        context.store.publish(asked["pairs"], context.role)
+    return done

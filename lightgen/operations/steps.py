@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError
-from lightgen.recipe import HeldOut, Recipe, Use
+from lightgen.recipe import Audit, HeldOut, Recipe, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig
 from lightgen.stages.fit_vae import FitVaeConfig
+from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.score import ScoreConfig
+from lightgen.storage.store import UNAUDITED
 from schemas.ref import ArtifactRef
 
 
@@ -21,6 +23,7 @@ class Step:
     """One version to be made: the stage, its settings, and the steps it is made of, `labels` being their names there.
 
     `role` is what the version is for: it is published as kind@role. `key` is where the recipe has the settings.
+    `after` are steps that must be done before, though this one is not made of them.
     """
 
     name: str
@@ -30,6 +33,7 @@ class Step:
     labels: tuple[str, ...] = field(default=())
     role: str = ""
     key: str = ""
+    after: tuple[str, ...] = ()
 
 
 Call = Callable[[Step, list[ArtifactRef]], ArtifactRef]
@@ -53,7 +57,7 @@ def until(steps: Sequence[Step], goals: Sequence[str] = ()) -> list[Step]:
 
     Without goals: what the steps need that nothing else is made of.
     """
-    used = {name for step in steps for name in step.inputs}
+    used = {name for step in steps for name in (*step.inputs, *step.after)}
     wanted = [step.name for goal in goals for step in _named(steps, goal)] or [
         s.name for s in steps if s.name not in used
     ]
@@ -62,7 +66,7 @@ def until(steps: Sequence[Step], goals: Sequence[str] = ()) -> list[Step]:
         name = wanted.pop()
         if name not in needed:
             needed.add(name)
-            wanted.extend(inputs(by_name[name]))
+            wanted.extend((*inputs(by_name[name]), *by_name[name].after))
     return [step for step in steps if step.name in needed]
 
 
@@ -78,7 +82,9 @@ def steps_of(recipe: Recipe) -> list[Step]:
     """All steps of a recipe, in an order that can be run."""
     steps = [*_distill_set(recipe), *_students(recipe)]
     if recipe.pair is not None:
-        steps += [*_captions(recipe.held_out, "held-out"), *_at("pair", _pairs(recipe)), *_alignments(recipe)]
+        photographs = recipe.pair.winner == LINKS
+        steps += _photographs(recipe) if photographs else _captions(recipe.held_out, "held-out")
+        steps += [*_at("pair", _pairs(recipe)), *_alignments(recipe)]
     if recipe.evaluate is not None:
         steps += [*_captions(recipe.test, "test"), *_at("evaluate", _evaluation(recipe))]
     return steps
@@ -108,13 +114,17 @@ def _distill_set(recipe: Recipe) -> Iterator[Step]:
         )  # fmt: skip
         scores.append(f"score-{name}")
     yield Step("filter", "filter", recipe.filter, ("generate", *scores), ("images", *recipe.score), "train", "filter")
+    captioned = "filter"
+    if recipe.recaption is not None:
+        captioned = "recaption"
+        yield Step("recaption", "recaption", recipe.recaption, ("generate", "filter"), role="train", key="recaption")
     if recipe.encode:
         vae = FitVaeConfig(vae=recipe.encode[-1].vae)
         yield Step(
             "fit-vae", "fit_vae", vae, ("filter", "generate"), role="train", key=f"encode.{len(recipe.encode) - 1}.vae"
         )
     for number, encode in enumerate(recipe.encode):
-        size, parents = f"{encode.size_px}px", ("filter", "generate", "fit-vae")
+        size, parents = f"{encode.size_px}px", (captioned, "generate", "fit-vae")
         yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
 
 
@@ -141,28 +151,99 @@ def pretrained(recipe: Recipe) -> str:
     return f"pretrain-{recipe.encode[-1].size_px}px"
 
 
-def _pairs(recipe: Recipe) -> Iterator[Step]:
-    """The student, and the teacher where it is to win, draw held-out captions; a judge scores; rules pair."""
-    assert recipe.pair is not None, "asked before"
-    drawn: list[str] = []
-    for name, config in recipe.pair.generators(recipe.generate).items():
-        role, checkpoint = f"held-out-{name}", (pretrained(recipe),) if name == "student" else ()
-        yield Step(f"generate-{role}", "generate", config, ("select-held-out", *checkpoint), role=role)
-        yield Step(f"score-{role}", "score", ScoreConfig(scorer=recipe.pair.judge), (f"generate-{role}",), role=role)
-        drawn.append(role)
-    inputs = [f"{what}-{role}" for what in ("generate", "score") for role in drawn]
-    yield Step("pair", "pair", recipe.pair, tuple(inputs), role="held-out")
-    images = tuple(f"generate-{role}" for role in drawn)
+def _photographs(recipe: Recipe) -> Iterator[Step]:
+    """Links to pictures with captions of their own."""
+    part = recipe.links
+    assert part is not None, "the recipe has checked it"
+    yield Step("links", "links", part.source, role=LINKS, key="links.source")
+    yield Step("fetch", "fetch", part.fetch, ("links",), role=LINKS, key="links.fetch")
+    scores = []
+    for name, scorer in part.score.items():
+        yield Step(
+            f"score-links-{name}", "score", ScoreConfig(scorer=scorer), ("fetch",), role=f"links-{name}",
+            key=f"links.score.{name}",
+        )  # fmt: skip
+        scores.append(f"score-links-{name}")
+    labels = ("images", *part.score)
+    yield Step("filter-links", "filter", part.filter, ("fetch", *scores), labels, LINKS, "links.filter")
     yield Step(
-        "encode-pairs", "encode_pairs", EncodePairsConfig(), ("pair", pretrained(recipe), *images), role="held-out"
-    )
+        "recaption-links", "recaption", part.recaption, ("fetch", "filter-links"), role=LINKS, key="links.recaption"
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of the pairs: the step that makes its images, and what scores of them are made of."""
+
+    name: str
+    images: str
+    scored: tuple[str, ...]
+
+
+def _pairs(recipe: Recipe) -> Iterator[Step]:
+    """The student, and the teacher where it is to win, draw captions; a judge scores; rules pair; pairs are audited."""
+    config = recipe.pair
+    assert config is not None, "asked before"
+    prompts = "recaption-links" if config.winner == LINKS else "select-held-out"
+    sides = []
+    for name, drawing in config.generators(recipe.generate).items():
+        role, checkpoint = f"held-out-{name}", (pretrained(recipe),) if name == "student" else ()
+        yield Step(f"generate-{role}", "generate", drawing, (prompts, *checkpoint), role=role)
+        sides.append(_Side(role, f"generate-{role}", (f"generate-{role}",)))
+    if config.winner == LINKS:
+        sides.append(_Side("held-out-links", "fetch", ("fetch", "recaption-links")))
+    for side in sides:
+        yield Step(f"score-{side.name}", "score", ScoreConfig(scorer=config.judge), side.scored, role=side.name)
+    images = tuple(side.images for side in sides)
+    scores = tuple(f"score-{side.name}" for side in sides)
+    yield Step(
+        "pair", "pair", config, (*images, *scores), role=UNAUDITED if recipe.audit else "held-out"
+    )  # fmt: skip
+    if recipe.audit is not None:
+        yield from _at("audit", _audit(recipe.audit, config, sides))
+    yield Step(
+        "encode-pairs", "encode_pairs", EncodePairsConfig(), ("pair", pretrained(recipe), *images), role="held-out",
+        after=("audit",) if recipe.audit else (),
+    )  # fmt: skip
+
+
+def _audit(part: Audit, config: PairConfig, sides: Sequence[_Side]) -> Iterator[Step]:
+    """What is asked about the pairs, and the decision over all of it."""
+    images = tuple(side.images for side in sides)
+    yield Step("probe", "probe", part.probe, ("pair", *images), role="probes")
+    yield Step("score-probes", "score", ScoreConfig(scorer=config.judge), ("probe",), role="probes")
+    asked = {"pairs": "pair", "probes": "score-probes", "probe_images": "probe"}
+    asked |= {side.name: f"score-{side.name}" for side in sides}
+    if part.second is not None:
+        for side in sides:
+            role = f"second-{side.name}"
+            yield Step(f"score-{role}", "score", ScoreConfig(scorer=part.second), side.scored, role=role)
+            asked[role] = f"score-{role}"
+    if part.verdicts is not None:
+        yield Step("verdicts", "verdicts", part.verdicts, ("pair",), role="human")
+        asked["human"] = "verdicts"
+    if part.compare is not None:
+        yield Step("compare", "compare", part.compare, ("pair", *images), role="compared")
+        asked["compare"] = "compare"
+    yield Step("audit", "audit", part, tuple(asked.values()), tuple(asked), role="held-out")
 
 
 def _alignments(recipe: Recipe) -> Iterator[Step]:
-    """The control first, so that what was published last is the aligned student."""
-    for role, key, config in (("sft", "control", recipe.control), ("dpo", "align", recipe.align)):
-        if config is not None:
-            yield from _at(key, _alignment(role, config, pretrained(recipe)))
+    """The controls first, so that what was published last is the aligned student."""
+    for role, (key, config) in _aligned(recipe).items():
+        yield from _at(key, _alignment(role, config, pretrained(recipe)))
+
+
+def _aligned(recipe: Recipe) -> dict[str, tuple[str, AlignConfig]]:
+    """What goes on from the student on the pairs: where the recipe has its settings, and these, by role."""
+    found: dict[str, tuple[str, AlignConfig]] = {}
+    if recipe.control is not None:
+        found["sft"] = ("control", recipe.control)
+    if recipe.align is not None and recipe.shuffled_control:
+        found["shuffled"] = ("align", recipe.align.model_copy(update={"labels": "shuffled"}))
+    if recipe.align is not None:
+        found["dpo"] = ("align", recipe.align)
+    return found
 
 
 def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:
@@ -170,6 +251,8 @@ def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:
     if config.reference is not None:
         yield Step(f"reference-{role}", "reference", config.reference, inputs, role=role)
         inputs = (*inputs, f"reference-{role}")
+    if config.pair_weights == "margin":
+        inputs = (*inputs, "pair")
     yield Step(f"align-{role}", "align", config, inputs, role=role)
 
 
@@ -178,7 +261,7 @@ def models(recipe: Recipe) -> dict[str, str]:
     if not recipe.pretrain:
         return {}
     *earlier, _ = recipe.encode
-    aligned = {role: f"align-{role}" for role, part in (("dpo", recipe.align), ("sft", recipe.control)) if part}
+    aligned = {role: f"align-{role}" for role in reversed(_aligned(recipe))}
     stages = {f"{encode.size_px}px": f"pretrain-{encode.size_px}px" for encode in earlier}
     return {"pretrained": pretrained(recipe), **aligned, **stages}
 

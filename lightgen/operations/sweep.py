@@ -58,12 +58,13 @@ def sweep(
         raise ConfigError(f"sweep: rates must be positive numbers, not {list(rates)}")
     images = [ref for ref in context.store.open(pairs).parents if ref.kind == "images"]
     encoded = encode_pairs(pairs, checkpoint, images, EncodePairsConfig(), context)
-    asked = reference(checkpoint, encoded, config.reference, context) if config.reference else None
+    further = [reference(checkpoint, encoded, config.reference, context)] if config.reference else []
+    further += [context.store.open(pairs).ref] if config.pair_weights == "margin" else []
     tried = []
     for rate in sorted(set(rates)):
         optimizer = config.loop.optimizer.model_copy(update={"lr": rate})
         loop = config.loop.model_copy(update={"optimizer": optimizer})
-        aligned = align(checkpoint, encoded, config.model_copy(update={"loop": loop}), context, asked)
+        aligned = align(checkpoint, encoded, config.model_copy(update={"loop": loop}), context, *further)
         tried.append(Tried(rate, aligned, _last(context.store, aligned)))
     return tried if exam is None else _judged(checkpoint, tried, exam, context)
 

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from lightgen.operations.lineage import ancestors, roles, step, steps
 from lightgen.pages.audit import audit_html
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.evaluation import report_grid, report_html
+from lightgen.pages.fetched import fetched_html
 from lightgen.pages.html import data_uri, picture, render
+from lightgen.stages import fetch
+from lightgen.stages.links import yields
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.storage.store import Store
@@ -42,6 +45,7 @@ class Shown:
     charts: Sequence[Markup] = ()
     sheets: Sequence[tuple[str, str]] = ()
     facts: dict[str, str] = field(default_factory=dict)
+    sections: Sequence[Markup] = ()
 
 
 def gallery(version: Version, store: Store, limit: int = 120) -> str:
@@ -99,7 +103,14 @@ def _generated_images(version: Version, _: Store, limit: int) -> Shown:
         (row["caption"], _page_picture(data), f"{row['width']}×{row['height']} {row['format']}")
         for row, data in _images(version, limit)
     ]
-    return Shown(note="Rows at equal distances through the version.", pictures=shown)
+    sections = [fetched_html(version)] if version.plan.stage == fetch.STAGE.name else []
+    return Shown(note="Rows at equal distances through the version.", pictures=shown, sections=sections)
+
+
+def _links(version: Version, store: Store, limit: int) -> Shown:
+    plain = _captions(version, store, limit)
+    facts = {f"after {one.step}": f"{one.after:,} of {one.before:,}" for one in yields(version)}
+    return replace(plain, facts=facts)
 
 
 def _kept(version: Version, store: Store, limit: int) -> Shown:
@@ -176,6 +187,7 @@ def _reference(version: Version, _: Store, limit: int) -> Shown:
 _SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
     "captions": _captions,
     "prompts": _captions,
+    "links": _links,
     "images": _generated_images,
     "scores": _scores,
     "kept": _kept,

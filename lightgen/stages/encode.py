@@ -1,6 +1,7 @@
 """KEPT + IMAGES + VAE -> FEATURES: VAE latent moments and text embeddings of every kept image.
 
-A map. Memory: the decoded images and features of one shard.
+PROMPTS that were written for images take the place of KEPT: then the text is theirs. A map. Memory: the decoded images
+and features of one shard.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -58,7 +59,10 @@ class EncodeConfig(Config):
 def encode(
     kept: ArtifactRef, images: ArtifactRef, vae: ArtifactRef, config: EncodeConfig, context: Context
 ) -> ArtifactRef:
-    """Features of every kept image, in shards of the images; rows that are not finite are rejected."""
+    """Features of every kept image, in shards of the images; rows that are not finite are rejected.
+
+    `kept` is KEPT, or PROMPTS with an `image_id`.
+    """
     source, sealed = context.store.open(kept), context.store.open(vae)
     wanted, made = config.vae.identity(), read_identity(sealed)
     if json.loads(json.dumps(wanted)) != made:
@@ -115,7 +119,9 @@ def open(work: Work, worker: Worker) -> MakeShard:
 
 def looked_at(kept: Version, images: Version, shard: int) -> pa.Table:
     """Kept rows of a shard with the digest of their image, in the order of KEPT."""
-    rows = kept.table(shard, columns=["id", "prompt_id", "caption"])
+    of_prompts = kept.ref.kind == "prompts"
+    rows = kept.table(shard, columns=["image_id", "id", "caption"] if of_prompts else ["id", "prompt_id", "caption"])
+    rows = rows.rename_columns(["id", "prompt_id", "caption"])
     digests = images.table(shard, columns=["id", "image_sha256"])
     place = pc.index_in(rows["id"], digests["id"].combine_chunks())
     return rows.append_column("image_sha256", digests["image_sha256"].take(place))

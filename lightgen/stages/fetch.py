@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,7 +74,7 @@ class FetchConfig(Config):
     per_host: int = Field(default=2, ge=1, description="answers in flight from one host", json_schema_extra=RUN)
     timeout_s: float = Field(default=20.0, gt=0, description="for one answer, whole", json_schema_extra=RUN)
     journal: int = Field(
-        default=64, ge=1, description="answers that are kept at once: a kill costs at most so many",
+        default=256, ge=1, description="answers that are kept at once: a kill costs at most so many",
         json_schema_extra=RUN,
     )  # fmt: skip
     workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
@@ -99,7 +98,7 @@ class FetchConfig(Config):
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: links lead to a server of this process, whose pictures are small."""
-        few = {"allow_private": (loopback.shared().address,), "min_side_px": min(self.min_side_px, loopback.SIDE_PX)}
+        few = {"allow_private": (loopback.shared().address,), "min_side_px": min(self.min_side_px, loopback.LEAST_PX)}
         return self.model_copy(update=few)
 
     @property
@@ -126,6 +125,10 @@ class Fetching:
     outlook: Outlook
     memory: Memory = field(default_factory=Memory)
     lookup: Lookup | None = None
+
+    def tell(self, tried: int, got: int) -> None:
+        """Some links more."""
+        self.progress.advance(tried, self.outlook.add(tried, got))
 
 
 def fetch(links: ArtifactRef, config: FetchConfig, context: Context, earlier: ArtifactRef | None = None) -> ArtifactRef:
@@ -182,27 +185,15 @@ def fetch_all(urls: Sequence[str], fetching: Fetching, journal: Journal) -> dict
 
 async def _fetched(urls: Sequence[str], fetching: Fetching, journal: Journal) -> dict[str, Made]:
     config, loop = fetching.config, asyncio.get_running_loop()
-    made: dict[str, Made] = {}
-    batch: dict[str, Made] = {}
-    with ThreadPoolExecutor(config.workers) as decoding, ThreadPoolExecutor(1) as writing:
-
-        async def settle(url: str, one: Made) -> None:
-            made[url] = batch[url] = one
-            if len(batch) >= config.journal:
-                full = dict(batch)
-                batch.clear()
-                got = sum(isinstance(each, Got) for each in full.values())
-                fetching.progress.advance(len(full), fetching.outlook.add(len(full), got))
-                await loop.run_in_executor(writing, finished.keep, journal, full)
+    keeper = finished.Keeper(journal, config.journal, fetching.tell)
+    with ThreadPoolExecutor(config.workers, thread_name_prefix="decode") as decoding:
 
         async def finish_one(data: bytes) -> Made:
-            return await loop.run_in_executor(decoding, partial(finish, data, config.keeping))
+            return await loop.run_in_executor(decoding, finish, data, config.keeping)
 
         async with Web(config.manners, fetching.memory, fetching.lookup) as web:
-            await Round(web, config.concurrency, finish_one, settle).run(urls)
-    got = sum(isinstance(each, Got) for each in batch.values())
-    fetching.progress.advance(len(batch), fetching.outlook.add(len(batch), got))
-    return made
+            await Round(web, config.concurrency, finish_one, keeper.settle).run(urls)
+    return await keeper.finish()
 
 
 def assembled(rows: Sequence[Row], made: dict[str, Made], reused: int, config: FetchConfig) -> ShardOutput:

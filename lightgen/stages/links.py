@@ -146,7 +146,7 @@ def judged(rows: pa.Table, ids: Sequence[str], file: LaionLinks, config: LinksCo
 def yields(version: Version) -> list[Yield]:
     """Links before and after each step: addresses, captions, then the rules in their order."""
     reasons, before = version.reject_reasons, version.rows + sum(version.reject_reasons.values())
-    rules: Any = version.plan.config["rules"]
+    rules: Any = version.plan.config.get("rules", [])
     ruled = [rule["reason"] for rule in rules]
     steps = []
     for reason in dict.fromkeys((*URL_REASONS, *CAPTION_REASONS, *ruled)):

@@ -43,6 +43,7 @@ OTHER_IMAGES = (
 )
 # Chunks that decide the pixels of a PNG; all others are metadata, or further frames.
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF: these exchange width and height
 # PIL's parsers raise all of these on hostile bytes.
 BROKEN = (
     OSError,
@@ -107,6 +108,33 @@ def decode_image(data: bytes, limits: Limits = LIMITS) -> Pixels | BadImage:
         bad = _explain(error)
     bare = _decode_bare_png(data, limits) if (format, bad.reason) == ("png", "image_truncated") else None
     return bad if bare is None else bare
+
+
+def check_image(data: bytes, limits: Limits = LIMITS) -> tuple[int, int] | BadImage:
+    """Height and width of what `decode_image` would give, or what it would say; for whoever needs no pixels.
+
+    Of a JPEG every byte is read, but only the brightness is computed, at an eighth of the size: half the time.
+    """
+    if len(data) <= limits.bytes and sniff(data) == "jpg":
+        try:
+            if (sides := _glance(data, limits)) is not None:
+                return sides
+        except BROKEN:
+            pass  # what is wrong is said below
+    pixels = decode_image(data, limits)
+    return pixels if isinstance(pixels, BadImage) else (pixels.shape[0], pixels.shape[1])
+
+
+def _glance(data: bytes, limits: Limits) -> tuple[int, int] | None:
+    """Height and width of a JPEG that is whole; None where there is more to say of it."""
+    with JpegImageFile(io.BytesIO(data)) as image:
+        width, height = image.size
+        turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        if turned or image.mode not in ("L", "RGB") or _check_size(image.size, limits):
+            return None
+        image.draft("L", (width // 8, height // 8))
+        image.load()
+        return height, width
 
 
 def sniff(data: bytes) -> ImageFormat | None:

@@ -145,7 +145,7 @@ def row_and_reject_ids(version: Version, shard: int) -> list[str]:
 def taken(source: Sequence[Lender], shard: int, wanted: Sequence[str]) -> Iterator[tuple[Lender, int, list[str]]]:
     """Where wanted keys are: lender, shard and keys; each key once, newest lenders first, the same shard first."""
     left = dict.fromkeys(wanted)
-    for lender in source:
+    for lender in source if left else ():
         for try_shard, keys in _places(lender, shard, list(left)):
             yield lender, try_shard, keys
             for key in keys:

@@ -24,13 +24,14 @@ from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
-from lightgen.storage.refs import append, read_log, retired
+from lightgen.storage.refs import append, publish, read_log, retired
 from lightgen.storage.version import Version
 from schemas.documents import TAG, FileEntry, Manifest, Plan, Receipt, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
 
 log = logging.getLogger(__name__)
 ALIGNED = "dpo"  # role of the checkpoint that `checkpoint@latest` means, where there is one
+UNAUDITED = "unaudited"  # role of pairs that nobody vouches for yet: `latest` passes over them
 KINDS: tuple[str, ...] = get_args(Kind)
 VERSION_NAME = re.compile(r"^[0-9a-f]{32}\Z")
 PREFIX = re.compile(r"^[0-9a-f]{8,32}\Z")
@@ -90,6 +91,10 @@ class Store:
         """Entries of the log of `kind`, first to last: n, version, op, tag, at. Raises StoreCorrupt."""
         return read_log(self.files, kind)
 
+    def publish(self, ref: ArtifactRef, role: str) -> None:
+        """Put a sealed version into the log once more, for `role`. Raises RefNotFound."""
+        publish(self.files, self.open(ref).manifest, role)
+
     def tag(self, ref: ArtifactRef | str, name: str) -> None:
         """Give a version a name; the newest wins. Raises StoreError for a name that cannot be one."""
         if not re.fullmatch(TAG, name):
@@ -141,6 +146,7 @@ class Store:
         passed_over = retired(entries)
         published = [e for e in entries if e.op == "publish" and e.version not in passed_over]
         if what == "latest":
+            published = [e for e in published if e.role != UNAUDITED]
             aligned = [e for e in published if kind == "checkpoint" and e.role == ALIGNED]
             return [e.version for e in aligned or published][-1:]
         if any(e.role == what for e in entries):

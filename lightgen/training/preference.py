@@ -7,12 +7,13 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lightgen.model.masking import MaskLaw
 from lightgen.model.student import Grid, Student
 from lightgen.progress import SILENT, Progress
+from lightgen.training import counter_rng
 from lightgen.training.counter_rng import Keys
 from lightgen.training.data import Batch, Features, Schedule, rows_of_step_within_epoch
 from lightgen.training.objectives import (
@@ -27,6 +28,8 @@ from lightgen.training.objectives import (
     image_flops,
     unread_parameters,
 )
+
+BOUND = 4.0  # times the mean margin that counts for a pair, at most, and a fraction of it at least
 
 
 class Reference(Protocol):
@@ -104,8 +107,7 @@ class CachedReference:
     passes: int = 0
 
     def denoising_errors(self, estimator: PairErrorEstimator, batch: Batch) -> Float[Tensor, "2 p"]:
-        rows = torch.searchsorted(self.ids, batch.ids.cpu())
-        assert bool((self.ids[rows] == batch.ids.cpu()).all()), "a pair that the reference was never asked about"
+        rows = places_of(batch.ids.cpu(), self.ids)
         return self.table[rows, batch.epochs.cpu()].T.to(batch.mean.device)
 
 
@@ -132,14 +134,50 @@ def cache_reference(
 
 
 @dataclass(frozen=True)
+class PairWeights:
+    """How much each pair counts, with mean 1; `ids` of the pairs ascend."""
+
+    ids: Int[Tensor, " n"]
+    values: Float[Tensor, " n"]
+
+    @staticmethod
+    def of_margins(ids: Int[Tensor, " n"], margins: Float[Tensor, " n"]) -> "PairWeights":
+        """In proportion to the margin, at most BOUND times as much or as little as the mean one.
+
+        After the bounds they are scaled to mean 1, so that the rate of learning stays what it is without them.
+        """
+        order = ids.argsort()
+        mean = margins.double().mean().clamp(min=1e-6)  # right images may lead over wrong ones by nothing
+        share = (margins[order].double() / mean).clamp(1 / BOUND, BOUND)
+        return PairWeights(ids[order], (share / share.mean()).float())
+
+    def of(self, ids: Int[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """Those of a batch, on its device."""
+        return self.values[places_of(ids.cpu(), self.ids)].to(ids.device)
+
+
+def places_of(ids: Int[Tensor, " p"], known: Int[Tensor, " n"]) -> Int[Tensor, " p"]:
+    """Where `ids` are among those `known`, which ascend."""
+    rows = torch.searchsorted(known, ids)
+    assert bool((known[rows.clamp(max=len(known) - 1)] == ids).all()), "a pair that nothing is known of"
+    return rows
+
+
+@dataclass(frozen=True)
 class Preference:
-    """The DPO loss on pairs, whose latents hold winner and loser. `beta` is the strength of the preference."""
+    """The DPO loss on pairs, whose latents hold winner and loser. `beta` is the strength of the preference.
+
+    With `shuffled` a coin decides for each pair whether its loser counts as the winner: what such training gains, it
+    does not gain from preferences.
+    """
 
     features: Features
     reference: Reference
     estimator: PairErrorEstimator
     batch_size: int
     beta: float
+    weights: PairWeights | None = None
+    shuffled: bool = False
 
     def schedule(self) -> Schedule:
         seed, draws = self.estimator.seed, self.estimator.draws
@@ -147,7 +185,12 @@ class Preference:
 
     def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
         reference = self.reference.denoising_errors(self.estimator, batch)
-        return preference_loss(self.estimator.denoising_errors(student, batch), reference, self.beta)
+        policy = self.estimator.denoising_errors(student, batch)
+        if self.shuffled:
+            swapped = label_coins(batch.ids, self.estimator.seed)
+            policy, reference = (torch.where(swapped, errors.flip(0), errors) for errors in (policy, reference))
+        weights = None if self.weights is None else self.weights.of(batch.ids)
+        return preference_loss(policy, reference, self.beta, weights)
 
     def flops(self, student: Student) -> float:
         forward = 2 * image_flops(student, self.features, self.estimator.masks, self.estimator.copies)
@@ -163,11 +206,21 @@ def pairs_of_step(seed: int, draws: int | None, step: int, rows: int, batch_size
     return chosen, epochs if draws is None else epochs % draws
 
 
+def label_coins(ids: Int[Tensor, " p"], seed: int) -> Bool[Tensor, " p"]:
+    """Whether the labels of a pair are swapped where they are shuffled: by seed and pair alone, in every epoch."""
+    keys = counter_rng.stream(counter_rng.sample_keys(ids, torch.zeros_like(ids), seed), "label")
+    return counter_rng.uniform(keys, 1)[:, 0] < 0.5
+
+
 def preference_loss(
-    policy: Float[Tensor, "2 p"], reference: Float[Tensor, "2 p"], beta: float
+    policy: Float[Tensor, "2 p"],
+    reference: Float[Tensor, "2 p"],
+    beta: float,
+    weights: Float[Tensor, " p"] | None = None,
 ) -> tuple[Tensor, Metrics]:
     """-mean over pairs of log sigmoid(-beta/2 [(policy - reference) of winner - (policy - reference) of loser]).
 
+    With `weights` the terms of the mean are multiplied by them.
     The metrics: implicit accuracy (ties count half), mean and quantiles of the margins, the share of negative margins,
     errors, and how far winner and loser have drifted from the reference. Quantiles are those of a microbatch; their
     mean over microbatches is not the quantile of the global batch.
@@ -188,4 +241,5 @@ def preference_loss(
         "winner_drift": drift[0].detach().mean(),
         "loser_drift": drift[1].detach().mean(),
     }
-    return -F.logsigmoid(margin).mean(), metrics
+    terms = -F.logsigmoid(margin)
+    return (terms if weights is None else weights * terms).mean(), metrics

@@ -20,6 +20,7 @@ from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context, RunConfig, Worker
 from schemas import features as features_schema
+from schemas import pairs as pairs_schema
 from schemas import tensors
 from schemas.ref import ArtifactRef
 from tests.golden.compare import plain
@@ -119,6 +120,20 @@ def sealed_features(store: Store, rows: int = 6) -> ArtifactRef:
 def sealed_pair_features(store: Store, rows: int = 4) -> ArtifactRef:
     """PAIR_FEATURES."""
     return _features(store, "pair_features", rows, (2, *LATENT))
+
+
+def sealed_pairs(store: Store, encoded: ArtifactRef) -> ArtifactRef:
+    """The PAIRS of these PAIR_FEATURES, whose margins grow."""
+    rows = [
+        {
+            "id": id, "prompt_id": "p", "caption": "", "winner_id": "w", "loser_id": "l", "winner_generator": "links",
+            "loser_generator": "student", "winner_score": 1.0, "loser_score": 0.0, "margin": 0.1 + 0.2 * place,
+            "host": "", "source": "",
+        }
+        for place, id in enumerate(store.open(encoded).table(columns=["id"])["id"].to_pylist())
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, schema=pairs_schema.SCHEMA)
+    return seal(store, "pairs", [ShardOutput(table, len(rows), pairs_schema.SCHEMA)])
 
 
 def _features(store: Store, kind: Any, rows: int, shape: tuple[int, ...]) -> ArtifactRef:

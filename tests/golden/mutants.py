@@ -93,6 +93,10 @@ MUTANTS: dict[str, list[Mutant]] = {
             "cut_values(self._values(self._opened(file)), rows + 1,",
         ),
     ),
+    "links laion": _of("corpora.link_columns", ('("aesthetic", "aesthetic_score")', '("aesthetic",)')),
+    "stage links": _of("stages.links", ("{row:012x}", "{row:013x}"), ('(None, "", "?")', '(None, "")')),
+    "stage fetch": _of("fetch.finishing", ("pixels.shape[0], pixels.shape[1]", "pixels.shape[1], pixels.shape[0]"))
+    + _of("fetch.web", ("REDIRECTS, ROBOTS_REDIRECTS = 3", "REDIRECTS, ROBOTS_REDIRECTS = 1")),
     "generator scenes": _of("scenes.draw", ("_SHADE = 0.03", "_SHADE = 0.06"), ("_OFFSET = 0.255", "_OFFSET = 0.27")),
     "generator sprites": _of("generators.sprites", ("Image.Resampling.BOX", "Image.Resampling.NEAREST")),
     "generator flux": _of(

@@ -9,6 +9,7 @@ from tests.golden.cases import (
     decisions,
     encoders,
     generators,
+    links,
     scorers,
     training,
     vlm,
@@ -16,7 +17,8 @@ from tests.golden.cases import (
 from tests.golden.subject import Subject
 
 FAMILIES = (
-    corpora, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons, audits, training,
+    corpora, links, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons, audits,
+    training,
 )  # fmt: skip
 SUBJECTS: list[Subject] = [subject for family in FAMILIES for subject in family.subjects()]
 BY_NAME: dict[str, Subject] = {subject.name: subject for subject in SUBJECTS}

@@ -78,13 +78,13 @@ def image(name: str, data: bytes, caption: str = "", **facts: object) -> tuple[R
 Drawn = Sequence[tuple[Row, bytes]]
 
 
-def images(store: Store, rows: Drawn, dealing: int | Sequence[Drawn] = 1) -> ArtifactRef:
-    """IMAGES of rows and files, in so many shards of unequal size, or dealt as given."""
-    shards = []
+def images(store: Store, rows: Drawn, dealing: int | Sequence[Drawn] = 1, stage: str = "given") -> ArtifactRef:
+    """IMAGES of rows and files, in so many shards of unequal size, or dealt as given; those of `fetch` have hosts."""
+    schema, shards = images_schema.FETCHED if stage == "fetch" else images_schema.SCHEMA, []
     for part in dealt(rows, dealing) if isinstance(dealing, int) else dealing:
         blobs = [{"png": data, "json": b"{}"} for _, data in part]
-        shards.append(_shard([row for row, _ in part], images_schema.SCHEMA, blobs))
-    return seal(store, "images", shards)
+        shards.append(_shard([row for row, _ in part], schema, blobs))
+    return seal(store, "images", shards, stage=stage)
 
 
 def kept_of(store: Store, drawn: ArtifactRef, ids: Collection[str]) -> ArtifactRef:
@@ -126,7 +126,10 @@ def pairs(store: Store, count: int, broken: int | None = None) -> tuple[Artifact
         winners.append(image(f"winner {number}", encode_image(draw(scene, 64, number), "png"), **facts))
         losers.append(image(f"loser {number}", lost, **facts))
         ids = {"winner_id": content_id(f"winner {number}"), "loser_id": content_id(f"loser {number}")}
-        sides = {"winner_generator": "teacher", "loser_generator": "student", "winner_score": 1.0, "loser_score": 0.0}
+        sides = {
+            "winner_generator": "teacher", "loser_generator": "student", "winner_score": 1.0, "loser_score": 0.0,
+            "margin": 1.0, "host": "", "source": "",
+        }  # fmt: skip
         rows.append({"id": content_id("pair", number), "prompt_id": f"q{number}", "caption": caption, **ids, **sides})
     drawn = [images(store, losers), images(store, winners)]
     return seal(store, "pairs", [_shard(rows, pairs_schema.SCHEMA)], drawn, stage="pair"), drawn

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import os
+import signal
 import struct
 import zlib
 
@@ -76,6 +78,8 @@ class BadWeb(Loopback):
         super().__init__()
         self.elsewhere, self.robots, self.robots_status = elsewhere, robots, robots_status
         self.files, self.running, self.most_running = {}, 0, 0
+        self.healed = False  # what was down answers
+        self.victim, self.kill_after = None, 0  # a process that is killed when so many pictures more were asked for
 
     async def answer(self, request):
         self.running += 1
@@ -87,6 +91,10 @@ class BadWeb(Loopback):
 
     async def _answer(self, request):
         path = request.path
+        if self.victim is not None and path.startswith("/picture/"):
+            self.kill_after -= 1
+            if self.kill_after == 0:
+                os.kill(self.victim, signal.SIGKILL)
         if path == "/robots.txt":
             return web.Response(text=self.robots, status=self.robots_status)
         if path in FILES:
@@ -97,6 +105,8 @@ class BadWeb(Loopback):
             return web.Response(body=JPEG, content_type="image/jpeg", headers=HEADERS.get(path))
         name, _, rest = path[1:].partition("/")
         name = name.removesuffix(".jpg")
+        if self.healed and name in ("down", "later", "reset"):
+            return web.Response(body=JPEG, content_type="image/jpeg")
         special = getattr(self, f"serve_{name.replace('-', '_')}", None)
         return await (special(request, rest) if special else super().answer(request))
 
@@ -152,6 +162,9 @@ class BadWeb(Loopback):
 
     async def serve_down(self, request, rest):
         return web.Response(status=500, headers={"Retry-After": "0.05"})
+
+    async def serve_missing(self, request, rest):
+        return web.Response(status=404)
 
     async def serve_status(self, request, rest):
         return web.Response(status=int(rest))

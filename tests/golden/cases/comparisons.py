@@ -23,6 +23,10 @@ JUDGED = {
     "winner": "student", "samples_per_prompt": 4,
 }  # fmt: skip
 LIKELY = JUDGED | {"judge": JUDGED["judge"] | {"mode": "probability"}}
+FETCHED = {
+    "judge": {"kind": "scenes"}, "winner": "links", "samples_per_prompt": 2, "gap": 0.1, "per_prompt": 1,
+    "caps": [{"column": "source", "most": 2}, {"column": "host", "most": 1}],
+}  # fmt: skip
 PASSES = [{"column": "match", "least": 3}]
 
 
@@ -31,7 +35,8 @@ def subjects() -> list[Subject]:
     pairs = {
         "scenes": SCENES, "gap": SCENES | ANY_SCORE, "own": SCENES | {"winner": "student", "samples_per_prompt": 4},
         "geneval": SCENES | {"verdict": {"kind": "geneval"}}, "marks": JUDGED,
-        "easy marks": JUDGED | {"passes": PASSES}, "probabilities": LIKELY,
+        "easy marks": JUDGED | {"passes": PASSES}, "probabilities": LIKELY, "links": FETCHED,
+        "clusters": FETCHED | {"caps": [{"column": "cluster", "most": 1}], "clusters": 2},
     }  # fmt: skip
     exam: dict[str, Any] = {"detector": {"kind": "scenes"}, "samples_per_prompt": 1, "resamples": 100}
     reports = {
@@ -44,15 +49,20 @@ def subjects() -> list[Subject]:
     ]
 
 
-def _drawn(store: Store, name: str, turn: int, samples: int, schema: pa.Schema) -> tuple[ArtifactRef, ArtifactRef]:
+def _drawn(
+    store: Store, name: str, turn: int, samples: int, schema: pa.Schema, stage: str = "given"
+) -> tuple[ArtifactRef, ArtifactRef]:
     """Images of every caption and the scores of a model that sees in turns, beginning at `turn`."""
     data, rows, answers = (INPUTS / "flat.png").read_bytes(), [], {}
     for place, caption in enumerate(CAPTIONS):
         for index in range(samples):
-            row = image(f"{name} {place} {index}", data, caption, prompt_id=f"{place:032x}", index=index, seed=index)
+            where = {"host": f"{place % 2}.org", "source": "s"} if stage == "fetch" else {}
+            where |= {"url": "", "licence": ""} if stage == "fetch" else {}
+            facts = {"prompt_id": f"{place:032x}", "index": index, "seed": index, **where}
+            row = image(f"{name} {place} {index}", data, caption, **facts)
             rows.append(row)
             answers[row[0]["id"]] = _answer(turn + place + index, schema)
-    drawn = images(store, rows, 2)
+    drawn = images(store, rows, 2, stage)
     return drawn, scores(store, drawn, answers, schema)
 
 
@@ -71,8 +81,9 @@ def _pair(config: pair.PairConfig, folder: Path) -> Output:
     works = context(folder)
     schema = config.judge.ANSWERS
     models = [_drawn(works.store, "student", 1, config.samples_per_prompt, schema)]
-    if config.winner == "teacher":
-        models.append(_drawn(works.store, "teacher", 0, 1, schema))
+    if config.winner != "student":
+        stage = "fetch" if config.winner == "links" else "given"
+        models.append(_drawn(works.store, config.winner, 0, 1, schema, stage))
     drawn, judged = zip(*models, strict=True)
     return described(works.store, pair.pair(list(drawn), list(judged), config, works))
 

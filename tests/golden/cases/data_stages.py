@@ -231,6 +231,7 @@ def _encode_pairs(config: encode_pairs.EncodePairsConfig, folder: Path) -> Outpu
     for winner, loser in made:
         row = {"id": content_id(winner, loser), "prompt_id": winner, "caption": CAPTIONS[winner], "winner_score": 1.0,
                "loser_score": 0.0, "winner_generator": "teacher", "loser_generator": "student",
+               "margin": 1.0, "host": "", "source": "",
                "winner_id": ids[winner], "loser_id": ids[loser]}  # fmt: skip
         if shard_of[ids[winner]] == shard_of[ids[loser]]:
             shards[shard_of[ids[winner]]].append(row)

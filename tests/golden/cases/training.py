@@ -18,6 +18,7 @@ from tests.golden.given import (
     sealed_checkpoint,
     sealed_features,
     sealed_pair_features,
+    sealed_pairs,
 )
 from tests.golden.subject import Output, Subject, Tolerance
 
@@ -87,6 +88,8 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
     "sft": ALIGNMENT | {"objective": "sft"},
     "sft without variance": ALIGNMENT | {"objective": "sft", "variance_bound": False},
     "last weights": ALIGNMENT | {"start_weights": "model"},
+    "weighted": ALIGNMENT | {"pair_weights": "margin"},
+    "shuffled": ALIGNMENT | {"labels": "shuffled"},
 }
 
 
@@ -104,8 +107,9 @@ def _align(config: align.AlignConfig, folder: Path) -> Output:
     works = context(folder)
     start, pairs = sealed_checkpoint(works.store), sealed_pair_features(works.store)
     with one_thread():
-        asked = reference.reference(start, pairs, config.reference, works) if config.reference else None
-        ref = align.align(start, pairs, config, works, asked)
+        further = [reference.reference(start, pairs, config.reference, works)] if config.reference else []
+        further += [sealed_pairs(works.store, pairs)] if config.pair_weights == "margin" else []
+        ref = align.align(start, pairs, config, works, *further)
     return _trained(works.store.open(ref), described(works.store, ref))
 
 

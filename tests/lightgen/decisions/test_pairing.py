@@ -21,7 +21,8 @@ def image(prompt: str, generator: str, index: int, verdict: tuple = RIGHT) -> di
     score, right, unscored = verdict
     return {
         "id": f"{prompt}-{generator}-{index}", "prompt_id": prompt, "caption": f"caption {prompt}", "index": index,
-        "generator": generator, "seed": index, "score": score, "right": right, "unscored": unscored,
+        "generator": generator, "host": f"{generator}.org", "source": "s", "score": score, "right": right,
+        "unscored": unscored,
     }  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def test_every_loser_meets_its_teachers_image_and_both_scores_are_kept() -> None
     assert {name: made.pairs[name][0].as_py() for name in PAIRS.names if name != "id"} == {
         "prompt_id": "p", "caption": "caption p", "winner_id": "p-teacher-0", "loser_id": "p-student-0",
         "winner_score": 1.0, "loser_score": 0.25, "winner_generator": "teacher", "loser_generator": "student",
+        "margin": 0.75, "host": "teacher.org", "source": "s",
     }  # fmt: skip
     (reject,) = made.rejects
     assert (reject.reason, reject.detail) == ("loser_right", "winner: right, score 1; loser: right, score 1")
@@ -111,7 +113,7 @@ def test_with_a_gap_the_best_meets_the_worst_and_must_lead_by_it() -> None:
     rows = [image("p", "student", at, (score, None, "")) for at, score in enumerate(scores)]
     made = make_pairs(table(rows), GRADED)
     assert paired(made) == [("p-student-1", "p-student-3"), ("p-student-2", "p-student-5")]
-    assert [reject.reason for reject in made.rejects] == ["gap_too_small"]
+    assert [reject.reason for reject in made.rejects] == ["tie"]
     assert made.rejects[0].detail == "winner: no verdict, score 0.55; loser: no verdict, score 0.5"
 
 
@@ -129,7 +131,7 @@ def test_with_a_gap_a_named_winner_must_lead_too_and_scores_that_are_no_numbers_
     odd = [image("r", "teacher", 0, (float("nan"), True, "")), image("r", "student", 0, UNCLEAR)]
     made = make_pairs(table(rows + worse + odd), PairRules(winner="teacher", gap=0.4))
     assert paired(made) == [("p-teacher-0", "p-student-0")]
-    assert [reject.reason for reject in made.rejects] == ["gap_too_small", "unscored"]
+    assert [reject.reason for reject in made.rejects] == ["winner_worse", "unscored"]
     few = make_pairs(table([image("p", "student", at, UNCLEAR) for at in range(2)]), GRADED)
     assert [reject.reason for reject in few.rejects] == ["judge_no_json"]
     assert [one.reason for one in make_pairs(table([image("p", "x", 0)]), GRADED).rejects] == ["too_few_scores"]
@@ -183,3 +185,31 @@ def test_no_images_make_no_pairs_and_rules_are_checked() -> None:
         PairRules(gap=0)
     with pytest.raises(ValidationError, match="loser"):
         PairRules.model_validate({"loser": "student"})
+
+
+def test_of_a_named_winners_images_the_best_meets_the_worst_sample() -> None:
+    losers = {0: 0.5, 1: 0.1, 2: None, 3: 0.3}
+    rows = [image("p", "links", at, (score, None, "")) for at, score in enumerate([0.7, 0.9])]
+    rows += [image("p", "student", at, (score, None, "")) for at, score in losers.items()]
+    made = make_pairs(table(rows), PairRules(winner="links", gap=0.25))
+    assert paired(made) == [("p-links-1", "p-student-1"), ("p-links-0", "p-student-3"), ("p-links-1", "p-student-0")]
+    assert [reject.reason for reject in made.rejects] == ["unscored"]
+
+
+@pytest.mark.parametrize(("lead", "reason"), [(0.25, None), (0.2, "tie"), (-0.2, "tie"), (-0.25, "winner_worse")])
+def test_a_lead_inside_the_band_is_a_tie_either_way_and_keeps_its_margin(lead: float, reason: str | None) -> None:
+    rows = [image("p", "links", 0, (0.5 + lead, None, "")), image("p", "student", 0, (0.5, None, ""))]
+    made = make_pairs(table(rows), PairRules(winner="links", gap=0.25))
+    assert [reject.reason for reject in made.rejects] == ([reason] if reason else [])
+    kept = [*made.pairs.to_pylist(), *(reject.row for reject in made.rejects)]
+    assert [row["margin"] for row in kept] == [pytest.approx(lead)]
+
+
+def test_of_a_prompts_pairs_those_of_the_largest_margins_stay() -> None:
+    rows = [image("p", "links", 0, (0.9, None, ""))]
+    rows += [image("p", "student", at, (score, None, "")) for at, score in enumerate([0.5, 0.1, 0.3])]
+    made = make_pairs(table(rows), PairRules(winner="links", gap=0.25, per_prompt=2))
+    assert {loser for _, loser in paired(made)} == {"p-student-1", "p-student-2"}
+    (reject,) = made.rejects
+    assert (reject.reason, reject.row["loser_id"]) == ("smaller_margin", "p-student-0")
+    assert reject.detail == "margin 0.4; of 3 pairs of the prompt 2 are kept"

@@ -1,8 +1,9 @@
 """LINKS of any addresses, and how they are fetched in tests; imported by path."""
 
+from urllib.parse import urlsplit
+
 import pyarrow as pa
 
-from lightgen.fetch.safe import Target, parse
 from lightgen.seeds import content_id
 from lightgen.stages.fetch import FetchConfig
 from lightgen.storage.shards import ShardOutput
@@ -10,14 +11,20 @@ from schemas import links as links_schema
 from tests.lightgen.sealed import seal
 
 
+def host_of(url):
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
 def link(url, caption="", **facts):
     """A row of LINKS; what is not given is null."""
-    target = parse(url, {"*"})
-    row = {name: None for name in links_schema.SCHEMA.names}
+    row = dict.fromkeys(links_schema.SCHEMA.names)
     caption = caption or f"a caption of {url[:200]}"
     named = {
         "id": content_id("link", url, caption), "caption_id": content_id("caption", caption), "url": url,
-        "caption": caption, "host": target.host if isinstance(target, Target) else "", "source": "test",
+        "caption": caption, "host": host_of(url), "source": "test",
         "licence": "none",
     }  # fmt: skip
     return {**row, **named, **facts}

@@ -10,10 +10,10 @@ from lightgen.errors import ConfigError, RefNotFound
 from lightgen.operations.run import run_recipe
 from lightgen.operations.steps import Step, inputs, models, steps_of, until, walk
 from lightgen.recipe import RECIPES, Recipe, load_recipe
-from lightgen.storage.store import Store, open_or_create
+from lightgen.storage.store import UNAUDITED, Store, open_or_create
 from schemas.ref import ArtifactRef
 
-TINY = "tests/recipes/tiny.yaml"
+TINY, LINKED = "tests/recipes/tiny.yaml", "tests/recipes/links.yaml"
 # No teacher can draw held-out captions where its images are taken as they are.
 OWN = {"pair.winner": "student", "pair.samples_per_prompt": 2}
 WHOLE = load_recipe(TINY)
@@ -29,12 +29,12 @@ def parts(*kept: str) -> Recipe:
     return Recipe.model_validate({"name": "part", **{name: data[name] for name in kept}})
 
 
-@pytest.mark.parametrize("path", [TINY, *(str(path) for path in sorted(RECIPES.glob("*.yaml")))], ids=str)
+@pytest.mark.parametrize("path", [TINY, LINKED, *(str(path) for path in sorted(RECIPES.glob("*.yaml")))], ids=str)
 def test_every_step_stands_after_what_it_is_made_of_and_names_are_unique(path: str) -> None:
     recipe = load_recipe(path)
     before: set[str] = set()
     for step in steps_of(recipe):
-        assert set(step.inputs) <= before, step.name
+        assert {*step.inputs, *step.after} <= before, step.name
         assert step.name not in before
         before.add(step.name)
 
@@ -45,6 +45,59 @@ def test_the_whole_recipe_has_all_its_steps() -> None:
     assert {"pretrain-16px", "pretrain-32px", "pair", "encode-pairs", "align-sft", "align-dpo", "evaluate"} <= {*found}
     assert found.index("align-sft") < found.index("align-dpo"), "the aligned student is published last"
     assert list(models(WHOLE)) == ["pretrained", "dpo", "sft", "16px"]
+
+
+def test_pairs_are_not_encoded_before_their_audit_which_asks_about_both_sides() -> None:
+    steps = {step.name: step for step in steps_of(load_recipe(LINKED))}
+    assert steps["pair"].inputs == (
+        "generate-held-out-student", "fetch", "score-held-out-student", "score-held-out-links",
+    )  # fmt: skip
+    assert steps["score-held-out-links"].inputs == ("fetch", "recaption-links")
+    assert steps["generate-held-out-student"].inputs[0] == "recaption-links"
+    assert set(steps["audit"].labels) == {"pairs", "probes", "probe_images", "held-out-student", "held-out-links"}
+    assert (steps["pair"].role, steps["audit"].role) == (UNAUDITED, "held-out")
+    needed = names(until(list(steps.values()), ["encode-pairs"]))
+    assert needed.index("audit") < needed.index("encode-pairs")
+    assert "audit" not in names(until(list(steps.values()), ["pair"]))
+
+
+def test_without_an_audit_pairs_are_published_as_they_are() -> None:
+    steps = {step.name: step for step in steps_of(load_recipe(LINKED, {"audit": None}))}
+    assert steps["pair"].role == "held-out"
+    assert steps["encode-pairs"].after == ()
+    assert "probe" not in steps
+
+
+def test_all_that_an_audit_may_ask_is_a_step_of_its_own() -> None:
+    model = {"kind": "transformers", "model": "given"}
+    more = {
+        "audit.second": {"kind": "vlm", "model": model}, "audit.verdicts": {"path": "votes.csv"},
+        "audit.compare": {"model": model},
+    }  # fmt: skip
+    steps = {step.name: step for step in steps_of(load_recipe(LINKED, more))}
+    assert {"score-second-held-out-student", "score-second-held-out-links", "verdicts", "compare"} <= {*steps}
+    assert set(steps["audit"].labels) >= {"human", "compare", "second-held-out-student", "second-held-out-links"}
+
+
+def test_weights_by_margin_read_the_pairs() -> None:
+    steps = {step.name: step for step in steps_of(load_recipe(LINKED, {"align.pair_weights": "margin"}))}
+    assert steps["align-dpo"].inputs == ("pretrain-32px", "encode-pairs", "pair")
+
+
+def test_shuffled_labels_are_a_control_beside_the_others() -> None:
+    recipe = load_recipe(TINY, {"shuffled_control": True})
+    steps = {step.name: step for step in steps_of(recipe)}
+    assert steps["align-shuffled"].config == recipe.align.model_copy(update={"labels": "shuffled"})
+    assert list(models(recipe)) == ["pretrained", "dpo", "shuffled", "sft", "16px"]
+    assert [step.role for step in steps.values() if step.stage == "align"] == ["sft", "shuffled", "dpo"]
+    with pytest.raises(ConfigError, match="control of DPO"):
+        load_recipe(TINY, {"shuffled_control": True, "align.objective": "sft"})
+
+
+def test_captions_written_for_images_are_what_is_encoded() -> None:
+    steps = {step.name: step for step in steps_of(load_recipe(TINY, {"recaption": {"captioner": {"kind": "given"}}}))}
+    assert steps["recaption"].inputs == ("generate", "filter")
+    assert steps["encode-16px"].inputs == ("recaption", "generate", "fit-vae")
 
 
 @pytest.mark.parametrize(

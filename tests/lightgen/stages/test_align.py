@@ -72,3 +72,25 @@ def test_the_reference_is_asked_once_and_training_hardly_differs(chain: Chain, e
 def test_the_control_asks_no_reference(sample) -> None:
     assert align_config(sample, objective="sft", reference_draws=3).reference is None
     assert align_config(sample).reference is None
+
+
+def test_pairs_count_by_their_margins_which_are_a_parent(chain: Chain, encoded: ArtifactRef, sample) -> None:
+    pairs = chain.store.open(encoded).parent("pairs")
+    config = align_config(sample, pair_weights="margin")
+    weighted = align(chain.checkpoint, encoded, config, chain.context(), pairs)
+    assert chain.store.open(weighted).parents == [chain.checkpoint, encoded, pairs]
+    plain = align(chain.checkpoint, encoded, align_config(sample), chain.context())
+    # The margins of these pairs are equal, so it is another version that was trained alike.
+    losses = [[row["loss"] for row in _log(chain, ref)] for ref in (weighted, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert weighted.version != plain.version
+
+
+def test_shuffled_labels_are_another_version_and_teach_no_preference(chain: Chain, encoded, sample) -> None:
+    config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}), labels="shuffled")
+    shuffled = _log(chain, align(chain.checkpoint, encoded, config, chain.context()))
+    assert shuffled[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    as_given = align_config(sample, labels="given")
+    assert "labels" not in as_given.content(), "checkpoints of before keep their names"
+    assert "pair_weights" not in as_given.content()
+    assert config.content()["labels"] == "shuffled"

@@ -95,7 +95,7 @@ def test_every_row_is_kept_or_refused_with_both_scores(store: Store) -> None:
 def test_with_a_gap_scores_decide_and_not_right_or_wrong(store: Store) -> None:
     two = json.dumps([THING, THING | {"class": "square", "color": None}])
     assert against_teacher(store, [WRONG], [{"detections": two}], gap=0.5).rows == 1
-    assert against_teacher(store, [RIGHT], [WRONG], gap=0.5).reject_reasons == {"gap_too_small": 1}
+    assert against_teacher(store, [RIGHT], [WRONG], gap=0.5).reject_reasons == {"winner_worse": 1}
 
 
 def test_right_samples_win_over_wrong_ones_and_every_pair_is_accounted_for(store: Store) -> None:

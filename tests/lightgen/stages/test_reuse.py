@@ -21,13 +21,15 @@ from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.journal import Journal
+from lightgen.storage.pixels import encode_image
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import open_or_create
 from lightgen.storage.verify import verify
 from lightgen.work import Context
-from tests.lightgen.sealed import prompts
+from tests.lightgen.sealed import image, images, noise, prompts
 
 TEXTS = [text for _, text in zip(range(24), captions("train", "colors"), strict=False)]
+SCORING = ScoreConfig(scorer=PixelsConfig())
 DRAWING = GenerateConfig(generator=ScenesConfig(), size_px=32, format="png")
 
 
@@ -147,9 +149,16 @@ def test_only_new_images_are_scored_and_encoded(context, monkeypatch):
     assert verify(context.store) == []
 
 
+def test_a_shard_without_rows_asks_nothing_of_a_lender_with_fewer_shards(context):
+    score(generate(prompts(context.store, TEXTS[:4], 1), DRAWING, context), SCORING, context)
+    drawn = [image("a", encode_image(noise(1), "png"), "a picture")]
+    wider = images(context.store, drawn, [drawn, [], []])
+    assert context.store.open(score(wider, SCORING, context)).rows == 1
+
+
 def chain(context, texts):
     images = generate(prompts(context.store, texts, 1), DRAWING, context)
-    scores = score(images, ScoreConfig(scorer=PixelsConfig()), context)
+    scores = score(images, SCORING, context)
     kept = filter_images(images, {"pixels": scores}, FilterConfig(max_reject_fraction=1.0, repeats=()), context)
     # The VAE of the first images, as one that is given would be.
     first = context.store.log("vae")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightgen.storage.pixels import LIMITS, BadImage, decode_image, encode_image, sniff
+from lightgen.storage.pixels import LIMITS, BadImage, check_image, decode_image, encode_image, sniff
 
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:
@@ -246,3 +246,50 @@ def test_damaged_files_are_values_not_exceptions(data) -> None:
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     outcome = decode_image(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
     assert isinstance(outcome, BadImage) or (outcome.dtype == np.uint8 and outcome.ndim == 3)
+
+
+# --- whether it is one, without pixels --------------------------------------------------------------------------------
+
+
+def both(data: bytes):
+    """What `check_image` says, and what it should say."""
+    pixels = decode_image(data)
+    return check_image(data), pixels if isinstance(pixels, BadImage) else pixels.shape[:2]
+
+
+def rotated(orientation: object) -> bytes:
+    image = Image.fromarray(picture())
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    return saved(image, "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(encode_image(picture(), format) for format in ("jpg", "png", "webp")),
+        *(rotated(number) for number in (1, 3, 5, 6, 8, 9)),
+        saved(Image.new("CMYK", (80, 70)), "JPEG"),
+        saved(Image.new("L", (80, 70)), "JPEG"),
+        saved(Image.fromarray(picture(75, 131)), "JPEG", progressive=True, subsampling=2),
+        saved(Image.new("RGB", (6, 70)), "JPEG"),
+        saved(Image.new("RGB", (2000, 20)), "JPEG"),
+        b"",
+        b"<html>",
+        png(20_000, 20_000),
+    ],
+)
+def test_a_check_says_what_decoding_would(data: bytes) -> None:
+    found, expected = both(data)
+    assert found == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_check_of_damaged_files_says_what_decoding_would(data: st.DataObject) -> None:
+    whole = bytearray(saved(Image.fromarray(picture(48, 64)), "JPEG", progressive=data.draw(st.booleans())))
+    for _ in range(data.draw(st.integers(0, 3))):
+        whole[data.draw(st.integers(3, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(3, len(whole)))
+    found, expected = both(bytes(whole[:cut]))
+    assert found == expected

@@ -15,8 +15,10 @@ from lightgen.training.objectives import Metrics, Microbatch
 from lightgen.training.preference import (
     LiveReference,
     PairErrorEstimator,
+    PairWeights,
     Preference,
     cache_reference,
+    label_coins,
     preference_loss,
 )
 
@@ -147,5 +149,64 @@ def test_a_pair_that_was_never_cached_is_noticed(student: Student, objective: Pr
     estimator = replace(objective.estimator, draws=1)
     cached = cache_reference(_live(objective), objective.features, estimator, 12)
     cached = replace(cached, ids=cached.ids + 1)
-    with pytest.raises(AssertionError, match="never asked"):
+    with pytest.raises(AssertionError, match="nothing is known of"):
         _loss(replace(objective, estimator=estimator, reference=cached), student, 0)
+
+
+def test_weighted_pairs_equal_numpy() -> None:
+    generator = np.random.default_rng(1)
+    policy, reference, margins = generator.random((2, 9)), generator.random((2, 9)), generator.random(9)
+    margins[0], margins[1] = 40.0, 1e-9
+    share = np.clip(margins / margins.mean(), 0.25, 4.0)
+    inside = -0.5 * 9.0 * ((policy[0] - reference[0]) - (policy[1] - reference[1]))
+    expected = (share / share.mean() * np.log1p(np.exp(-inside))).mean()
+    ids = torch.from_numpy(generator.permutation(9))
+    weights = PairWeights.of_margins(ids, torch.from_numpy(margins)).of(ids)
+    assert float(weights.mean()) == pytest.approx(1.0, abs=1e-6)
+    loss, _ = preference_loss(torch.from_numpy(policy), torch.from_numpy(reference), 9.0, weights)
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_margins_weigh_as_none_do(student: Student, objective: Preference) -> None:
+    ids = objective.features.batch(np.arange(len(objective.features)), np.zeros(len(objective.features), int)).ids
+    weighted = replace(objective, weights=PairWeights.of_margins(ids, torch.full((len(ids),), 0.3)))
+    found, plain = (float(_loss(one, student, 0)[0].detach()) for one in (weighted, objective))
+    assert found == pytest.approx(plain, rel=1e-6)
+
+
+def test_a_pair_without_a_weight_is_a_fault() -> None:
+    weights = PairWeights.of_margins(torch.tensor([3, 5]), torch.ones(2))
+    with pytest.raises(AssertionError, match="nothing is known"):
+        weights.of(torch.tensor([4]))
+
+
+def test_shuffled_labels_swap_about_half_of_the_pairs_and_the_same_ones_always() -> None:
+    ids = torch.arange(4000) * 7919
+    coins = label_coins(ids, seed=3)
+    assert 0.46 < float(coins.float().mean()) < 0.54
+    assert torch.equal(coins[::3], label_coins(ids[::3], seed=3))
+    assert not torch.equal(coins, label_coins(ids, seed=4))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_with_shuffled_labels_swapped_pairs_count_the_other_way(
+    student: Student, objective: Preference, cached: bool
+) -> None:
+    """Term by term: a swapped pair has the loss of its mirror image, under the reference asked live or before."""
+    if cached:
+        estimator = replace(objective.estimator, draws=2)
+        asked = cache_reference(_live(objective), objective.features, estimator, 4)
+        objective = replace(objective, estimator=estimator, reference=asked)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.01)
+    shuffled, mirrored = replace(objective, shuffled=True), []
+    for row in range(len(objective.features)):
+        batch = objective.features.batch(np.array([row]), np.zeros(1, int))
+        (plain, _), (found, _) = (one.loss(student, batch, Microbatch(0)) for one in (objective, shuffled))
+        swapped = bool(label_coins(batch.ids, objective.estimator.seed))
+        margin = -torch.log(torch.expm1(plain))  # of log(1 + exp(-margin))
+        expected = torch.nn.functional.softplus(margin) if swapped else plain
+        assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-3)
+        mirrored.append(swapped)
+    assert 0 < sum(mirrored) < len(mirrored), "take another seed: both kinds must be there"
