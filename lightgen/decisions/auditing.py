@@ -3,10 +3,10 @@
 Memory: counts, which do not grow with the pairs; a few floats for each image that was scored; the labels of people.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import nlargest
 from typing import Final, Literal
 
 from lightgen.decisions.agreement import Estimate, acceptance, alpha, kappa, share, spearman
@@ -16,6 +16,7 @@ Side = Literal["winner", "loser", "tie"]
 Score = float | None
 EACH = 6  # examples of a sort
 GROUPS = 40  # sources and hosts that have a figure, the largest
+EXAMPLE = ("caption", "winner_id", "loser_id", "winner_generator", "loser_generator")
 DIGITS = 6  # a lead between float32 scores such as 0.9 and 0.8 is 0.1
 SECOND, PEOPLE, TOGETHER = "second judge", "people", "both pictures together"
 TEXT_IGNORED = "text_ignored"
@@ -73,8 +74,8 @@ class Tally:
     people: dict[str, Counter[bool]] = field(default_factory=dict)
     votes: list[list[str]] = field(default_factory=list)
     raters: set[str] = field(default_factory=set)
-    scores: list[float] = field(default_factory=list)
-    facts: dict[str, list[float]] = field(default_factory=dict)
+    scores: array = field(default_factory=lambda: array("d"))
+    facts: dict[str, array] = field(default_factory=dict)
     """What a score should not hang on, image by image."""
     kept: dict[str, Counter[str]] = field(default_factory=dict)
     refused: dict[str, Counter[str]] = field(default_factory=dict)
@@ -149,14 +150,16 @@ class Tally:
         sorts: list[Shown] = ["widest", "narrowest"]
         if any(side != "winner" for side in said.values()):
             sorts.append("disagreement")
-        names = ("caption", "winner_id", "loser_id", "winner_generator", "loser_generator")
-        facts = {name: pair.row[name] for name in names}
+        margin = round(pair.margin, DIGITS)
         for sort in sorts:
+            kept = self.examples.setdefault(sort, [])
+            if len(kept) == EACH and _telling(sort, margin, pair.row["id"]) < _place(kept[-1]):
+                continue
+            facts = {name: pair.row[name] for name in EXAMPLE}
             one = Example(
-                shown=sort, shard=pair.shard, pair_id=pair.row["id"], margin=round(pair.margin, DIGITS), others=said,
-                **facts,
+                shown=sort, shard=pair.shard, pair_id=pair.row["id"], margin=margin, others=said, **facts
             )  # fmt: skip
-            self.examples[sort] = nlargest(EACH, [*self.examples.get(sort, []), one], key=_telling)
+            self.examples[sort] = sorted([*kept, one], key=_place, reverse=True)[:EACH]
 
 
 def majority(votes: Mapping[str, float]) -> Side | None:
@@ -186,9 +189,13 @@ def bounded(figures: Sequence[Figure], bounds: Mapping[str, float]) -> tuple[lis
     return asked, missing
 
 
-def _telling(one: Example) -> tuple[float, str]:
+def _telling(shown: Shown, margin: float, pair: str) -> tuple[float, str]:
     """The greatest is shown first; equal ones by id, so that the order of rows does not count."""
-    return (-one.margin if one.shown == "narrowest" else one.margin), one.pair_id
+    return (-margin if shown == "narrowest" else margin), pair
+
+
+def _place(one: Example) -> tuple[float, str]:
+    return _telling(one.shown, one.margin, one.pair_id)
 
 
 def _as_shown(pair: Judged, side: Side) -> str:

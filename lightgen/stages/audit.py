@@ -4,6 +4,7 @@ A decision: no pixel is opened. Memory: the scores of one shard, a few floats fo
 """
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
@@ -267,9 +268,9 @@ def _count_images(tally: Tally, raw: pa.Table, scores: Mapping[str, Score]) -> N
     known = [
         at for at, score in enumerate(given) if score is not None and all(v[at] is not None for v in facts.values())
     ]
-    tally.scores += [score for at in known if (score := given[at]) is not None]
+    tally.scores.extend(score for at in known if (score := given[at]) is not None)
     for name, values in facts.items():
-        tally.facts.setdefault(name, []).extend(float(values[at]) for at in known)
+        tally.facts.setdefault(name, array("d")).extend(float(values[at]) for at in known)
 
 
 def _count_groups(tally: Tally, rows: list[dict[str, Any]], rejects: pa.Table) -> None:

@@ -162,6 +162,14 @@ MUTANTS: dict[str, list[Mutant]] = {
     + _of("encoders.mirror", ("return not TELLING.search(caption)", "return True")),
     "stage encode_pairs": _of("stages.encode_pairs", ("for side in SIDES]", "for side in SIDES[::-1]]")),
     "stage pair": _of("decisions.pairing", ("lead >= rules.gap", "lead > rules.gap + 0.5")),
+    "stage probe": _of("evaluation.damage", ("JPEG_QUALITY = 5", "JPEG_QUALITY = 60"), ("pixels[:, ::-1]", "pixels"))
+    + _of("stages.probe", ("(*rows[place + 1 :], *rows[:place])", "rows[place + 1 :]")),
+    "stage compare": _of("stages.compare", ("1 - probability(second)", "probability(second)")),
+    "stage verdicts": _of("stages.verdicts", ("vote if side", "0.5 if side"), ('"tie": 0.5', '"tie": 0.4')),
+    "stage audit": _of(
+        "decisions.auditing", ("lead > 0 else", "lead > 0.4 else"), ("value >= bound", "value > bound + 1")
+    )
+    + _of("decisions.agreement", ("Z = 1.95", "Z = 1.65"), ("[0.025, 0.975]", "[0.05, 0.95]")),
     "stage evaluate": _of("evaluation.scoring", ("(1 - CONFIDENCE) / 2", "1 - CONFIDENCE")),
     "stage pretrain": _of("model.masking", ("inside = below + uniform", "inside = above - uniform"))
     + _of("training.objectives", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),

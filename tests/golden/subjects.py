@@ -1,6 +1,7 @@
 """All that has a golden. A new stage or member gets its subject in one of the modules of `cases`."""
 
 from tests.golden.cases import (
+    audits,
     captioners,
     comparisons,
     corpora,
@@ -16,7 +17,8 @@ from tests.golden.cases import (
 from tests.golden.subject import Subject
 
 FAMILIES = (
-    corpora, links, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons, training
+    corpora, links, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons, audits,
+    training,
 )  # fmt: skip
 SUBJECTS: list[Subject] = [subject for family in FAMILIES for subject in family.subjects()]
 BY_NAME: dict[str, Subject] = {subject.name: subject for subject in SUBJECTS}

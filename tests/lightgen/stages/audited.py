@@ -106,6 +106,7 @@ def world(store: Store, count: int, seed: int = 0, task: str = "position", pixel
         rows.append({
             "id": content_id("pair", seed, number), **facts, "winner_id": winner[0]["id"], "loser_id": loser[0]["id"],
             "winner_generator": "teacher", "loser_generator": "student", "winner_score": 0.75, "loser_score": 0.25,
+            "margin": 0.5, "weight": 1.0, "host": "", "source": "",
         })  # fmt: skip
     kept = images(store, drawn)
     pairs = seal(store, "pairs", [_shard(rows, pairs_schema.SCHEMA)], [kept], stage="pair")

@@ -13,6 +13,7 @@ from lightgen.errors import AuditRefused, ConfigError, NotMade
 from lightgen.evaluation.damage import PROBES
 from lightgen.scorers.scenes import ScenesDetectorConfig
 from lightgen.stages.audit import AuditConfig, audit, read_audit
+from lightgen.stages.pair import PairConfig, pair
 from lightgen.stages.probe import ProbeConfig, probe
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.shards import Reject, ShardOutput
@@ -21,7 +22,7 @@ from lightgen.work import Context
 from schemas import scores as scores_schema
 from schemas.audit import Audit, Figure
 from schemas.ref import ArtifactRef
-from tests.lightgen.sealed import _shard, scores, seal
+from tests.lightgen.sealed import _shard, images, scores, seal
 from tests.lightgen.stages.audited import MATCH, World, world
 
 QUICK = AuditConfig(resamples=200)
@@ -110,6 +111,31 @@ def test_the_scene_worlds_detector_passes_its_probes_and_a_judge_that_sees_nothi
         assert figure(found, "probe", name).value == 0, "who sees no difference does not tell it"
 
 
+def test_pairs_of_stage_pair_are_probed_and_audited(store: Store) -> None:
+    """The whole way: two generators, a detector, pairs, probes of the winners, and their audit."""
+    given, context = world(store, 24, task="colors"), Context(store, 5)
+    detector = ScoreConfig(scorer=ScenesDetectorConfig())
+    drawn = store.open(given.drawn)
+    sides = []
+    for good in (False, True):
+        rows = [
+            ({**row, "index": 0}, drawn.member(row["id"], "png"))
+            for row in drawn.table().to_pylist()
+            if (row["id"] in given.right) == good
+        ]
+        sides.append(images(store, rows, 3))
+    judged = [score(one, detector, context) for one in sides]
+    pairs = pair(sides, judged, PairConfig(judge=ScenesDetectorConfig()), context)
+    assert pairs.rows > 12
+    shown = probe(pairs, sides, ProbeConfig(probes=("same", "shuffled_caption"), max_reject_fraction=1.0), context)
+    parents = {"pairs": pairs, "held-out-student": judged[0], "held-out-teacher": judged[1], "probe_images": shown,
+               "probes": score(shown, detector, context)}  # fmt: skip
+    config = AuditConfig(least_probe={"same": 1.0, "shuffled_caption": 0.8})
+    found = read_audit(store.open(audit(parents, config, context)))
+    assert found.vouched
+    assert figure(found, "acceptance").n == 24
+
+
 def test_a_judge_that_obeys_what_is_written_in_a_picture_is_caught(store: Store) -> None:
     given = world(store, 30)
     config = ProbeConfig(probes=("shuffled_caption", "text_in_image"))
@@ -174,7 +200,8 @@ def test_people_are_measured_against_each_other_and_their_majority_counts(store:
 
 def test_what_became_of_candidates_is_told_by_source_and_host(store: Store) -> None:
     given = world(store, 8, pixels=False)
-    schema = pa.schema([*store.open(given.pairs).table(0).schema, pa.field("host", pa.string())])
+    plain = store.open(given.pairs).table(0).schema
+    schema = plain if "host" in plain.names else plain.append(pa.field("host", pa.string()))
     kept = pa.Table.from_pylist([{**row, "host": "<b>a.org" if place < 6 else "b.org"}
                                  for place, row in enumerate(given.rows)], schema=schema)  # fmt: skip
     lost = [Reject(f"{place}", "tie", "", {"host": "b.org"}) for place in range(6)]

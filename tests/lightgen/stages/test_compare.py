@@ -34,6 +34,7 @@ def greys(store: Store, levels: list[tuple[int, int | None]], n_shards: int = 1)
         rows.append({
             "id": f"{number:032x}", **facts, "winner_id": drawn[-2][0]["id"], "loser_id": drawn[-1][0]["id"],
             "winner_generator": "a", "loser_generator": "b", "winner_score": 1.0, "loser_score": 0.0,
+            "margin": 1.0, "weight": 1.0, "host": "", "source": "",
         })  # fmt: skip
     version = images(store, drawn, [drawn[shard::n_shards] for shard in range(n_shards)] if n_shards == 1 else 1)
     return seal(store, "pairs", [_shard(rows, pairs_schema.SCHEMA)], [version]), version

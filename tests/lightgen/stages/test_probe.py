@@ -38,6 +38,7 @@ def positions(store: Store, count: int, n_shards: int = 1) -> tuple[ArtifactRef,
         rows.append({
             "id": content_id("pair", number), **facts, "winner_id": content_id(f"w{number}"), "loser_id": "l",
             "winner_generator": "teacher", "loser_generator": "student", "winner_score": 1.0, "loser_score": 0.0,
+            "margin": 1.0, "weight": 1.0, "host": "", "source": "",
         })  # fmt: skip
     parts = [(rows[shard::n_shards], drawn[shard::n_shards]) for shard in range(n_shards)]
     version = images(store, drawn, [part for _, part in parts])
