@@ -19,8 +19,8 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m flows.demo
 
 test: $(VENV)/.installed-dev
-	@echo "test: all tests but the long ones, in three processes, for many wait for servers"
-	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup
+	@echo "test: all tests but the long ones, in four processes, for many wait for servers"
+	@$(BIN)/python -m pytest -q -n 4 --dist loadgroup
 
 test-long: $(VENV)/.installed-dev
 	@echo "test-long: the long forms, in three processes"
