@@ -1,6 +1,5 @@
 """Any version as one HTML file to look at, and as a handful of thumbnails for a dashboard."""
 
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
-from PIL import Image
 
 from lightgen.encoders.restore import load_vae_of, read_encoders
 from lightgen.generators.restore import checkpoint_config
@@ -279,25 +277,19 @@ def _rejects(version: Version, limit: int) -> list[Row]:
 
 
 def _page_picture(data: bytes) -> str:
-    return _shrunk(data, PAGE_PX, 85)
+    return _shown(data, PAGE_PX, 85, PAGE_PX // 2)
 
 
 def _small(data: bytes) -> str:
-    return _shrunk(data, THUMBNAIL_PX, 75)
+    return _shown(data, THUMBNAIL_PX, 75, THUMBNAIL_PX // 2)
 
 
 def sheet_uri(data: bytes) -> str:
     """A contact sheet as a data URI of some tens of kB."""
-    return _shrunk(data, SHEET_PX, 70)
+    return _shown(data, SHEET_PX, 70)
 
 
-def _shrunk(data: bytes, side_px: int, quality: int) -> str:
-    """Data URI of at most `side_px`; bytes that are no image become an empty picture."""
+def _shown(data: bytes, side_px: int, quality: int, least_px: int = 0) -> str:
+    """Data URI of at most `side_px`, of at least `least_px`; bytes that are no image become an empty picture."""
     pixels = decode_image(data)
-    if isinstance(pixels, BadImage):
-        return "data:,"
-    image = Image.fromarray(pixels)
-    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=quality)
-    return data_uri(buffer.getvalue(), "webp")
+    return "data:," if isinstance(pixels, BadImage) else picture(pixels, least_px, side_px, quality)
