@@ -1,6 +1,6 @@
 """A small table of links for a rehearsal: the columns of the real one, and addresses of a server of this process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -31,17 +31,21 @@ class Bounds(Protocol):
     def most(self) -> float | None: ...
 
 
-def rehearsed(corpus: LaionLinks, rules: Sequence[Bounds], folder: Path, own: Path) -> LaionLinks:
+def rehearsed(
+    corpus: LaionLinks, rules: Sequence[Bounds], words: Mapping[str, str], folder: Path, own: Path
+) -> LaionLinks:
     """The corpus as a file in `folder` whose links keep the rules, but for some; a few addresses have no picture."""
     server = loopback.shared()
     path = corpus.own_folder(folder) / own.name / f"{server.port}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(_table(corpus, rules, server), path)
+        pq.write_table(_table(corpus, rules, words, server), path)
     return corpus.model_copy(update={"path": str(path), "limit": None})
 
 
-def _table(corpus: LaionLinks, rules: Sequence[Bounds], server: loopback.Loopback) -> pa.Table:
+def _table(
+    corpus: LaionLinks, rules: Sequence[Bounds], words: Mapping[str, str], server: loopback.Loopback
+) -> pa.Table:
     texts = captions(f"{corpus.source} {corpus.path}")
     urls = [server.url(f"/picture/{place}.jpg?caption={quote(text)}") for place, text in enumerate(texts)]
     urls += [server.url(path) for path in BAD] + ["http://10.0.0.1/a.jpg", "ftp://example.com/a.jpg"]
@@ -55,7 +59,7 @@ def _table(corpus: LaionLinks, rules: Sequence[Bounds], server: loopback.Loopbac
             values = [_value(ours, rule, breaks=place % BREAKS == BREAKS - 1) for place in range(len(urls))]
             columns[theirs] = pa.array(values, pa.float64())
         else:
-            columns[theirs] = pa.nulls(len(urls), pa.string())
+            columns[theirs] = pa.array([words.get(ours)] * len(urls), pa.string())
     return pa.table(columns)
 
 

@@ -6,7 +6,7 @@ resolves to is asked when it is fetched. Memory: the rows of one shard, and 100 
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 from pydantic import Field, TypeAdapter
@@ -46,6 +46,11 @@ class LinksConfig(Config):
 
     corpora: list[LaionLinks] = Field(min_length=1)
     rules: tuple[Rule, ...] = Field(default=(), description=f"over {', '.join(NUMBERS)}")
+    among: dict[Literal["language", "nsfw", "licence"], tuple[str, ...]] = Field(
+        default={},
+        description="words that pass, in any case: `language: [en, nolang]`, `nsfw: [UNLIKELY]`; no word does not",
+        json_schema_extra=QUIET,
+    )
     min_characters: int = Field(default=3, ge=1)
     max_characters: int = Field(default=2000, ge=1)
     shard_rows: int = Field(default=2000, ge=1)
@@ -67,10 +72,16 @@ class LinksConfig(Config):
                 if lacking := _lacking(corpus, rule.column):
                     what = f"{lacking} has no {rule.column}, so the rule would refuse all its links"
                     yield Problem("here", f"rules.{number}.column", what, "leave the rule or the table out")
+        for name in self.among:
+            for corpus in self.corpora:
+                if name != "licence" and (lacking := _lacking(corpus, name)):
+                    what = f"{lacking} has no {name}, so no link of it would be among those that pass"
+                    yield Problem("here", f"among.{name}", what, "leave it or the table out")
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: links to a server of this process, of which most keep the rules and some break one."""
-        corpora = [rehearsed(one, self.rules, folder, self.own_folder(folder)) for one in self.corpora]
+        words = {name: passing[0] for name, passing in self.among.items() if passing}
+        corpora = [rehearsed(one, self.rules, words, folder, self.own_folder(folder)) for one in self.corpora]
         return self.model_copy(update={"corpora": corpora, "allow_private": (loopback.shared().address,)})
 
 
@@ -127,27 +138,40 @@ def judged(rows: pa.Table, ids: Sequence[str], file: LaionLinks, config: LinksCo
     for id, row, sizes, rule, detail in facts:
         target, caption = _target(row["url"], config), clean(row["caption"], limits, count)
         known = {name: _shown(row[name]) for name in ("url", "caption")} | sizes | {"source": file.source}
+        licence = _licence(row["licence"], file.licence)
         if isinstance(target, Refused):
             rejects.append(Reject(id, target.reason, target.detail, known))
         elif not isinstance(caption, Cleaned):
             rejects.append(Reject(id, *caption, known))
         elif rule != KEPT:
             rejects.append(Reject(id, config.rules[rule].reason, detail, known))
+        elif (other := _other({**row, "licence": licence}, config)) is not None:
+            rejects.append(Reject(id, *other, known))
         else:
             said = {name: _shown(row[name]) for name in ("language", "nsfw", "uid")}
             kept.append({
                 "id": id, "caption_id": content_id("caption", caption.caption), "url": known["url"],
                 "caption": caption.caption, "host": target.host, **sizes, **said, "sha256": _digest(row["sha256"]),
-                "source": file.source, "licence": _licence(row["licence"], file.licence),
+                "source": file.source, "licence": licence,
             })  # fmt: skip
     return _shard(kept, rejects)
+
+
+def _other(row: dict[str, Any], config: LinksConfig) -> tuple[str, str] | None:
+    """Reason and detail where a word of the row is not among those that pass."""
+    for name, words in config.among.items():
+        said = row[name] if isinstance(row[name], str) else _shown(row[name]) or ""
+        if said.lower() not in {word.lower() for word in words}:
+            return f"other_{name}", f"{name} {said[:80]!r} is not {' or '.join(words)}"
+    return None
 
 
 def yields(version: Version) -> list[Yield]:
     """Links before and after each step: addresses, captions, then the rules in their order."""
     reasons, before = version.reject_reasons, version.rows + sum(version.reject_reasons.values())
     rules: Any = version.plan.config.get("rules", [])
-    ruled = [rule["reason"] for rule in rules]
+    words: Any = version.plan.config.get("among", {})
+    ruled = [*(rule["reason"] for rule in rules), *(f"other_{name}" for name in words)]
     steps = []
     for reason in dict.fromkeys((*URL_REASONS, *CAPTION_REASONS, *ruled)):
         after = before - reasons.get(reason, 0)

@@ -31,6 +31,7 @@ LINKS: dict[str, dict[str, Any]] = {
     "named": {"corpora": [TABLES["named"]]},
     "rules": TABLE | {"rules": [{"column": "aesthetic", "least": 6.5}, {"column": "width", "most": 600}]},
     "small shards": TABLE | {"shard_rows": 3, "min_characters": 6, "max_characters": 20},
+    "words": TABLE | {"among": {"licence": ["cc-by-4.0", "unknown"]}},
     "allowed": TABLE | {"allow_private": ["127.0.0.1:8080"]},
 }
 FETCH = {"snapshot": "2026-11-28", "allow_private": [f"{HOST}:80"], "min_side_px": 8, "max_reject_fraction": 1.0}

@@ -78,6 +78,27 @@ def test_every_row_is_kept_or_refused_with_its_reason(context, table):
     assert "secret" not in rejects["with a password"]["detail"]
 
 
+def test_words_must_be_among_those_that_pass(context, tmp_path):
+    told = [("en", "UNLIKELY"), ("EN", "unlikely"), ("de", "UNLIKELY"), ("en", "NSFW"), (None, "UNLIKELY"), ("", None)]
+    columns = {
+        "URL": [f"http://a.example/{place}.jpg" for place in range(len(told))], "TEXT": ["a caption"] * len(told),
+        "LANGUAGE": [one for one, _ in told], "NSFW": [two for _, two in told],
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "words.parquet")
+    corpora = [LaionLinks(path=str(tmp_path / "words.parquet"))]
+    config = LinksConfig(corpora=corpora, among={"language": ("en", "nolang"), "nsfw": ("UNLIKELY",)})
+    version = context.store.open(links(config, context))
+    assert version.table()["language"].to_pylist() == ["en", "EN"]
+    assert version.reject_reasons == {"other_language": 3, "other_nsfw": 1}
+    assert "language 'de' is not en or nolang" in version.rejects()["detail"].to_pylist()
+    assert [(one.step, one.after) for one in yields(version)] == [("other_language", 3), ("other_nsfw", 2)]
+
+
+def test_a_licence_that_a_row_does_not_name_is_that_of_the_table(context, table):
+    config = config_of(table).model_copy(update={"rules": (), "among": {"licence": ("cc-by-4.0",)}})
+    assert "other_licence" not in context.store.open(links(config, context)).reject_reasons
+
+
 def test_the_yield_of_each_step_is_read_from_the_reasons_in_order(context, table):
     steps = yields(context.store.open(links(config_of(table), context)))
     assert [(one.step, one.before, one.after) for one in steps] == [
@@ -117,6 +138,12 @@ def test_problems_name_rules_without_a_column(table):
     assert "has no punsafe, so the rule would refuse all its links" in said["rules.0.column"]
     assert "links have no numbers called 'beauty'" in said["rules.1.column"]
     assert list(problems_of(config_of(table))) == []
+
+
+def test_words_that_a_table_lacks_are_a_problem(table):
+    config = config_of(table).model_copy(update={"among": {"language": ("en",), "licence": ("x",)}})
+    (one,) = problems_of(config, "links")
+    assert (one.where, one.place) == ("links.among.language", "here")
 
 
 @pytest.mark.parametrize("there", [True, False])
