@@ -19,12 +19,12 @@ demo: $(VENV)/.installed
 	@$(BIN)/python -m flows.demo
 
 test: $(VENV)/.installed-dev
-	@echo "test: all tests but the long ones, in four processes, for many wait for servers"
-	@$(BIN)/python -m pytest -q -n 4 --dist loadgroup
+	@echo "test: all tests but the long ones, in three processes, for many wait for servers"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadgroup
 
 test-long: $(VENV)/.installed-dev
 	@echo "test-long: the long forms, in three processes"
-	@$(BIN)/python -m pytest -q -n 3 --dist loadgroup -m long --timeout 1800
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadgroup -m long --timeout 1800
 
 check: $(VENV)/.installed-dev
 	@echo "check: format, lint, types, import contracts"

@@ -34,6 +34,7 @@ HEADER = ("pair", "side", "rater")
 SIDES = {"winner": 1.0, "loser": 0.0, "tie": 0.5}  # what the winner gets of a vote
 PREFIX = re.compile(r"[0-9a-f]{8,}\Z")
 LONGEST_RATER = 100
+LONGEST_VALUE = 1 << 16  # characters; csv's own limit is one for the whole process, which others raise
 ANSWERS = pa.schema(
     [
         pa.field("pair_id", pa.string()),
@@ -144,6 +145,11 @@ def read_votes(path: str) -> Votes:
         ]
     except csv.Error as error:
         raise InputCorrupt(f"verdicts: {path}, line {reader.line_num}: {error}") from None
+    for line in lines:
+        if any(len(line[name]) > LONGEST_VALUE for name in HEADER):
+            raise InputCorrupt(
+                f"verdicts: {path}, line {line['line']}: a value of more than {LONGEST_VALUE:,} characters"
+            )
     return Votes(hashlib.sha256(data).hexdigest(), lines)
 
 

@@ -132,6 +132,7 @@ def wait_for_plans(process, store, count):
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_null_control_another_seed_is_noticed(uninterrupted, tmp_path):
     store = run_without_server(tmp_path / "store", "--set", "seed=8")
     here, there = fingerprints(store), fingerprints(uninterrupted)

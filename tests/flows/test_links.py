@@ -35,7 +35,7 @@ UNASKED = (
 )  # fmt: skip
 KINDS = ("links", "images", "scores", "kept", "prompts", "pairs", "audit", "pair_features")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,6 @@ def kill_in_score(store, overrides):
     process.wait(30)
 
 
-@pytest.mark.long
 def test_killed_three_times_then_typed_it_completes_with_the_same_pairs(
     web, overrides, uninterrupted, served, tmp_path
 ):

@@ -6,7 +6,7 @@ from lightgen.bench.fetch import OURS, PLAIN, Setting, bench_fetch
 from lightgen.errors import ConfigError
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_way_is_measured_in_the_same_run():
     rates = bench_fetch(Setting(rows=100, side_px=64, latency_s=0.01, in_flight=16), None, rounds=1)
     assert [rate.name for rate in rates] == [OURS, PLAIN]

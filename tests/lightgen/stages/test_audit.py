@@ -49,7 +49,9 @@ def figure(found: Audit, name: str, group: str = "") -> Figure:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accuracy", [0.55, 0.7, 0.95])
+@pytest.mark.parametrize(
+    "accuracy", [pytest.param(0.55, marks=pytest.mark.long), 0.7, pytest.param(0.95, marks=pytest.mark.long)]
+)
 def test_a_judge_of_known_accuracy_is_measured_within_its_interval(tmp_path, accuracy: float) -> None:
     """Verdicts on single images are flipped by a coin; a pair is right where neither is, as one flip makes a tie.
 

@@ -1,5 +1,6 @@
 """Stage `verdicts`: each vote is counted once or refused with a reason, and people's names are only data."""
 
+import csv
 import json
 
 import pytest
@@ -14,6 +15,14 @@ from tests.lightgen.sealed import _shard, seal
 from tests.lightgen.stages.audited import world
 
 NASTY = '<script>alert("x")</script> ,\u202e名'
+
+
+@pytest.fixture
+def csv_limit(request):
+    """The longest value that csv reads, which is one for the whole process."""
+    before = csv.field_size_limit(request.param)
+    yield request.param
+    csv.field_size_limit(before)
 
 
 @pytest.fixture
@@ -79,8 +88,12 @@ def test_a_name_is_kept_as_it_is(store: Store, tmp_path) -> None:
         (b"pair,side,rater\n\xff", "cannot be read"),
         (b'pair,side,rater\n"' + b"x" * 200_000 + b'",winner,a', "line 2"),
     ],
+    ids=["empty", "a column less", "a column twice", "no UTF-8", "a long value"],
 )
-def test_a_file_that_holds_no_votes_is_refused_before_anything_is_made(tmp_path, text: bytes, told: str) -> None:
+@pytest.mark.parametrize("csv_limit", [131_072, 1 << 24], indirect=True, ids=["limit of csv", "raised by a corpus"])
+def test_a_file_that_holds_no_votes_is_refused_before_anything_is_made(
+    tmp_path, csv_limit: int, text: bytes, told: str
+) -> None:
     path = tmp_path / "votes.csv"
     path.write_bytes(text)
     (problem,) = VerdictsConfig(path=str(path)).problems()
