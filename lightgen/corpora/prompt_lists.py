@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lightgen.corpora.base import Corpus
+from lightgen.errors import InputChanged
 from lightgen.seeds import content_id
 
 
@@ -24,6 +26,18 @@ class PromptList:
 def read_prompt_lists(corpora: Sequence[Corpus]) -> list[PromptList]:
     """The lists, in order. Raises InputCorrupt."""
     return [PromptList(corpus.given, corpus.key, _texts(corpus)) for corpus in corpora]
+
+
+def read_as_planned(corpora: Sequence[Corpus], planned: Any, stage: str) -> list[PromptList]:
+    """The lists again. Raises InputChanged where their facts are not those that a plan of `stage` holds."""
+    lists = read_prompt_lists(corpora)
+    found = [one.facts for one in lists]
+    if found != planned:
+        raise InputChanged(
+            f"{stage}.evaluation: the lists hold {found}, in place of {planned} when the stage began. Run the same "
+            "command again, with the same files on every machine"
+        )
+    return lists
 
 
 def _texts(corpus: Corpus) -> list[str]:

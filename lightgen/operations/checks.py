@@ -15,6 +15,7 @@ from lightgen.stages.filter import OWN, FilterConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig
 
@@ -52,17 +53,27 @@ def _contamination(recipe: Recipe) -> Iterator[Problem]:
     if recipe.evaluate is None or recipe.test is None or not isinstance(recipe.test.source, SourceConfig):
         return
     tested = recipe.test.source.corpora
-    pairs = recipe.held_out if recipe.pair else None
+    for key, evaluation in _trained_on(recipe, tested):
+        missing = [corpus for corpus in tested if corpus not in evaluation]
+        if missing:
+            what = "decontamination is off" if not evaluation else "decontamination leaves test captions out"
+            mend = "name the corpora of test.source there"
+            yield _gap(f"{key}.evaluation", f"{what}: the student may train on what it is judged by", mend)
+
+
+def _trained_on(recipe: Recipe, tested: Sequence[CorpusConfig]) -> Iterator[tuple[str, list[CorpusConfig]]]:
+    """Parts that choose or write captions which may be those of the test, with the lists that they are held against."""
+    pairs = recipe.held_out if recipe.pair and recipe.pair.winner != LINKS else None
     for key, source, select in (
-        ("", recipe.source, recipe.select),
-        *((("held_out.", pairs.source, pairs.select),) if pairs else ()),
+        ("select", recipe.source, recipe.select),
+        *((("held_out.select", pairs.source, pairs.select),) if pairs else ()),
     ):
         if isinstance(source, SourceConfig) and isinstance(select, SelectConfig) and _may_meet(source.corpora, tested):
-            missing = [corpus for corpus in tested if corpus not in select.evaluation]
-            if missing:
-                what = "decontamination is off" if not select.evaluation else "decontamination leaves test captions out"
-                mend = "name the corpora of test.source there"
-                yield _gap(f"{key}select.evaluation", f"{what}: the student may train on what it is judged by", mend)
+            yield key, select.evaluation
+    photographs = recipe.links if recipe.pair and recipe.pair.winner == LINKS else None
+    for key, part in (("recaption", recipe.recaption), ("links.recaption", photographs and photographs.recaption)):
+        if isinstance(part, RecaptionConfig):
+            yield key, part.evaluation
 
 
 def _may_meet(trained: Sequence[CorpusConfig], tested: Sequence[CorpusConfig]) -> bool:

@@ -6,6 +6,7 @@ over, and batches of a slow or paid captioner are journalled. Memory: the pixels
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
 import pyarrow as pa
@@ -14,9 +15,12 @@ from pydantic import Field
 from lightgen.captioners.base import Rules
 from lightgen.captioners.config import CaptionerConfig
 from lightgen.captioners.writing import Found, Lent, Showing, Wanted, journalled, key_of, write, written
-from lightgen.config import RUN
+from lightgen.config import QUIET, RUN
 from lightgen.corpora.cleaning import Limits
+from lightgen.corpora.config import CorpusConfig
+from lightgen.corpora.prompt_lists import read_as_planned, read_prompt_lists
 from lightgen.corpora.tokenizer import TokenizerConfig, Words, counter
+from lightgen.decisions.contamination import ContaminationConfig, contaminated
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, StoreCorrupt
 from lightgen.problems import Problem
@@ -42,6 +46,10 @@ class RecaptionConfig(Limits):
     tokenizer: Words | TokenizerConfig = Field(
         default="words", description="`words`, or `model`, `revision` and `subfolder` of a transformers tokenizer"
     )
+    evaluation: list[CorpusConfig] = Field(
+        default_factory=list, description="prompts that no caption may give away, as in select", json_schema_extra=QUIET
+    )
+    contamination: ContaminationConfig = Field(default=ContaminationConfig(), json_schema_extra=QUIET)
     workers: int = Field(default=2, ge=1, description="threads that decode", json_schema_extra=RUN)
     max_reject_fraction: float = Field(default=0.5, ge=0, le=1, json_schema_extra=RUN)
 
@@ -61,9 +69,11 @@ def recaption(images: ArtifactRef, kept: ArtifactRef | None, config: RecaptionCo
         raise ConfigError(
             f"recaption: {images} has {source.n_shards} shards and {kept} {other.n_shards}: it was not kept of these"
         )
-    plan = STAGE.plan(config, context.seed, parents, source.n_shards)
+    lists = [one.facts for one in read_prompt_lists(config.evaluation)]
+    inputs = {"evaluation": lists} if lists else {}
+    plan = STAGE.plan(config, context.seed, parents, source.n_shards, inputs)
     needs = Needs(gpu=config.captioner.wants_gpu, unit="images", total=parents[-1].rows)
-    family = family_of(STAGE.revision, plan.config, plan.seed)
+    family = family_of(STAGE.revision, plan.config, plan.seed, *lists)
     return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs, family), context)
 
 
@@ -74,6 +84,8 @@ def open(work: Work, worker: Worker) -> MakeShard:
     showing = Showing(config.captioner, config.workers, work.plan.seed)
     lent = Lent(worker.store, config.captioner.looks)
     known = [Lender(one, lent.keys) for one in lenders(worker.store, work.plan, work.family)]
+    lists = read_as_planned(config.evaluation, work.plan.inputs.get("evaluation", []), STAGE.name)
+    asked = [prompt for one in lists for prompt in one.prompts]
     captioner = cache(lambda: config.captioner.open(worker, Rules(config, counter(config.tokenizer))))
 
     def make_shard(shard: int) -> ShardOutput:
@@ -86,7 +98,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
         left = [row for row in rows if row.key not in found]
         worker.progress.advance(len(rows) - len({row.key for row in left}))
         found |= written(write(source, shard, left, showing, captioner, worker.progress), journal)
-        return _output(rows, found, reused)
+        return _output(rows, without_prompts(found, asked, config.contamination), reused)
 
     return make_shard
 
@@ -116,6 +128,13 @@ def wanted_of(source: Version, shard: int, chosen: set[str] | None, showing: Sho
             facts = (row.get("source", ""), row.get("licence", ""))
             rows.append(Wanted(id, sha256, original, *facts, style, key_of(sha256, style, original, looks)))
     return rows
+
+
+def without_prompts(found: Found, prompts: Sequence[str], config: ContaminationConfig) -> Found:
+    """What was written, refused where it gives a prompt of the evaluation away."""
+    keys = [key for key, one in found.items() if not one.reason]
+    why = contaminated([found[key].caption for key in keys], prompts, config) if prompts else {}
+    return found | {keys[at]: replace(found[keys[at]], reason="contaminated", detail=said) for at, said in why.items()}
 
 
 def _output(rows: Sequence[Wanted], found: Found, reused: int) -> ShardOutput:

@@ -14,13 +14,12 @@ from pydantic import Field
 
 from lightgen.config import Config
 from lightgen.corpora.config import CorpusConfig
-from lightgen.corpora.prompt_lists import PromptList, read_prompt_lists
+from lightgen.corpora.prompt_lists import PromptList, read_as_planned, read_prompt_lists
 from lightgen.decisions.contamination import ContaminationConfig, contaminated
 from lightgen.decisions.equal_words import word_digests
 from lightgen.decisions.near_duplicates import NearDuplicateConfig
 from lightgen.decisions.selection import REASONS, Selection, choose_captions
 from lightgen.engines.build import build
-from lightgen.errors import InputChanged
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.version import Version
@@ -60,7 +59,7 @@ def select(captions: ArtifactRef, config: SelectConfig, context: Context) -> Art
 def open(work: Work, worker: Worker) -> MakeShard:
     """Decides about all captions; see `lightgen.work`."""
     config, given = SelectConfig.model_validate(work.config), worker.store.open(work.parents[0])
-    lists = _as_planned(work, config)
+    lists = read_as_planned(config.evaluation, work.plan.inputs["evaluation"], STAGE.name)
     captions, words, why = gather(given, [prompt for one in lists for prompt in one.prompts], config.contamination)
     selection = choose_captions(captions, words, why, config.near_duplicates, config.count, config.embedding_dim)
     extras = {"summary.json": _summary(selection, config, lists)}
@@ -93,17 +92,6 @@ def gather(
         start += table.num_rows
     # One column after the other, so that no more than one is held twice.
     return pa.table({name: pa.concat_arrays(parts.pop(name)) for name in NARROW}), np.concatenate(words), why
-
-
-def _as_planned(work: Work, config: SelectConfig) -> list[PromptList]:
-    lists = read_prompt_lists(config.evaluation)
-    found, planned = [one.facts for one in lists], work.plan.inputs["evaluation"]
-    if found != planned:
-        raise InputChanged(
-            f"select.evaluation: the lists hold {found}, in place of {planned} when the selection began. Run the same "
-            "command again, with the same files on every machine"
-        )
-    return lists
 
 
 def _parted(rows: pa.Table, selection: Selection, start: int) -> tuple[pa.Table, list[Reject]]:

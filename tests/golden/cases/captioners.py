@@ -40,6 +40,12 @@ def subjects() -> list[Subject]:
     stages: dict[str, dict[str, Any]] = {
         "given": given, "short": given | {"max_tokens": 4, "max_characters": 30, "min_characters": 13},
         "vlm": given | {"captioner": base | {"styles": OWN}},
+        "evaluation": given | {"evaluation": [{"kind": "scenes", "split": "train", "count": 40}]},
+        "strict": given | {
+            "evaluation": [{"kind": "scenes", "split": "train", "count": 8}],
+            "contamination": {"containment": 0.5, "words": 2},
+        },
+        "no containment": given | {"contamination": {"containment": None, "similarity": 0.5}},
         "tokenizer": given | {"tokenizer": {"model": str(FLUX), "subfolder": "tokenizer_2"}},
     }  # fmt: skip
     return [

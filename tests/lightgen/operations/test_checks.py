@@ -27,6 +27,16 @@ FAULTS = {
     "no evaluation": ({"evaluate": None}, "evaluate", "gap"),
     "no control": ({"control": None}, "control", "remark"),
     "captions of the test are trained on": ({"test.source.corpora.0.split": "train"}, "select.evaluation", "gap"),
+    "captions that are written may be those of the test": (
+        {"recaption": {"captioner": {"kind": "given"}}}, "recaption.evaluation", "gap",
+    ),
+    "paper: captions that are written may be those of the test": (
+        {"links.recaption.evaluation": []}, "links.recaption.evaluation", "gap",
+    ),
+    "paper: pictures as they were received": ({"links.fetch.crop_px": None}, "links.fetch.crop_px", "gap"),
+    "paper: no audit": ({"audit": None}, "audit", "gap"),
+    "paper: people are to agree and nobody was asked": ({"audit.least_accuracy": 0.7}, "audit.least_accuracy", "stops"),
+    "paper: a judge that knows only the evaluation": ({"pair.judge": {"kind": "mask2former"}}, "pair.judge", "stops"),
     "a batch that cannot be cut": ({"pretrain.0.launch": {"processes": 3}}, "pretrain.0.batch_size", "stops"),
     "a batch of pairs that cannot be cut": ({"align.launch": {"accumulate": 3}}, "align.batch_size", "stops"),
     "more ratios than microbatches": ({"pretrain.0.mask_ratios": 4}, "pretrain.0.mask_ratios", "stops"),

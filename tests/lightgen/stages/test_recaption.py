@@ -105,6 +105,29 @@ def test_the_caption_that_an_image_came_with_can_be_its_prompt(store: Store) -> 
     assert "broken" in rows, "no picture is opened"
 
 
+def test_no_caption_gives_a_prompt_of_the_evaluation_away(store: Store, tmp_path: Path) -> None:
+    drawn = greys(store, caption="a red bench left of level")
+    lists = {"evaluation": [{"kind": "text", "path": str(tmp_path / "prompts.txt"), "source": "exam"}]}
+
+    def told_of(prompts: str) -> Version:
+        (tmp_path / "prompts.txt").write_text(prompts)
+        settings = {"captioner": {"kind": "given"}, "max_reject_fraction": 1.0, **lists}
+        return made(store, drawn, None, RecaptionConfig.model_validate(settings))
+
+    leaked = told_of("A red bench, left of LEVEL 22!\n")
+    assert leaked.reject_reasons["contaminated"] >= 1
+    texts = {
+        json.loads(row["row"])["original"] for row in leaked.rejects().to_pylist() if row["reason"] == "contaminated"
+    }
+    assert "a red bench left of level 22" in texts
+    # Another list is another version, and no row of the first is taken over as refused.
+    other = told_of("two green cats\n")
+    assert other.ref.version != leaked.ref.version
+    assert "contaminated" not in other.reject_reasons
+    plain = RecaptionConfig.model_validate({"captioner": {"kind": "given"}})
+    assert "evaluation" not in plain.content()
+
+
 def test_styles_are_drawn_by_their_weights_from_the_image_alone() -> None:
     weights = {"a": 1.0, "b": 3.0}
     drawn = [style_of(f"{n}", weights, 0) for n in range(4000)]
