@@ -124,7 +124,8 @@ def test_a_worker_that_fails_alone_does_not_stop_the_others(marks, context):
         os.kill(first.process.pid, signal.SIGCONT)
 
 
-def test_every_worker_sees_one_device_and_its_share_of_the_cores(marks, context):
+def test_every_worker_sees_one_device_and_its_share_of_the_cores(marks, context, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # what a user sets stays
     crew = Crew()
     try:
         crew.start(
