@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.scenes import ScenesCorpus
+from lightgen.decisions.auditing import TEXT_IGNORED
 from lightgen.decisions.derive import Geneval, Scenes, derived_names
 from lightgen.encoders.t5 import T5Config
 from lightgen.model.config import StudentConfig
 from lightgen.problems import Problem
-from lightgen.recipe import HeldOut, Recipe, Use
+from lightgen.recipe import Audit, HeldOut, Recipe, Use
 from lightgen.scorers.config import AnyScorer
 from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.filter import OWN, FilterConfig
@@ -202,6 +203,7 @@ def _judged(recipe: Recipe) -> Iterator[Problem]:
         what = "the teacher is to win, and `use:` in place of generate does not say who draws"
         yield _wrong("pair.winner", what, "give generate as settings, or take winner: student")
     yield from _photographs(recipe, pair)
+    yield from _unmeasured(recipe.audit)
     how = pair.verdict or pair.judge.verdict
     if isinstance(how, Scenes | Geneval) and _has_files(recipe.held_out):
         what = f"{pair.judge.kind} judges scene captions, and held-out captions come from files"
@@ -221,9 +223,30 @@ def _photographs(recipe: Recipe, pair: PairConfig) -> Iterator[Problem]:
         yield _gap("links.fetch.crop_px", what, "take the size that the student draws")
     if recipe.audit is None:
         yield Problem("recipe", "audit", "no audit: nothing says whether the judge can be trusted", "add audit", "gap")
-    elif recipe.audit.least_accuracy is not None and recipe.audit.verdicts is None:
-        what = "is asked for, and nobody has said which images are better"
-        yield _wrong("audit.least_accuracy", what, "give audit.verdicts, or leave it out")
+
+
+# Bounds of an audit by the part of it that measures their figures.
+MEASURED_BY = {
+    "verdicts": ("least_accuracy", "least_alpha"),
+    "second": ("least_agreement", "least_kappa"),
+    "compare": ("least_order",),
+}
+
+
+def _unmeasured(audit: Audit | None) -> Iterator[Problem]:
+    """Bounds on what the audit would not measure, which it would refuse once all is judged and paid."""
+    if audit is None:
+        return
+    for part, bounds in MEASURED_BY.items():
+        for bound in bounds:
+            if getattr(audit, bound) is not None and getattr(audit, part) is None:
+                what = "is a bound on what would not be measured"
+                yield _wrong(f"audit.{bound}", what, f"give audit.{part}, or leave it out")
+    made = set[str](audit.probe.probes)
+    if made >= {"shuffled_caption", "text_in_image"}:
+        made.add(TEXT_IGNORED)
+    for name in sorted(set(audit.least_probe or {}) - made):
+        yield _wrong("audit.least_probe", f"probe {name} would not be made", "add it to audit.probe.probes")
 
 
 def _has_files(part: HeldOut | None) -> bool:

@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from lightgen.captioners.base import CaptionerMember
+from lightgen.config import Config
 from lightgen.encoders.t5 import T5Config
+from lightgen.generators.base import GeneratorMember
 from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.model.config import StudentConfig
 from lightgen.operations.steps import Step
 from lightgen.operations.training_cost import ADAM_BYTES, SEALED_BYTES, StudentAtSize
 from lightgen.recipe import Recipe
+from lightgen.scorers.base import ScorerMember
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
@@ -26,6 +30,7 @@ from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.reference import ReferenceConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.stages.select import SelectConfig
+from lightgen.vlm.base import VlmMember
 
 WORDS = 39  # tokens of a caption on average
 SIEVES = ("source", "links", "fetch", "filter", "recaption", "pair", "probe")  # stages that refuse rows
@@ -120,27 +125,15 @@ class Forecast:
         if isinstance(config, PretrainConfig | AlignConfig | ReferenceConfig):
             student = self.student_of(step)
             return student.training_memory(config) if student else 0.0
-        if isinstance(config, GenerateConfig):
-            return config.generator.weight_bytes
-        if isinstance(config, ScoreConfig):
-            return config.scorer.weight_bytes
-        if isinstance(config, RecaptionConfig):
-            return config.captioner.weight_bytes
-        if isinstance(config, CompareConfig):
-            return config.model.weight_bytes
+        if (member := _member(config)) is not None:
+            return member.weight_bytes
         return config.text.weight_bytes if isinstance(config, EncodeConfig) else 0.0
 
     def wants_gpu(self, step: Step) -> bool:
         """Whether a step takes a GPU where there is one."""
         config = step.config
-        if isinstance(config, GenerateConfig):
-            return config.generator.wants_gpu
-        if isinstance(config, ScoreConfig):
-            return config.scorer.wants_gpu
-        if isinstance(config, RecaptionConfig):
-            return config.captioner.wants_gpu
-        if isinstance(config, CompareConfig):
-            return config.model.wants_gpu
+        if (member := _member(config)) is not None:
+            return member.wants_gpu
         if isinstance(config, EncodeConfig):
             return config.vae.wants_gpu or config.text.wants_gpu
         return step.stage in ("pretrain", "encode_pairs", "reference", "align")
@@ -178,6 +171,21 @@ class Forecast:
         from lightgen.operations.steps import steps_of
 
         return {step.name: step.config for step in steps_of(self.recipe) if isinstance(step.config, GenerateConfig)}
+
+
+def _member(config: Config) -> GeneratorMember | ScorerMember | CaptionerMember | VlmMember | None:
+    """Who draws, looks or writes in a step, where somebody does."""
+    match config:
+        case GenerateConfig():
+            return config.generator
+        case ScoreConfig():
+            return config.scorer
+        case RecaptionConfig():
+            return config.captioner
+        case CompareConfig():
+            return config.model
+        case _:
+            return None
 
 
 def _feature_bytes(config: EncodeConfig, images: int) -> float:

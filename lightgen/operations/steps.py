@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError
-from lightgen.recipe import Audit, HeldOut, Recipe, Use
+from lightgen.recipe import Audit, HeldOut, OrUse, Recipe, Scorers, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig
+from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.score import ScoreConfig
@@ -106,14 +107,7 @@ def _distill_set(recipe: Recipe) -> Iterator[Step]:
     yield Step("generate", "generate", recipe.generate, ("select",), role="train", key="generate")
     if recipe.filter is None:
         return
-    scores = []
-    for name, scorer in recipe.score.items():
-        yield Step(
-            f"score-{name}", "score", ScoreConfig(scorer=scorer), ("generate",), role=f"train-{name}",
-            key=f"score.{name}",
-        )  # fmt: skip
-        scores.append(f"score-{name}")
-    yield Step("filter", "filter", recipe.filter, ("generate", *scores), ("images", *recipe.score), "train", "filter")
+    yield from _filtered("generate", recipe.score, recipe.filter, "train")
     captioned = "filter"
     if recipe.recaption is not None:
         captioned = "recaption"
@@ -126,6 +120,18 @@ def _distill_set(recipe: Recipe) -> Iterator[Step]:
     for number, encode in enumerate(recipe.encode):
         size, parents = f"{encode.size_px}px", (captioned, "generate", "fit-vae")
         yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
+
+
+def _filtered(
+    images: str, scorers: Scorers, rules: OrUse[FilterConfig], role: str, of: str = "", part: str = ""
+) -> Iterator[Step]:
+    """Scores of images, and what rules over them keep; names of steps say `of` whom, keys in which `part`."""
+    scores = {name: f"score{of}-{name}" for name in scorers}
+    for name, scorer in scorers.items():
+        settings, key = ScoreConfig(scorer=scorer), f"{part}score.{name}"
+        yield Step(scores[name], "score", settings, (images,), role=f"{role}-{name}", key=key)
+    inputs, labels = (images, *scores.values()), ("images", *scores)
+    yield Step(f"filter{of}", "filter", rules, inputs, labels, role, f"{part}filter")
 
 
 def _students(recipe: Recipe) -> Iterator[Step]:
@@ -157,15 +163,7 @@ def _photographs(recipe: Recipe) -> Iterator[Step]:
     assert part is not None, "the recipe has checked it"
     yield Step("links", "links", part.source, role=LINKS, key="links.source")
     yield Step("fetch", "fetch", part.fetch, ("links",), role=LINKS, key="links.fetch")
-    scores = []
-    for name, scorer in part.score.items():
-        yield Step(
-            f"score-links-{name}", "score", ScoreConfig(scorer=scorer), ("fetch",), role=f"links-{name}",
-            key=f"links.score.{name}",
-        )  # fmt: skip
-        scores.append(f"score-links-{name}")
-    labels = ("images", *part.score)
-    yield Step("filter-links", "filter", part.filter, ("fetch", *scores), labels, LINKS, "links.filter")
+    yield from _filtered("fetch", part.score, part.filter, LINKS, "-links", "links.")
     yield Step(
         "recaption-links", "recaption", part.recaption, ("fetch", "filter-links"), role=LINKS, key="links.recaption"
     )  # fmt: skip
