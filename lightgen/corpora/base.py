@@ -67,6 +67,15 @@ class Corpus(Member):
         """All captions, in order. Raises InputCorrupt."""
 
 
+def input_changed(path: str, place: Place) -> InputChanged:
+    """The error that says that a range of a file is not what it was."""
+    return InputChanged(
+        f"{path} was changed while it was read: rows {place.first + 1} to {place.first + place.range.rows} "
+        "are not those that the version is named by. Nothing of them was sealed. Leave the file alone and run the "
+        "same command again: it reads the file as it is now, under a name of its own"
+    )
+
+
 class FileCorpus(Corpus):
     """What all file corpora share: where the file is, and what to say of its captions."""
 
@@ -119,15 +128,7 @@ class FileCorpus(Corpus):
         except InputCorrupt as error:
             if places.sha256_of(self.path) == inventory.sha256:
                 raise
-            raise self.changed(place) from error
-
-    def changed(self, place: Place) -> InputChanged:
-        """The error that says that a range is not what it was."""
-        return InputChanged(
-            f"{self.path} was changed while it was read: rows {place.first + 1} to {place.first + place.range.rows} "
-            "are not those that the version is named by. Nothing of them was sealed. Leave the file alone and run the "
-            "same command again: it reads the file as it is now, under a name of its own"
-        )
+            raise input_changed(self.path, place) from error
 
     def caption(self, text: object, row: int) -> RawCaption:
         """The caption of a row, counted from 0."""

@@ -3,10 +3,9 @@
 Columns are found by name in any case: see `lightgen.corpora.link_columns`.
 """
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,11 +13,12 @@ from pydantic import Field
 
 from lightgen.config import RUN, Member
 from lightgen.corpora import places
+from lightgen.corpora.base import input_changed
 from lightgen.corpora.link_columns import RAW, columns_of, cut_rows, renamed, rows_digest
-from lightgen.corpora.parquet import BATCH_ROWS, SPOOLED, check_footer
+from lightgen.corpora.parquet import BATCH_ROWS, SPOOLED, opened, sound
 from lightgen.corpora.ranges import Inventory, Place
 from lightgen.corpora.spool import read_spool, write_spool
-from lightgen.errors import InputChanged, InputCorrupt
+from lightgen.errors import InputCorrupt
 from lightgen.problems import Problem
 from lightgen.seeds import content_id
 
@@ -91,8 +91,8 @@ class LaionLinks(Member):
         """Read the file once and cut it into ranges of `rows` rows. Memory: one range. Raises InputCorrupt."""
         columns = self.columns()
         with places.whole(self.path) as file:
-            with self._sound():
-                ranges = cut_rows(self._batches(self._opened(file), columns), rows, self.limit)
+            with sound(self.path):
+                ranges = cut_rows(self._batches(opened(file, self.path), columns), rows, self.limit)
             return Inventory(sha256=places.sha256_of(self.path, file), ranges=ranges)
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> pa.Table:
@@ -103,16 +103,16 @@ class LaionLinks(Member):
         spools = scratch / content_id("links", inventory.sha256, self.caption_column)
         try:
             columns = self.columns()
-            with places.seekable(self.path) as file, self._sound():
-                table = self._range(self._opened(file), columns, place, spools)
+            with places.seekable(self.path) as file, sound(self.path):
+                table = self._range(opened(file, self.path), columns, place, spools)
         except InputCorrupt as error:
             if places.sha256_of(self.path) == inventory.sha256:
                 raise
-            raise self._changed(place) from error
+            raise input_changed(self.path, place) from error
         if rows_digest(table) != place.range.sha256:
             for path in spools.glob("*"):
                 path.unlink(missing_ok=True)
-            raise self._changed(place)
+            raise input_changed(self.path, place)
         return table
 
     def _range(self, parquet: pq.ParquetFile, columns: dict[str, str], place: Place, spools: Path) -> pa.Table:
@@ -143,25 +143,6 @@ class LaionLinks(Member):
 
     def _footer(self) -> tuple[int, list[str]]:
         """Rows and names of columns."""
-        with places.seekable(self.path) as file, self._sound():
+        with places.seekable(self.path) as file, sound(self.path):
             parquet = pq.ParquetFile(file)
             return parquet.metadata.num_rows, parquet.schema_arrow.names
-
-    def _opened(self, file: BinaryIO) -> pq.ParquetFile:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        check_footer(parquet.metadata, file, self.path)
-        return parquet
-
-    @contextlib.contextmanager
-    def _sound(self) -> Iterator[None]:
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            raise InputCorrupt(f"{self.path} is not a sound Parquet file: {error}. Fetch or write it again") from error
-
-    def _changed(self, place: Place) -> InputChanged:
-        return InputChanged(
-            f"{self.path} was changed while it was read: rows {place.first + 1} to {place.first + place.range.rows} "
-            "are not those that the version is named by. Nothing of them was sealed. Leave the file alone and run the "
-            "same command again: it reads the file as it is now, under a name of its own"
-        )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lightgen.corpora import places
-from lightgen.corpora.base import FileCorpus
+from lightgen.corpora.base import FileCorpus, input_changed
 from lightgen.corpora.ranges import Cutter, Inventory, Place
 from lightgen.corpora.raw import RawCaption
 from lightgen.errors import InputCorrupt
@@ -50,7 +50,7 @@ class LineCorpus(FileCorpus):
         with self.watched(inventory, place):
             data = places.part(self.path, place.offset, place.range.size)
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
-            raise self.changed(place)
+            raise input_changed(self.path, place)
         column, records = self.records(io.BytesIO(data), inventory.column)
         rows = enumerate(records, place.first)
         return [found for row, record in rows if (found := self.caption_of(record, row, column)) is not None]

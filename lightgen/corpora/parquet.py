@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightgen.corpora import places
-from lightgen.corpora.base import FileCorpus
+from lightgen.corpora.base import FileCorpus, input_changed
 from lightgen.corpora.ranges import Inventory, Place, cut_values, values_digest
 from lightgen.corpora.raw import RawCaption
 from lightgen.corpora.spool import read_spool, write_spool
@@ -44,24 +44,24 @@ class ParquetCorpus(FileCorpus):
     def cut(self, rows: int) -> Inventory:
         """See `Corpus.cut`."""
         with places.whole(self.path) as file:
-            with self._sound():
+            with sound(self.path):
                 ranges = cut_values(self._values(self._opened(file)), rows, self.limit)
             return Inventory(sha256=places.sha256_of(self.path, file), ranges=ranges)
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> list[RawCaption]:
         """See `Corpus.read_range`. On disk at most the text of the row groups that are being read."""
         spools = scratch / content_id("parquet", inventory.sha256, self.column)
-        with self.watched(inventory, place), places.seekable(self.path) as file, self._sound():
+        with self.watched(inventory, place), places.seekable(self.path) as file, sound(self.path):
             values = self._range(self._opened(file), place, spools)
         if values_digest(values) != place.range.sha256:
             for path in spools.glob("*"):
                 path.unlink(missing_ok=True)
-            raise self.changed(place)
+            raise input_changed(self.path, place)
         return [self.caption(text, row) for row, text in enumerate(values.to_pylist(), place.first)]
 
     def read(self) -> Iterator[RawCaption]:
         """See `Corpus.read`."""
-        with places.whole(self.path) as file, self._sound():
+        with places.whole(self.path) as file, sound(self.path):
             row = 0
             for values in self._values(self._opened(file)):
                 for text in values.to_pylist():
@@ -101,19 +101,11 @@ class ParquetCorpus(FileCorpus):
             yield batch.column(0).cast(pa.large_binary())
 
     def _opened(self, file: BinaryIO) -> pq.ParquetFile:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        self._check(parquet, file)
+        parquet = opened(file, self.path)
+        self._check(parquet)
         return parquet
 
-    @contextlib.contextmanager
-    def _sound(self) -> Iterator[None]:
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            raise InputCorrupt(f"{self.path} is not a sound Parquet file: {error}. Fetch or write it again") from error
-
-    def _check(self, parquet: pq.ParquetFile, file: BinaryIO) -> None:
-        check_footer(parquet.metadata, file, self.path)
+    def _check(self, parquet: pq.ParquetFile) -> None:
         schema = parquet.schema_arrow
         if self.column not in schema.names:
             raise InputCorrupt(
@@ -126,7 +118,23 @@ class ParquetCorpus(FileCorpus):
             raise InputCorrupt(f"{self.path}: column {self.column!r} is {kind}, not text")
 
 
-def check_footer(meta: pq.FileMetaData, file: BinaryIO, path: str) -> None:
+def opened(file: BinaryIO, path: str) -> pq.ParquetFile:
+    """A Parquet file, page checksums verified. Raises InputCorrupt where it would unpack to far more than it is."""
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    _check_footer(parquet.metadata, file, path)
+    return parquet
+
+
+@contextlib.contextmanager
+def sound(path: str) -> Iterator[None]:
+    """Raises InputCorrupt with the path where what is read within is no Parquet file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise InputCorrupt(f"{path} is not a sound Parquet file: {error}. Fetch or write it again") from error
+
+
+def _check_footer(meta: pq.FileMetaData, file: BinaryIO, path: str) -> None:
     """Raises InputCorrupt for a file that would unpack to far more than it is, or has too many parts."""
     size = file.seek(0, io.SEEK_END)
     unpacked = sum(meta.row_group(i).total_byte_size for i in range(min(meta.num_row_groups, MAX_ROW_GROUPS)))
