@@ -56,8 +56,8 @@ OrUse = Annotated[Annotated[Made, Tag("made")] | Annotated[Use, Tag("use")], Dis
 class HeldOut(Config):
     """Captions that no student trains on: where they come from and which of them are used."""
 
-    source: OrUse[SourceConfig]
-    select: OrUse[SelectConfig]
+    source: OrUse[SourceConfig] = Field(description="where they come from")
+    select: OrUse[SelectConfig] = Field(description="which of them are used")
 
 
 Scorers = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ScorerConfig]
@@ -66,17 +66,17 @@ Scorers = dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ScorerConfig
 class Links(Config):
     """Pictures of the web that are to win preference pairs: where their links come from, and what is made of them."""
 
-    source: OrUse[LinksConfig]
-    fetch: OrUse[FetchConfig]
+    source: OrUse[LinksConfig] = Field(description="tables of links")
+    fetch: OrUse[FetchConfig] = Field(description="how the pictures are fetched")
     score: Scorers = Field(default={"pixels": PixelsConfig()}, min_length=1, description="as that of the recipe")
-    filter: OrUse[FilterConfig] = FilterConfig()
+    filter: OrUse[FilterConfig] = Field(default=FilterConfig(), description="which of them are used")
     recaption: OrUse[RecaptionConfig] = Field(description="what a picture shows, in place of the words found beside it")
 
 
 class Audit(AuditConfig):
     """What is asked about a set of pairs before it may be trained on, and what it must show."""
 
-    probe: ProbeConfig = Field(default=ProbeConfig(), json_schema_extra=RUN)
+    probe: ProbeConfig = Field(default=ProbeConfig(), description="pairs whose answer is known", json_schema_extra=RUN)
     second: ScorerConfig | None = Field(default=None, description="judge of another family", json_schema_extra=RUN)
     verdicts: VerdictsConfig | None = Field(default=None, description="what people said", json_schema_extra=RUN)
     compare: CompareConfig | None = Field(
@@ -90,12 +90,12 @@ class Recipe(Config):
     Parts that are left out end the run before them: a recipe of `source` and `select` makes prompts.
     """
 
-    name: str
-    seed: int = 0
-    run: RunConfig = RunConfig()
-    source: OrUse[SourceConfig]
-    select: OrUse[SelectConfig] | None = None
-    generate: OrUse[GenerateConfig] | None = None
+    name: str = Field(description="what runs and reports call it")
+    seed: int = Field(default=0, description="from which all random numbers of the run come")
+    run: RunConfig = Field(default=RunConfig(), description="engine and workers; in no name")
+    source: OrUse[SourceConfig] = Field(description="where captions come from")
+    select: OrUse[SelectConfig] | None = Field(default=None, description="which captions are drawn")
+    generate: OrUse[GenerateConfig] | None = Field(default=None, description="who draws the images, the teacher")
     score: Scorers = Field(
         default={"pixels": PixelsConfig()}, min_length=1, description="scorers by the name that rules call them"
     )
@@ -104,10 +104,12 @@ class Recipe(Config):
         default=None, description="captions that are written for the images, in place of those they were drawn from"
     )
     encode: list[EncodeConfig] = Field(default_factory=list, description="one a resolution")
-    pretrain: list[OrUse[PretrainConfig]] = Field(default_factory=list)
+    pretrain: list[OrUse[PretrainConfig]] = Field(
+        default_factory=list, description="one a resolution; each goes on from the one before"
+    )
     held_out: HeldOut | None = Field(default=None, description="captions of the preference pairs")
     links: Links | None = Field(default=None, description="pictures of the web, where they are to win the pairs")
-    pair: PairConfig | None = None
+    pair: PairConfig | None = Field(default=None, description="how preference pairs are made")
     audit: Audit | None = Field(default=None, description="of the pairs: without its consent they are not published")
     align: AlignConfig | None = Field(default=None, description="DPO on the pairs")
     control: AlignConfig | None = Field(default=None, description="plain fine-tune on the winners")
@@ -115,7 +117,7 @@ class Recipe(Config):
         default=False, description="`align` once more, a coin saying which image of a pair is the winner"
     )
     test: HeldOut | None = Field(default=None, description="captions of the evaluation")
-    evaluate: EvaluateConfig | None = None
+    evaluate: EvaluateConfig | None = Field(default=None, description="who is judged, by whom")
 
     @model_validator(mode="after")
     def _one_resolution_each(self) -> Self:

@@ -197,7 +197,7 @@ class RefEntry(Document):
 
     format: Literal[2] = 2
     n: int = Field(ge=1)
-    op: Literal["publish", "tag", "retire", "restore", "collect"]
+    op: Literal["publish", "tag", "untag", "retire", "restore", "collect"]
     kind: Kind
     version: str = Field(pattern=VERSION)
     content: str = Field(pattern=DIGEST)

@@ -38,11 +38,11 @@ WORDS_REHEARSED = ("red dog", "green bicycle", "wooden table", "tall tower", "sm
 class Style(Config):
     """How a caption is to be: what is asked for, how often, and how long it must be."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
-    ask: str = Field(min_length=1)
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$", description="kept with the caption")
+    ask: str = Field(min_length=1, description="what the model is asked for")
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="share among all styles")
     min_tokens: int = Field(default=1, ge=1, description="of the student's text encoder")
-    max_tokens: int = Field(default=128, ge=1)
+    max_tokens: int = Field(default=128, ge=1, description="of the student's text encoder")
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -66,8 +66,10 @@ class VlmCaptionerConfig(CaptionerMember):
     """Which model writes, in which styles, and how often it is asked."""
 
     kind: Literal["vlm"] = "vlm"
-    model: VlmConfig = TransformersVlmConfig()
-    styles: tuple[Style, ...] = Field(default=STYLES, min_length=1)
+    model: VlmConfig = Field(default=TransformersVlmConfig(), description="who is asked")
+    styles: tuple[Style, ...] = Field(
+        default=STYLES, min_length=1, description="how captions are written, drawn by their weights"
+    )
     tries: int = Field(default=3, ge=1, le=10, description="for each picture")
     temperature: float = Field(default=0.7, gt=0, le=2, description="from the second try on; the first is greedy")
     language: Language = Field(default="en", description="any: captions of all languages pass")

@@ -2,18 +2,35 @@
 
 import logging
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lightgen.cli import bench, drawing, fetching, planning, running, training, versions
+from lightgen.cli import bench, drawing, fetching, planning, reading, running, tidying, training
 from lightgen.errors import LightgenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for part in (planning, running, versions, fetching, drawing, training):
+for part in (planning, running, reading, tidying, fetching, drawing, training):
     app.add_typer(part.app)
 app.add_typer(bench.app, name="bench")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lightgen {metadata.version('lightgen-distill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print it, and no more")
+    ] = False,
+) -> None:
+    """See the module."""
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Commands that find out early: what stands in the way of a recipe and what it would take, and a run of it in small."""
 
-import json
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lightgen.cli.console import StoreOption, out
+from lightgen.cli.console import JsonOption, StoreOption, out, print_json
 from lightgen.cli.running import RecipeArgument, SetOption, UntilOption, overrides_of
 from lightgen.settings import quiet_libraries
 
@@ -35,7 +34,7 @@ def plan(
     usd_per_hour: Annotated[
         float | None, typer.Option("--usd-per-hour", min=0, help="price of the machine; default: evaluate.usd_per_hour")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object in place of tables")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """What a recipe would make and take, and every problem that stands in its way; exit code 1 where there is one."""
     from lightgen.operations.machines import described
@@ -45,11 +44,21 @@ def plan(
     loaded = load_recipe(recipe, overrides_of(settings or []))
     found = preflight(loaded, store, until or [], described(on) if on else None, usd_per_hour)
     if as_json:
-        typer.echo(json.dumps(_plain(found), indent=1))
+        print_json(_plain(found))
     else:
         _show(found)
     if not found.sound:
         raise typer.Exit(1)
+
+
+@app.command()
+def schema(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="as a page: what each setting is")] = False,
+) -> None:
+    """Print every setting of a recipe as a JSON schema, by which editors complete and check one."""
+    from lightgen.pages.recipe_reference import json_schema, markdown
+
+    typer.echo(markdown() if as_markdown else json_schema(), nl=False)
 
 
 @app.command()

@@ -81,7 +81,7 @@ class FileCorpus(Corpus):
 
     path: str = Field(description="a local path or s3://bucket/key", json_schema_extra=RUN)
     source: str = Field(description="name kept with every caption")
-    licence: str = "unknown"
+    licence: str = Field(default="unknown", description="kept with every caption")
     # Which rows are read stands in the inventory.
     limit: int | None = Field(default=None, ge=1, description="only the first so many rows", json_schema_extra=RUN)
 

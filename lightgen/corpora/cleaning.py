@@ -19,8 +19,8 @@ ODD = re.compile("[\0\ufffd\ud800-\udfff]")
 class Limits(Config):
     """What a caption must be."""
 
-    min_characters: int = Field(default=3, ge=1)
-    max_characters: int = Field(default=2000, ge=1)
+    min_characters: int = Field(default=3, ge=1, description="fewer are refused")
+    max_characters: int = Field(default=2000, ge=1, description="more are refused")
     max_tokens: int = Field(default=128, ge=1, description="what the student's text encoder reads; the paper's 128")
 
 

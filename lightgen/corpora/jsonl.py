@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from lightgen.corpora.lines import LineCorpus, as_text
 from lightgen.corpora.raw import RawCaption
 from lightgen.errors import InputCorrupt
@@ -16,7 +18,7 @@ class JsonlCorpus(LineCorpus):
     """One field of a JSON lines file. A line that is not a safe JSON object stops the reading with its number."""
 
     kind: Literal["jsonl"] = "jsonl"
-    field: str = "caption"
+    field: str = Field(default="caption", description="that of the captions")
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`."""

@@ -8,6 +8,7 @@ from typing import BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.base import FileCorpus, input_changed
@@ -35,7 +36,7 @@ class ParquetCorpus(FileCorpus):
     """One column of a Parquet file. A file that would unpack to far more than it is, is refused."""
 
     kind: Literal["parquet"] = "parquet"
-    column: str = "caption"
+    column: str = Field(default="caption", description="that of the captions")
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`."""

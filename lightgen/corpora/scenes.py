@@ -23,7 +23,7 @@ class ScenesCorpus(Corpus):
 
     kind: Literal["scenes"] = "scenes"
     split: Split = Field(description="by content: no scene is in two splits")
-    count: int = Field(ge=6)
+    count: int = Field(ge=6, description="captions, of six tasks together")
 
     @property
     def key(self) -> str:

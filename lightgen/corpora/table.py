@@ -16,11 +16,11 @@ class TableCorpus(LineCorpus):
     """One column of a CSV or TSV file, quoted in CSV and never in TSV. A quoted caption may go on over lines."""
 
     kind: Literal["table"] = "table"
-    column: str = "caption"
+    column: str = Field(default="caption", description="that of the captions")
     header: list[str] | None = Field(
         default=None, description="names of the columns, for a file whose first line is data"
     )
-    separator: str = Field(default="\t", min_length=1, max_length=1)
+    separator: str = Field(default="\t", min_length=1, max_length=1, description="between values; one character")
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`. No value holds a tab or a line break."""

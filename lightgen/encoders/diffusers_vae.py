@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float, UInt8
+from pydantic import Field
 from torch import Tensor
 
 from lightgen.config import Member
@@ -20,9 +21,12 @@ class DiffusersVaeConfig(Weights, Member):
     """Settings of a pretrained VAE; the paper's is that of Stable Diffusion 3.5 (model_facts 1.1)."""
 
     kind: Literal["diffusers"] = "diffusers"
-    model: str = "stabilityai/stable-diffusion-3.5-large"
-    subfolder: str = "vae"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    model: str = Field(
+        default="stabilityai/stable-diffusion-3.5-large",
+        description="local folder, or owner/name on the Hugging Face hub",
+    )
+    subfolder: str = Field(default="vae", description="of the folder or repository; empty: the top")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of weights and products")
 
     @property
     def wants_gpu(self) -> bool:

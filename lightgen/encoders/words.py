@@ -29,7 +29,7 @@ class WordsConfig(Member):
         description="neighbours on each side that tint a word's vector, as in contextual encoders",
     )
     max_tokens: int = Field(default=128, ge=1, description="words kept of a caption")
-    storage: Literal["float16", "bfloat16"] = "float16"
+    storage: Literal["float16", "bfloat16"] = Field(default="float16", description="type that features keep")
 
     @property
     def wants_gpu(self) -> bool:

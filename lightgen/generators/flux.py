@@ -37,10 +37,10 @@ class FluxConfig(Weights, GeneratorMember):
     model: str = Field(
         default="black-forest-labs/FLUX.1-dev", min_length=1, description="local folder, or owner/name on the hub"
     )
-    steps: int = Field(default=28, ge=1)
+    steps: int = Field(default=28, ge=1, description="of denoising")
     guidance: float = Field(default=3.5, ge=0, description="distilled guidance; FLUX.1-schnell wants 0")
     max_tokens: int = Field(default=512, ge=1, le=512, description="T5 tokens of a caption; FLUX.1-schnell wants 256")
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float16", "float32"] = Field(default="bfloat16", description="of weights and products")
     offload: Literal["none", "model", "sequential"] = Field(
         default="none",
         description="keep on the GPU everything, one model at a time, or one layer at a time",

@@ -41,7 +41,7 @@ class VlmScorerConfig(ScorerMember):
     """Which model answers which questions, and how."""
 
     kind: Literal["vlm"] = "vlm"
-    model: VlmConfig = TransformersVlmConfig()
+    model: VlmConfig = Field(default=TransformersVlmConfig(), description="who is asked")
     mode: Literal["probability", "json"] = Field(
         default="probability", description="json: marks from 0 to 10 in the model's own words"
     )

@@ -53,9 +53,15 @@ Row = dict[str, Any]
 class CompareConfig(Config):
     """Which model compares, and how many pairs."""
 
-    model: VlmConfig = TransformersVlmConfig()
+    model: VlmConfig = Field(default=TransformersVlmConfig(), description="who is asked")
     count: int | None = Field(default=None, ge=1, description="pairs, about: a hash chooses them; null: all")
-    max_reject_fraction: float = Field(default=0.05, ge=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     def content(self) -> dict[str, Any]:
         """Settings, weights and the words that are asked."""

@@ -42,9 +42,12 @@ class EncodeConfig(Config):
     """Settings of both encoders."""
 
     size_px: int = Field(default=256, ge=8, description="side of the square the image is cropped to")
-    crop: Literal["adm"] = "adm"
-    vae: VaeConfig
-    text: TextConfig
+    crop: Literal["adm"] = Field(
+        default="adm",
+        description="adm: halved while twice as large, then bicubic, then the middle, as OpenAI's ADM does",
+    )
+    vae: VaeConfig = Field(description="images to latents")
+    text: TextConfig = Field(description="captions to vectors")
     flips: Literal["off", "safe"] = Field(
         default="off",
         description="safe: mirrored latents too, where a caption knows no sides; training reads half",

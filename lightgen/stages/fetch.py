@@ -78,7 +78,13 @@ class FetchConfig(Config):
         json_schema_extra=RUN,
     )  # fmt: skip
     workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
-    max_reject_fraction: float = Field(default=0.9, ge=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     @model_validator(mode="after")
     def _exact(self) -> Self:

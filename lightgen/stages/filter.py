@@ -48,7 +48,13 @@ class FilterConfig(Config):
     derive: dict[str, DeriveConfig] = Field(
         default={}, description="by score: columns that are made of its raw answers first", json_schema_extra=QUIET
     )
-    max_reject_fraction: float = Field(default=0.5, ge=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
 
 class _Work(Config):

@@ -36,21 +36,27 @@ STAGE = Stage("generate", "images", revision=1)
 class GenerateConfig(Config):
     """Which generator draws, how large and how often."""
 
-    generator: GeneratorConfig
+    generator: GeneratorConfig = Field(description="who draws")
     height_px: int | None = Field(default=None, ge=16, le=4096, description="null: as the student was trained")
-    width_px: int | None = Field(default=None, ge=16, le=4096)
+    width_px: int | None = Field(default=None, ge=16, le=4096, description="null: as the student was trained")
     size_px: int | None = Field(
         default=None, ge=16, le=4096, description="both sides of a square", json_schema_extra=RUN
     )
-    samples_per_prompt: int = Field(default=1, ge=1)
+    samples_per_prompt: int = Field(default=1, ge=1, description="images of each prompt")
     samples_by_source: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="samples of a prompt from that source instead, so that small sources are not drowned"
     )
     format: ImageFormat = Field(default="jpg", description="png is exact; jpg and webp lose by `quality`")
-    quality: int = Field(default=92, ge=1, le=100)
+    quality: int = Field(default=92, ge=1, le=100, description="of jpg and webp, 100 is best")
     batch: int = Field(default=8, ge=1, description="images drawn at once", json_schema_extra=RUN)
     workers: int = Field(default=2, ge=1, description="threads that encode files meanwhile", json_schema_extra=RUN)
-    max_reject_fraction: float = Field(default=0.05, ge=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     @model_validator(mode="after")
     def _one_size(self) -> "GenerateConfig":

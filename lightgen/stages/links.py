@@ -44,22 +44,28 @@ CAPTION_REASONS = ("caption_encoding", "caption_empty", "caption_too_long")
 class LinksConfig(Config):
     """Which tables, and what a link must be. The first rule that it breaks is its reason; a missing value breaks it."""
 
-    corpora: list[LaionLinks] = Field(min_length=1)
+    corpora: list[LaionLinks] = Field(min_length=1, description="read one after the other")
     rules: tuple[Rule, ...] = Field(default=(), description=f"over {', '.join(NUMBERS)}")
     among: dict[Literal["language", "nsfw", "licence"], tuple[str, ...]] = Field(
         default={},
         description="words that pass, in any case: `language: [en, nolang]`, `nsfw: [UNLIKELY]`; no word does not",
         json_schema_extra=QUIET,
     )
-    min_characters: int = Field(default=3, ge=1)
-    max_characters: int = Field(default=2000, ge=1)
-    shard_rows: int = Field(default=2000, ge=1)
+    min_characters: int = Field(default=3, ge=1, description="of the words beside a link; fewer are refused")
+    max_characters: int = Field(default=2000, ge=1, description="more are refused")
+    shard_rows: int = Field(default=2000, ge=1, description="links a shard")
     allow_private: tuple[str, ...] = Field(
         default=(),
         description="host:port that may be asked though it is not public, for tests",
         json_schema_extra=QUIET,
     )
-    max_reject_fraction: float = Field(default=0.99, ge=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.99,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: rules on columns that there are not, or that a table lacks."""

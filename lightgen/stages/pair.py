@@ -55,7 +55,7 @@ JUDGED = Answers | Probabilities  # verdicts with a value a question, which rule
 class PairConfig(Config):
     """Whose images are compared, who judges, and what makes one the better."""
 
-    judge: ScorerConfig = Field(json_schema_extra=RUN)
+    judge: ScorerConfig = Field(description="who scores the images", json_schema_extra=RUN)
     verdict: DeriveConfig | None = Field(
         default=None,
         description="how a judge's raw answers become right or wrong, and a score; null: by its kind",
@@ -87,7 +87,9 @@ class PairConfig(Config):
         default=1, ge=1, description="of the student; where the student wins, an even number", json_schema_extra=RUN
     )
     sample: SampleConfig = Field(default=SampleConfig(), description="how the student draws", json_schema_extra=RUN)
-    weights: Weights = Field(default="ema", json_schema_extra=RUN)
+    weights: Weights = Field(
+        default="ema", description="of the student; ema: their moving average", json_schema_extra=RUN
+    )
     batch_size: int = Field(default=64, gt=0, description="images drawn together", json_schema_extra=RUN)
     max_reject_fraction: float = Field(
         default=1.0, gt=0, le=1, description="a good student leaves few telling pairs", json_schema_extra=RUN

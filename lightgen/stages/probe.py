@@ -36,7 +36,13 @@ class ProbeConfig(Config):
     probes: tuple[Probe, ...] = Field(default=PROBES, min_length=1, description="kinds of copies, each named once")
     per_probe: int = Field(default=200, ge=1, description="pairs that each is made of, about: a hash chooses them")
     format: Literal["png"] = Field(default="png", description="probe `same` must have the very pixels")
-    max_reject_fraction: float = Field(default=0.5, gt=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     @field_validator("probes")
     @classmethod

@@ -42,16 +42,26 @@ SOURCED = ("source", "licence")  # of images that were fetched
 class RecaptionConfig(Limits):
     """Who writes, and what a caption must be."""
 
-    captioner: CaptionerConfig
+    captioner: CaptionerConfig = Field(description="who writes")
     tokenizer: Words | TokenizerConfig = Field(
         default="words", description="`words`, or `model`, `revision` and `subfolder` of a transformers tokenizer"
     )
     evaluation: list[CorpusConfig] = Field(
         default_factory=list, description="prompts that no caption may give away, as in select", json_schema_extra=QUIET
     )
-    contamination: ContaminationConfig = Field(default=ContaminationConfig(), json_schema_extra=QUIET)
+    contamination: ContaminationConfig = Field(
+        default=ContaminationConfig(),
+        description="when a caption is too like one of the evaluation",
+        json_schema_extra=QUIET,
+    )
     workers: int = Field(default=2, ge=1, description="threads that decode", json_schema_extra=RUN)
-    max_reject_fraction: float = Field(default=0.5, ge=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: styles whose captions would all be too long."""

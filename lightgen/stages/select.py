@@ -37,7 +37,9 @@ class SelectConfig(Config):
 
     near_duplicates: NearDuplicateConfig | None = Field(default=NearDuplicateConfig(), description="null: exact only")
     evaluation: list[CorpusConfig] = Field(default_factory=list, description="prompts that must not be trained on")
-    contamination: ContaminationConfig = ContaminationConfig()
+    contamination: ContaminationConfig = Field(
+        default=ContaminationConfig(), description="when a caption is too like one of the evaluation"
+    )
     count: int | None = Field(default=None, ge=1, description="how many prompts, the most diverse; null: all")
     embedding_dim: int = Field(
         default=512, ge=16, le=4096, description="of the hashed n-grams that diversity is measured by"

@@ -38,12 +38,18 @@ DETAIL = 500
 class SourceConfig(Limits):
     """Which corpora, and what a caption must be."""
 
-    corpora: list[CorpusConfig] = Field(min_length=1)
+    corpora: list[CorpusConfig] = Field(min_length=1, description="read one after the other")
     tokenizer: Words | TokenizerConfig = Field(
         default="words", description="`words`, or `model`, `revision` and `subfolder` of a transformers tokenizer"
     )
-    shard_rows: int = Field(default=1000, ge=1)
-    max_reject_fraction: float = Field(default=0.6, ge=0, le=1, json_schema_extra=RUN)
+    shard_rows: int = Field(default=1000, ge=1, description="captions a shard")
+    max_reject_fraction: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
 
 def source(config: SourceConfig, context: Context) -> ArtifactRef:

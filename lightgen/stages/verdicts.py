@@ -56,9 +56,15 @@ class VerdictsConfig(Config):
     a pair, the first. The file is named by what it holds.
     """
 
-    scorer: Literal["human"] = "human"
-    path: str = Field(min_length=1, json_schema_extra=RUN)
-    max_reject_fraction: float = Field(default=0.1, ge=0, le=1, json_schema_extra=RUN)
+    scorer: Literal["human"] = Field(default="human", description="people; there is no other")
+    path: str = Field(min_length=1, description="CSV or TSV of pair, side and rater", json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: a file that cannot be read, or has other columns."""

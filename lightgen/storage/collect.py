@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from lightgen.errors import RefNotFound
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Upload
-from lightgen.storage.refs import append, retired
+from lightgen.storage.refs import append, retired, tags
 from lightgen.storage.reuse import withdraw
 from lightgen.storage.store import KINDS, VERSION_NAME, Store
 from schemas.canonical import canonical_json
@@ -204,9 +204,8 @@ def _named(store: Store, kinds: Iterable[str] = KINDS) -> set[Name]:
     named = set()
     for kind in kinds:
         entries = store.log(kind)
-        tagged = {entry.tag: entry.version for entry in entries if entry.op == "tag"}
         published = {entry.version for entry in entries if entry.op == "publish"}
-        named |= {(kind, version) for version in (published - retired(entries)) | set(tagged.values())}
+        named |= {(kind, version) for version in (published - retired(entries)) | set(tags(entries).values())}
     return named
 
 

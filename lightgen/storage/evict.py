@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from lightgen.errors import StoreConflict, StoreError
 from lightgen.storage.collect import GRACE_DAYS
 from lightgen.storage.documents import parse_document
-from lightgen.storage.refs import retired
+from lightgen.storage.refs import retired, tags
 from lightgen.storage.reuse import LentShard, withdraw
 from lightgen.storage.shards import ShardOutput, check_keys, pack
 from lightgen.storage.store import Store
@@ -45,7 +45,7 @@ def find_evictable(store: Store, grace_days: float = GRACE_DAYS, now: float | No
     """
     oldest = (time.time() if now is None else now) - grace_days * 86_400
     log = store.log(KIND)
-    tagged = set({entry.tag: entry.version for entry in log if entry.op == "tag"}.values())
+    tagged = set(tags(log).values())
     published = dict.fromkeys(entry.version for entry in log if entry.op == "publish")
     spared = tagged | retired(log) | _read_by_unfinished(store)
     found = []

@@ -1,6 +1,6 @@
 """Looking into a store: what there is, what it was made of, whether it is whole, how two versions differ."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -10,7 +10,7 @@ import pyarrow as pa
 from lightgen.errors import RefNotFound, StoreCorrupt
 from lightgen.storage.documents import parse_document
 from lightgen.storage.parquet import schema_digest, schema_of_tail
-from lightgen.storage.refs import retired, standing
+from lightgen.storage.refs import retired, standing, tags
 from lightgen.storage.store import KINDS, Store
 from lightgen.storage.version import Version
 from schemas.documents import Manifest, Provenance, RefEntry
@@ -24,7 +24,8 @@ TAIL_BYTES = 64 << 10  # of a Parquet file: its schema lies there
 class Listed:
     """One published version, as `lightgen ls` shows it. `n` is its number in the log; `age` from publication.
 
-    Where its manifest is lost or damaged, `trouble` says so, and `rows` and `bytes` are not known.
+    `roles` are those that mean it now: of the versions published for a role, the newest. Where its manifest is lost or
+    damaged, `trouble` says so, and `rows` and `bytes` are not known.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Listed:
     rows: int | None
     bytes: int | None
     age: timedelta
+    roles: tuple[str, ...]
     tags: tuple[str, ...]
     retired: bool
     evicted: bool
@@ -144,7 +146,8 @@ def diff(store: Store, before: ArtifactRef | str, after: ArtifactRef | str) -> D
 
 def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
     entries = store.log(kind)
-    tags, passed_over, there = _tags(entries), retired(entries), standing(entries)
+    tagged, passed_over, there = _tags(entries), retired(entries), standing(entries)
+    roles = _roles(entries, passed_over, there)
     first: dict[str, RefEntry] = {}
     for entry in entries:
         if entry.op == "publish" and entry.version in there:
@@ -159,7 +162,8 @@ def _list_kind(store: Store, kind: str, now: datetime) -> Iterator[Listed]:
             rows=manifest.rows.out if manifest else None,
             bytes=manifest.bytes_total if manifest else None,
             age=now - datetime.fromisoformat(entry.at),
-            tags=tags.get(entry.version, ()),
+            roles=roles.get(entry.version, ()),
+            tags=tagged.get(entry.version, ()),
             retired=entry.version in passed_over,
             evicted=kind == "images" and manifest is not None and Version(store.files, manifest).evicted,
             trouble=trouble,
@@ -177,8 +181,18 @@ def _manifest(store: Store, kind: str, version: str) -> tuple[Manifest | None, T
 
 def _tags(entries: list[RefEntry]) -> dict[str, tuple[str, ...]]:
     """Tags by version: the newest use of a name counts."""
-    holder = {entry.tag: entry.version for entry in entries if entry.op == "tag"}
-    return {v: tuple(sorted(tag for tag, held in holder.items() if held == v)) for v in set(holder.values())}
+    return _by_holder(tags(entries))
+
+
+def _roles(entries: list[RefEntry], passed_over: set[str], there: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Roles by the version that `kind@role` means: of those that are there and not retired, the newest."""
+    standing = [e for e in entries if e.op == "publish" and e.version in there and e.version not in passed_over]
+    return _by_holder({entry.role: entry.version for entry in standing if entry.role})
+
+
+def _by_holder(holder: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Names by the version that holds them."""
+    return {v: tuple(sorted(name for name, held in holder.items() if held == v)) for v in set(holder.values())}
 
 
 def _metadata(column: pa.Field) -> dict[str, str]:

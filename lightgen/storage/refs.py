@@ -2,6 +2,7 @@
 
 publish   the version is sealed, with this manifest
 tag       the version has this name; the newest use of a name counts
+untag     no version has this name any more
 retire    the version is out of `latest`, and may be collected; publishing it again does not undo that
 restore   the version is retired no longer
 collect   garbage collection is about to delete the version; "publish" follows where it is made again
@@ -20,7 +21,7 @@ from lightgen.storage.files import Files
 from schemas.documents import Manifest, RefEntry
 
 logger = logging.getLogger(__name__)
-Op = Literal["publish", "tag", "retire", "restore", "collect"]
+Op = Literal["publish", "tag", "untag", "retire", "restore", "collect"]
 ENTRY = re.compile(r"^(\d{8})\.json\Z")
 
 
@@ -50,6 +51,17 @@ def retired(entries: Sequence[RefEntry]) -> set[str]:
     """Versions that were retired and not restored since."""
     state = {entry.version: entry.op for entry in entries if entry.op in ("retire", "restore")}
     return {version for version, op in state.items() if op == "retire"}
+
+
+def tags(entries: Sequence[RefEntry]) -> dict[str, str]:
+    """The version that each name means."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        if entry.op == "tag":
+            found[entry.tag] = entry.version
+        elif entry.op == "untag":
+            found.pop(entry.tag, None)
+    return found
 
 
 def standing(entries: Sequence[RefEntry]) -> dict[str, list[RefEntry]]:
@@ -96,8 +108,8 @@ def append(files: Files, manifest: Manifest, op: Op, tag: str = "", role: str = 
 
 
 def _is_said(log: list[RefEntry], manifest: Manifest, op: Op, tag: str, role: str) -> bool:
-    if op == "tag":
-        return next((e.version for e in reversed(log) if e.op == "tag" and e.tag == tag), None) == manifest.version
+    if op in ("tag", "untag"):
+        return (op == "tag") == (tags(log).get(tag) == manifest.version)
     if op in ("retire", "restore"):
         return (op == "retire") == (manifest.version in retired(log))
     last = next((e for e in reversed(log) if e.version == manifest.version and e.op in ("publish", "collect")), None)

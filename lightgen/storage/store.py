@@ -24,7 +24,7 @@ from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.documents import parse_document
 from lightgen.storage.files import Files
 from lightgen.storage.local import LocalFiles
-from lightgen.storage.refs import append, publish, read_log, retired
+from lightgen.storage.refs import append, publish, read_log, retired, tags
 from lightgen.storage.version import Version
 from schemas.documents import TAG, FileEntry, Manifest, Plan, Receipt, RefEntry, StoreMark
 from schemas.ref import ArtifactRef, Kind
@@ -102,6 +102,13 @@ class Store:
         version = self.open(ref)
         append(self.files, version.manifest, "tag", name)
 
+    def untag(self, ref: ArtifactRef | str, name: str) -> None:
+        """Take a name from a version. Raises RefNotFound where the version does not have it."""
+        version = self.open(ref)
+        if tags(self.log(version.ref.kind)).get(name) != version.ref.version:
+            raise RefNotFound(f"{version.ref} is not tagged {name!r}")
+        append(self.files, version.manifest, "untag", name)
+
     def retire(self, ref: ArtifactRef | str) -> None:
         """Take a version out of `latest`, for good: only `restore` undoes it. Its bytes stay until collected."""
         append(self.files, self.open(ref).manifest, "retire")
@@ -152,7 +159,7 @@ class Store:
         if any(e.role == what for e in entries):
             return [e.version for e in published if e.role == what][-1:]
         if what.startswith("tag:"):
-            return [e.version for e in entries if e.op == "tag" and e.tag == what[4:]][-1:]
+            return [version for name, version in tags(entries).items() if name == what[4:]]
         if what.isdecimal() and len(what) < 8:
             return [e.version for e in entries if e.n == int(what)]
         if PREFIX.match(what):
@@ -277,4 +284,4 @@ def _files(uri: str, cache: Path | None) -> Files:
 def _known(kind: str, entries: list[RefEntry]) -> list[str]:
     published = [f"{kind}@{e.n} ({e.version[:12]})" for e in entries if e.op == "publish"][-5:]
     roles = sorted({f"{kind}@{e.role}" for e in entries if e.role})
-    return [*published, *roles, *sorted({f"{kind}@tag:{e.tag}" for e in entries if e.op == "tag"})]
+    return [*published, *roles, *sorted(f"{kind}@tag:{name}" for name in tags(entries))]

@@ -31,7 +31,7 @@ class Weights(Config):
 
     model: str = Field(min_length=1, description="local folder, or owner/name on the Hugging Face hub")
     revision: str | None = Field(default=None, description="commit of the hub repository, 40 hex digits")
-    subfolder: str = ""
+    subfolder: str = Field(default="", description="of the folder or repository; empty: the top")
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ NAME = r"^[a-z][a-z0-9_]{0,39}$"
 class Question(Config):
     """A question that yes or no answers, and its denial; {caption} in them stands for the caption, quoted."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME, description="of its columns of scores")
     asked: str = Field(min_length=1, description="yes is good")
     denied: str = Field(min_length=1, description="no is good")
 
@@ -87,7 +87,7 @@ class ListPack(Config):
     """Questions of a recipe's own."""
 
     kind: Literal["list"] = "list"
-    ask: tuple[Question, ...] = Field(min_length=1)
+    ask: tuple[Question, ...] = Field(min_length=1, description="the questions")
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -124,7 +124,7 @@ class FilePack(Config):
     """
 
     kind: Literal["file"] = "file"
-    path: str = Field(min_length=1, json_schema_extra=RUN)
+    path: str = Field(min_length=1, description="JSON lines with `prompt` and `questions`", json_schema_extra=RUN)
 
     def content(self) -> dict[str, Any]:
         """See `Config.content`: the file by its digest. Raises InputCorrupt."""

@@ -37,8 +37,10 @@ class TransformersVlmConfig(Weights, VlmMember):
     """Which weights answer, and how large they see a picture."""
 
     kind: Literal["transformers"] = "transformers"
-    model: str = "Qwen/Qwen2.5-VL-7B-Instruct"
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    model: str = Field(
+        default="Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, or owner/name on the Hugging Face hub"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and products")
     min_pixels: int = Field(default=56 * 56, ge=1, description="a smaller picture is enlarged")
     max_pixels: int = Field(default=1280 * 28 * 28, ge=1, description="a larger picture is shrunk")
     batch_size: int = Field(default=8, ge=1, description="questions answered together", json_schema_extra=RUN)

@@ -58,8 +58,8 @@ class ServerVlmConfig(VlmMember):
         json_schema_extra=RUN,
     )  # fmt: skip
     concurrency: int = Field(default=8, ge=1, description="questions under way at once", json_schema_extra=RUN)
-    patience: Patience = Field(default=Patience(), json_schema_extra=RUN)
-    prices: Prices = Field(default=Prices(), json_schema_extra=RUN)
+    patience: Patience = Field(default=Patience(), description="how long it is waited for", json_schema_extra=RUN)
+    prices: Prices = Field(default=Prices(), description="what its tokens cost", json_schema_extra=RUN)
 
     @field_validator("url")
     @classmethod

@@ -1,4 +1,4 @@
-"""`lightgen show REF --rejects`: counts from the manifest, examples from as few shards as hold them."""
+"""`lightgen rejects REF`: counts from the manifest, examples from as few shards as hold them."""
 
 import pytest
 
@@ -27,18 +27,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture
-def show(store: Store, monkeypatch, capsys):
+def rejects(store: Store, monkeypatch, capsys):
     def call(*options: object) -> tuple[int, str]:
         code, out, err = lightgen(
-            "show", "captions", *options, "--store", store.uri, monkeypatch=monkeypatch, capsys=capsys
+            "rejects", "captions", *options, "--store", store.uri, monkeypatch=monkeypatch, capsys=capsys
         )
         return code, out + err
 
     return call
 
 
-def test_reasons_come_with_counts_and_examples(show) -> None:
-    code, out = show("--rejects", "--limit", 2)
+def test_reasons_come_with_counts_and_examples(rejects) -> None:
+    code, out = rejects("--limit", 2)
     assert code == 0
     assert "7 of 31 rows rejected" in out
     assert out.index("too_long") < out.index("not_text")
@@ -48,19 +48,19 @@ def test_reasons_come_with_counts_and_examples(show) -> None:
     assert "\x1b[31m" not in out
 
 
-def test_one_reason_reads_only_shards_that_hold_it(show, monkeypatch) -> None:
+def test_one_reason_reads_only_shards_that_hold_it(rejects, monkeypatch) -> None:
     read = []
-    rejects = Version.rejects
-    monkeypatch.setattr(Version, "rejects", lambda self, shard: read.append(shard) or rejects(self, shard))
-    code, out = show("--reason", "not_text")
+    whole = Version.rejects
+    monkeypatch.setattr(Version, "rejects", lambda self, shard: read.append(shard) or whole(self, shard))
+    code, out = rejects("--reason", "not_text")
     assert (code, read) == (0, [4])
     assert "too_long" not in out
     read.clear()
-    show("--rejects", "--limit", 1)
+    rejects("--limit", 1)
     assert read == [0, 4]
 
 
-def test_a_reason_that_is_none_is_refused_with_those_there_are(show) -> None:
-    code, out = show("--reason", "nonsense")
+def test_a_reason_that_is_none_is_refused_with_those_there_are(rejects) -> None:
+    code, out = rejects("--reason", "nonsense")
     assert code == 2
     assert "there is: too_long, not_text" in out.replace("\n", "")

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from lightgen.errors import DuplicateKey, RefNotFound, SchemaMismatch, TooManyRejects, UnsafePath
+from lightgen.storage.inspect import list_versions
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import open_or_create
 from tests.worked_version import SCHEMA, build, plan_of, rows, with_reject
@@ -136,6 +137,22 @@ def test_bad_keys_are_refused(tmp_path, key):
     table = pa.table({"id": [key], "n": [1], "x": [1.0]}, schema=SCHEMA)
     with pytest.raises(UnsafePath, match="bad key"):
         build(store, plan_of(n_shards=1), lambda shard: ShardOutput(table, rows_in=1, schema=SCHEMA))
+
+
+def test_a_name_is_taken_away_and_may_come_back(tmp_path):
+    store = open_or_create(str(tmp_path))
+    ref, other = build(store, plan_of(), rows), build(store, plan_of(seed=1), rows)
+    store.tag(ref, "good")
+    with pytest.raises(RefNotFound, match="is not tagged 'good'"):
+        store.untag(other, "good")
+    store.untag(ref, "good")
+    with pytest.raises(RefNotFound, match="is not tagged 'good'"):
+        store.untag(ref, "good")
+    with pytest.raises(RefNotFound):
+        store.open("captions@tag:good")
+    assert all(line.tags == () for line in list_versions(store))
+    store.tag(ref, "good")
+    assert store.open("captions@tag:good").ref == ref
 
 
 def test_tags(tmp_path):

@@ -334,6 +334,15 @@ def test_a_tag_protects(store: Store, family) -> None:
     assert {one.key.split("/")[2] for one in find_garbage(store, now=later())} == {child.version}
 
 
+def test_a_tag_that_was_taken_away_protects_no_more(store: Store, family) -> None:
+    old, child, _ = family
+    store.tag(old, "good")
+    store.retire(old)
+    store.retire(child)
+    store.untag(old, "good")
+    assert {one.key.split("/")[2] for one in find_garbage(store, now=later())} == {old.version, child.version}
+
+
 def test_a_file_that_no_receipt_names_goes_alone(store: Store, family) -> None:
     old, _, _ = family
     stray = f"v/captions/{old.version}/data/part-00000-of-00003.{'0' * 16}.rows.parquet"

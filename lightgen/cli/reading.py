@@ -1,47 +1,66 @@
-"""Commands that look into a store and tidy it."""
+"""Commands that look into a store; with `--json` they print one JSON value and nothing else."""
 
-import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lightgen.cli.console import RefArgument, StoreOption, out
+from lightgen.cli.console import JsonOption, RefArgument, StoreOption, out, print_json
 from lightgen.errors import ConfigError, RefNotFound, StoreCorrupt, escaped
 from lightgen.progress import duration
 from lightgen.storage import inspect
 from lightgen.storage.rejects import reject_examples
 from lightgen.storage.store import KINDS, Store, open_store
 from lightgen.storage.verify import verify as verify_store
-from lightgen.storage.version import Version
 
 app = typer.Typer()
 ROW_CHARACTERS = 500
+SHOWN_KEYS = 20  # of each kind of difference, in text
 
 
 @app.command("ls")
 def list_versions(
-    store: StoreOption, kind: Annotated[str | None, typer.Argument(help="captions, images, checkpoint, ...")] = None
+    store: StoreOption,
+    kind: Annotated[str | None, typer.Argument(help="captions, images, checkpoint, ...")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the versions of a store, oldest first. Exit 1 where something is lost or damaged; the rest is listed."""
-    opened, broken = open_store(store), []
-    table = Table("version", "ref", "fingerprint", "rows", "bytes", "age", "tags", box=None, header_style="bold")
-    for each in [kind] if kind else KINDS:
+    broken: list[str] = []
+    listed = list(_listed(open_store(store), [kind] if kind else list(KINDS), broken))
+    if as_json:
+        versions = [asdict(line) | {"age": line.age.total_seconds()} for line in listed]
+        print_json({"versions": versions, "troubles": broken})
+    else:
+        _table_of(listed, broken)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _listed(store: Store, kinds: list[str], broken: list[str]) -> Iterator[inspect.Listed]:
+    """The versions of some kinds; what is wrong is added to `broken`."""
+    for kind in kinds:
         try:
-            listed = inspect.list_versions(opened, each)
+            listed = inspect.list_versions(store, kind)
         except StoreCorrupt as error:
-            broken.append(f"the log of {each} is damaged: {error}")
+            broken.append(f"the log of {kind} is damaged: {error}")
             continue
         broken += [f"{line.kind}@{line.version[:12]} is {line.trouble}" for line in listed if line.trouble]
-        for line in listed:
-            table.add_row(*_cells(line))
+        yield from listed
+
+
+def _table_of(listed: list[inspect.Listed], broken: list[str]) -> None:
+    names = ("version", "ref", "role", "fingerprint", "rows", "bytes", "age", "tags")
+    table = Table(*names, box=None, header_style="bold")
+    for line in listed:
+        table.add_row(*_cells(line))
     out.print(table if table.row_count else "nothing is published in this store yet")
     for trouble in broken:
         out.print(f"[red]{escape(trouble)}[/]; `lightgen verify --all` names every damaged file")
-    if broken:
-        raise typer.Exit(1)
 
 
 def _cells(line: inspect.Listed) -> tuple[str, ...]:
@@ -49,37 +68,53 @@ def _cells(line: inspect.Listed) -> tuple[str, ...]:
     marks = [*line.tags, *(name for name, holds in states.items() if holds)]
     counts = ["?" if count is None else f"{count:,}" for count in (line.rows, line.bytes)]
     age = duration(line.age.total_seconds())
-    return (line.version[:12], f"{line.kind}@{line.n}", line.fingerprint[:12], *counts, age, escape(", ".join(marks)))
+    named = (line.version[:12], f"{line.kind}@{line.n}", escape(", ".join(line.roles)), line.fingerprint[:12])
+    return (*named, *counts, age, escape(", ".join(marks)))
 
 
 @app.command()
-def show(
+def rejects(
     ref: RefArgument,
     store: StoreOption,
-    rejects: Annotated[bool, typer.Option("--rejects", help="show refused rows in place of the rest")] = False,
-    reason: Annotated[str | None, typer.Option("--reason", help="refused rows of this reason only")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="refused rows shown of each reason")] = 3,
+    reason: Annotated[str | None, typer.Option("--reason", help="of this reason only")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="rows shown of each reason")] = 3,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show one version: recipe, parents, rows, rejects by reason, columns, files."""
-    opened = open_store(store)
-    if rejects or reason is not None:
-        _rejects(opened.open(ref), reason, limit)
-    else:
-        _facts(inspect.show(opened, ref))
-
-
-def _rejects(version: Version, reason: str | None, limit: int) -> None:
-    """Refused rows by reason, the most frequent first."""
+    """Show the rows that a version refused, by reason, the most frequent first."""
+    version = open_store(store).open(ref)
     counts = dict(sorted(version.reject_reasons.items(), key=lambda item: -item[1]))
     if reason is not None and reason not in counts:
         raise RefNotFound(f"{version.ref} refused no row for {reason!r}; there is: {', '.join(counts) or 'none'}")
+    examples = reject_examples(version, [reason] if reason else list(counts), limit)
+    if as_json:
+        found = {name: {"count": counts[name], "examples": rows} for name, rows in examples.items()}
+        print_json({"version": str(version.ref), "rows_in": version.manifest.rows.taken, "reasons": found})
+        return
     taken = version.manifest.rows.taken
     out.print(f"{version.ref}: {sum(counts.values()):,} of {taken:,} rows rejected")
-    for name, rows in reject_examples(version, [reason] if reason else list(counts), limit).items():
+    for name, rows in examples.items():
         out.print(f"[bold]{counts[name]:>9,}[/]  {counts[name] / taken:>6.1%}  {escape(escaped(name))}")
         for row in rows:
             told = escaped(f"{row['id']}  {row['detail']}  {row['row']}", ROW_CHARACTERS)
             out.print(f"{'':>11}{escape(told)}")
+
+
+@app.command()
+def show(ref: RefArgument, store: StoreOption, as_json: JsonOption = False) -> None:
+    """Show one version: recipe, parents, rows, rejects by reason, columns, files."""
+    shown = inspect.show(open_store(store), ref)
+    if as_json:
+        print_json(_plain(shown))
+    else:
+        _facts(shown)
+
+
+def _plain(shown: inspect.Shown) -> dict[str, Any]:
+    columns = [{"name": name, "type": kind, **meaning} for name, kind, meaning in shown.columns]
+    parents = [str(parent) for parent in shown.parents]
+    made = [one.model_dump(mode="json") for one in shown.provenance]
+    plain = {name: value for name, value in vars(shown).items() if name != "ref"}
+    return {"version": str(shown.ref), **plain, "parents": parents, "provenance": made, "columns": columns}
 
 
 def _facts(shown: inspect.Shown) -> None:
@@ -108,7 +143,7 @@ def _facts(shown: inspect.Shown) -> None:
         out.print(f"  file      {escape(file)}")
     for name, value in (("config", shown.config), ("inputs", shown.inputs)):
         out.print(f"[bold]{name}[/]")
-        out.print_json(json.dumps(value))
+        out.print_json(data=value)
 
 
 @app.command()
@@ -116,114 +151,61 @@ def verify(
     store: StoreOption,
     ref: Annotated[str | None, typer.Argument(help="one version; leave out with --all")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every version and every log")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read every byte again and compare with the manifests; exit 1 names what is damaged."""
     if (ref is None) != everything:
         raise ConfigError("verify: give one REF, or --all")
     problems = verify_store(open_store(store), ref)
-    for problem in problems:
-        out.print(f"[red]damaged[/] {escape(str(problem))}")
+    if as_json:
+        print_json({"verified": ref or store, "damaged": [asdict(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            out.print(f"[red]damaged[/] {escape(str(problem))}")
+        if not problems:
+            out.print(f"[green]sound[/] {escape(ref or store)}")
     if problems:
         raise typer.Exit(1)
-    out.print(f"[green]sound[/] {escape(ref or store)}")
 
 
 @app.command()
-def tag(
-    ref: RefArgument, name: Annotated[str, typer.Argument(help="the newest use of a name wins")], store: StoreOption
-) -> None:
-    """Give a version a name, for `kind@tag:name`; a tagged version is never collected."""
-    open_store(store).tag(ref, name)
-    out.print(f"tagged {escape(ref)} {escape(name)}")
-
-
-@app.command()
-def retire(
-    ref: RefArgument, store: StoreOption, undo: Annotated[bool, typer.Option("--undo", help="bring it back")] = False
-) -> None:
-    """Take a version out of `latest`; `gc` may collect it unless something younger or tagged was made from it.
-
-    It stays retired when its recipe is run again; only --undo brings it back.
-    """
-    opened = open_store(store)
-    if undo:
-        opened.restore(ref)
-    else:
-        opened.retire(ref)
-    out.print(f"{'restored' if undo else 'retired'} {escape(ref)}")
-
-
-@app.command("gc")
-def collect_garbage(
-    store: StoreOption,
-    grace_days: Annotated[float, typer.Option(min=0, help="nothing younger goes; longer than the longest run")] = 14.0,
-    apply: Annotated[bool, typer.Option("--apply", help="delete; without it only print")] = False,
-    evict: Annotated[
-        bool, typer.Option("--evict", help="image files of untagged versions that a checkpoint drew; rows stay")
-    ] = False,
-) -> None:
-    """List (or delete) what nothing needs: retired and unfinished versions and uploads, files that no receipt names."""
-    from lightgen.storage.collect import collect, find_garbage
-
-    opened = open_store(store)
-    _uploads(opened, grace_days, apply)
-    garbage = find_garbage(opened, grace_days)
-    for one in garbage:
-        out.print(f"{one.bytes:>14,}  {escape(one.why):<20}  {escape(one.key)}")
-    done = "to delete" if garbage else "nothing to delete"
-    if apply and garbage:
-        result = collect(opened, garbage, grace_days)
-        for kind, version in result.spared:
-            out.print(f"spared {kind}@{version[:12]}: somebody works on it, named it or builds upon it by now")
-        garbage, done = result.deleted, f"deleted; listed in {', '.join(result.tombstones) or 'no tombstone'}"
-    out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
-    if evict:
-        _evict(opened, grace_days, apply)
-
-
-def _evict(store: Store, grace_days: float, apply: bool) -> None:
-    from lightgen.storage.evict import evict, find_evictable
-
-    found = find_evictable(store, grace_days)
-    for one in found:
-        if apply:
-            evict(store, one)
-        out.print(f"{one.bytes:>14,}  {'drawn by a student':<20}  {one.version.ref}")
-    done = ("evicted" if apply else "to evict") if found else "nothing to evict"
-    out.print(f"{len(found):,} versions, {sum(one.bytes for one in found):,} bytes of images: {done}")
-
-
-def _uploads(store: Store, grace_days: float, apply: bool) -> None:
-    from lightgen.storage.collect import stale_uploads
-
-    for upload in stale_uploads(store, grace_days):
-        if apply:
-            store.files.abort(upload)
-        done = "aborted" if apply else "to abort"
-        out.print(f"{'':>14}  {'upload cut short':<20}  {escape(upload.key)}: {done}")
-
-
-@app.command()
-def diff(a: RefArgument, b: RefArgument, store: StoreOption) -> None:
+def diff(a: RefArgument, b: RefArgument, store: StoreOption, as_json: JsonOption = False) -> None:
     """Rows that are only in A, only in B, or changed."""
     found = inspect.diff(open_store(store), a, b)
+    if as_json:
+        print_json(asdict(found))
+        return
     for sign, keys in (("+", found.added), ("-", found.removed), ("~", found.changed)):
-        for key in keys[:20]:
-            out.print(f"{sign} {escape(key)}")
-        if len(keys) > 20:
-            out.print(f"{sign} ... and {len(keys) - 20:,} more")
+        for line in _some(keys):
+            out.print(f"{sign} {escape(line)}")
     out.print(f"{len(found.added):,} added, {len(found.removed):,} removed, {len(found.changed):,} changed")
+
+
+def _some(keys: list[str]) -> list[str]:
+    """Few keys as they are; many names of tensors counted by part of the network; of many ids the first."""
+    if len(keys) <= SHOWN_KEYS:
+        return keys
+    if all("." in key for key in keys):
+        parts = Counter(".".join(key.split(".")[:2]) for key in keys)
+        return [f"{part}: {count:,}" for part, count in parts.items()]
+    return [*keys[:SHOWN_KEYS], f"... and {len(keys) - SHOWN_KEYS:,} more"]
 
 
 @app.command()
 def trace(
-    id: Annotated[str, typer.Argument(help="id of a row, or its first 8 or more digits")], store: StoreOption
+    id: Annotated[str, typer.Argument(help="id of a row, or its first 8 or more digits")],
+    store: StoreOption,
+    as_json: JsonOption = False,
 ) -> None:
     """Follow a row: what it was made from, and what was made of it; rejected rows are found too."""
     from lightgen.storage.trace import trace as follow
 
+    steps = follow(open_store(store), id)
+    if as_json:
+        print_json([vars(step) | {"ref": str(step.ref)} for step in steps])
+        return
     relation = ""
-    for step in follow(open_store(store), id):
+    for step in steps:
         if step.relation != relation:
             relation = step.relation
             out.print(f"[bold]{relation}[/]")
