@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from schemas.ref import ArtifactRef
 
 
@@ -12,3 +12,7 @@ def align_student(
 ) -> dict[str, ArtifactRef]:
     """Align a student with DPO; student and pairs are made first where they are missing."""
     return Job.of(recipe, overrides, store).make("align")
+
+
+if __name__ == "__main__":
+    refer("align_student", "align")

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from schemas.ref import ArtifactRef
 
 
@@ -12,3 +12,7 @@ def build_distill_set(
 ) -> dict[str, ArtifactRef]:
     """Turn captions into encoded teacher images, the training set of a student."""
     return Job.of(recipe, overrides, store).make("encode")
+
+
+if __name__ == "__main__":
+    refer("build_distill_set", "encode")

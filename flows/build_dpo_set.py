@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from schemas.ref import ArtifactRef
 
 
@@ -13,3 +13,7 @@ def build_dpo_set(
     """Make the preference pairs of a student, which is trained first where it is missing."""
     job = Job.of(recipe, overrides, store)
     return job.make("audit" if job.recipe.audit else "pair")
+
+
+if __name__ == "__main__":
+    refer("build_dpo_set", "pair")

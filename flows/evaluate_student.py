@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from schemas.ref import ArtifactRef
 
 
@@ -12,3 +12,7 @@ def evaluate_student(
 ) -> dict[str, ArtifactRef]:
     """Compare teacher, pretrained, fine-tuned and aligned student; what is missing is made first."""
     return Job.of(recipe, overrides, store).make("evaluate")
+
+
+if __name__ == "__main__":
+    refer("evaluate_student", "evaluate")

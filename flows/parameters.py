@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from prefect.runtime import flow_run
 from pydantic import Field
@@ -54,6 +54,16 @@ class Job:
     def steps(self, goals: Sequence[str] = ()) -> list[Step]:
         """What `goals` need, in order. Raises ConfigError where the recipe has none of them."""
         return until(steps_of(self.recipe), goals)
+
+
+def refer(module: str, *goals: str) -> NoReturn:
+    """End `python -m flows.<module>`, which only declares a flow, with the commands that run it."""
+    until = "".join(f" --until {goal}" for goal in goals)
+    raise SystemExit(
+        f"flows.{module} declares a flow and runs nothing. Run it under Prefect, after `make serve`:\n"
+        f"  prefect deployment run {module.replace('_', '-')} --param recipe=demo\n"
+        f"or without a server:\n  lightgen run demo{until}"
+    )
 
 
 def run_name() -> str:

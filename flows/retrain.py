@@ -4,7 +4,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from lightgen.operations.retraining import due
 from lightgen.storage.store import open_store
 from schemas.ref import ArtifactRef
@@ -22,3 +22,7 @@ def retrain(
         return Completed(message=found.reason)
     get_run_logger().info("training: %s", found.reason)
     return job.make("pretrain")
+
+
+if __name__ == "__main__":
+    refer("retrain", "pretrain")

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from schemas.ref import ArtifactRef
 
 
@@ -12,3 +12,7 @@ def train_student(
 ) -> dict[str, ArtifactRef]:
     """Train a student on the distillation set, which is made first where it is missing."""
     return Job.of(recipe, overrides, store).make("pretrain")
+
+
+if __name__ == "__main__":
+    refer("train_student", "pretrain")

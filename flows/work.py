@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer, run_name
 from schemas.ref import ArtifactRef
 
 
@@ -12,3 +12,7 @@ def work(
 ) -> dict[str, ArtifactRef]:
     """Take shards of a recipe's steps, beside whoever works on them too, until all are sealed."""
     return Job.of(recipe, overrides, store).make()
+
+
+if __name__ == "__main__":
+    refer("work")

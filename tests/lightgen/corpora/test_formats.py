@@ -121,3 +121,16 @@ def test_s3_reads_like_a_local_file(s3_uri: str, s3_endpoint: str, tmp_path: Pat
     assert [row.text for row in remote.read()] == [row.text for row in local.read()]
     with pytest.raises(InputCorrupt, match=r"s3://.*none\.txt.*Check the path"):
         list(TextCorpus(path=f"{s3_uri}/none.txt", source="test").read())
+
+
+@pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.CSV.gz", ","), ("a.tsv", "\t"), ("a.txt", "\t")])
+def test_what_stands_between_values_is_told_by_the_name(tmp_path, name, between):
+    corpus = TableCorpus(path=str(tmp_path / name), source="s")
+    assert corpus.delimiter == between
+    assert corpus.content() == TableCorpus(path="elsewhere", source="s", separator=between).content()
+
+
+def test_a_table_of_another_separator_says_which(tmp_path):
+    (tmp_path / "a.csv").write_text('id;"caption";n\n1;a red circle;2\n')
+    with pytest.raises(InputCorrupt, match="seem to have ';' between them: set `separator`"):
+        list(TableCorpus(path=str(tmp_path / "a.csv"), source="s").read())
