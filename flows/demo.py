@@ -12,11 +12,13 @@ from flows.serve import server
 from flows.summary import summary
 from lightgen.cli.running import overrides_of
 from lightgen.errors import LightgenError
+from lightgen.operations.preflight import check
 from lightgen.progress import duration
 from lightgen.settings import default_store
 from schemas.ref import ArtifactRef
+from tasks.policies import advice_on
 
-AGAIN = "The same command goes on where this one stopped: finished shards and checkpoints are kept."
+STOPPED = "The same command goes on where this one stopped: finished shards and checkpoints are kept."
 
 
 @flow(name="demo", flow_run_name=run_name, persist_result=False)
@@ -32,12 +34,13 @@ def main() -> None:
     options = _options()
     began = time.monotonic()
     try:
-        Job.of(options.recipe, options.overrides, options.store)  # a wrong recipe is refused before a server starts
+        job = Job.of(options.recipe, options.overrides, options.store)
+        check(job.recipe, job.store)  # a wrong recipe is refused before a server starts, and told once
         report = _run(options)
     except LightgenError as error:
-        raise SystemExit(f"\ndemo: {error}\n{AGAIN}") from None
+        raise SystemExit(f"\ndemo: {error}\nWhat to do: {advice_on(error)}") from None
     except KeyboardInterrupt:
-        raise SystemExit(f"\ndemo: stopped. {AGAIN}") from None
+        raise SystemExit(f"\ndemo: stopped. {STOPPED}") from None
     sys.stdout.write(summary(report) + f"\nThe demo took {duration(time.monotonic() - began)}.\n")
 
 

@@ -48,6 +48,19 @@ def test_wrong_recipe_is_refused_at_once_and_in_one_line():
     assert "Traceback" not in said
 
 
+def test_a_missing_file_is_told_once_before_a_server_starts(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nsource: {corpora: [{kind: text, path: nowhere.txt, source: me}]}\n"
+    )
+    options = ("--recipe", str(tmp_path / "mine.yaml"), "--store", str(tmp_path / "store"))
+    demo = _demo(*options, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    printed, said = demo.communicate(timeout=120)
+    assert demo.returncode != 0
+    assert (printed, said.count("nowhere.txt:"), said.count("watch it at")) == ("", 1, 0)
+    assert "mend the recipe" in said
+    assert "goes on where" not in said
+
+
 @pytest.mark.slow
 def test_killed_process_group_leaves_nothing(tmp_path):
     demo = _demo("--recipe", TINY, "--store", str(tmp_path), start_new_session=True, stderr=subprocess.DEVNULL)
