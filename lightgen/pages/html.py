@@ -1,9 +1,14 @@
-"""Self-contained HTML: templates with everything escaped, pictures as data URIs, no script and no address outside."""
+"""Self-contained HTML: templates with everything escaped, pictures as data URIs, no address outside.
+
+The one script is that of the search box. Its digest stands in the page's policy, so that a browser runs no other.
+"""
 
 import base64
+import hashlib
 import io
 import re
 from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -66,8 +71,16 @@ def _environment() -> Environment:
         loader=PackageLoader("lightgen.pages"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True, finalize=_finalize,
     )  # fmt: skip
+    environment.globals["find"] = _find_script()
     environment.filters |= {"spoken": spoken, "bytes": spoken_bytes, "thousands": lambda number: f"{number:,}"}
     return environment
+
+
+def _find_script() -> dict[str, Markup]:
+    """The script of the search box, and its digest as a policy names it."""
+    text = (resources.files("lightgen.pages") / "templates/find.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"text": Markup(text), "hash": Markup(f"'sha256-{digest}'")}
 
 
 def _finalize(value: object) -> object:

@@ -110,7 +110,7 @@ def train_to_output(setup: TrainingSetup, job: TrainingJob, progress: Progress) 
     state = _train(setup, job, World(), alone, progress)
     speed = summary(state, setup.objective, setup.launch.size)
     config = setup.checkpoint.model_copy(update={"steps": setup.checkpoint.steps + state.step})
-    samples = setup.draw_samples(state.step, state.ema).read_bytes()
+    samples = setup.draw_samples.drawn(state.step, state.ema)
     return checkpoint_output(state, config, setup.samples, samples, speed)
 
 

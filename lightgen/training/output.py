@@ -23,12 +23,17 @@ from lightgen.training.weights import checkpoint_files, checkpoint_rows
 from schemas.tensors import SCHEMA
 
 GRID_COLUMNS = 8
+EARLIER = 8  # grids drawn before the last step that are sealed beside it, at most
 
 
 def checkpoint_output(
-    state: TrainState, config: CheckpointConfig, sampling: SampleConfig, samples: bytes, speed: dict[str, Any]
+    state: TrainState,
+    config: CheckpointConfig,
+    sampling: SampleConfig,
+    samples: dict[str, bytes],
+    speed: dict[str, Any],
 ) -> ShardOutput:
-    """The one shard of a CHECKPOINT version; `speed` says what the run cost.
+    """The one shard of a CHECKPOINT version; `samples` are pictures by name, `speed` says what the run cost.
 
     The rows are the digests of all tensors, so the files of the weights need not be content once more.
     """
@@ -36,7 +41,7 @@ def checkpoint_output(
     extras = {
         **checkpoint_files(state),
         "sampling.json": sampling.model_dump_json(indent=1).encode(),
-        "samples.png": samples,
+        **samples,
         "speed.json": json.dumps(speed, indent=1).encode(),
     }
     files = {"config.json": config.model_dump_json(indent=1).encode()}
@@ -62,6 +67,13 @@ class SampleGrid:
     def load(self) -> None:
         """Load the VAE now: whoever will draw is to fail before the first step if it cannot."""
         assert self.vae is not None, "a VAE that is loaded"
+
+    def drawn(self, step: int, student: Student) -> dict[str, bytes]:
+        """The grid of the last step as `samples.png`, and some of those drawn before, at equal distances, as drawn."""
+        last = self(step, student)
+        before = sorted(path for path in self.folder.glob("samples-*.png") if path != last)
+        places = sorted({number * len(before) // EARLIER for number in range(EARLIER)}) if before else []
+        return {"samples.png": last.read_bytes(), **{before[at].name: before[at].read_bytes() for at in places}}
 
     @torch.no_grad()
     def __call__(self, step: int, student: Student) -> Path:

@@ -1,11 +1,17 @@
 """Galleries of every kind: whole, escaped, alone; thumbnails stay small."""
 
+import base64
+import hashlib
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from lightgen.pages import rows
 from lightgen.pages.gallery import gallery, thumbnails, write_page
+from lightgen.pages.histogram import Histogram, histogram_chart
+from lightgen.pages.rows import shown_rows, shown_table
 from lightgen.scorers.scenes import ScenesDetectorConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.pair import PairConfig, pair
@@ -31,6 +37,10 @@ def refs(chain: Chain, sample) -> dict[str, ArtifactRef]:
     return {**chain.refs, **made, "report": report_of(chain, exam_config(sample)).ref}
 
 
+def digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
 KINDS = (
     "captions", "prompts", "images", "scores", "kept", "vae", "features", "checkpoint", "pairs", "pair_features",
     "reference", "report",
@@ -43,7 +53,8 @@ def test_every_kind_has_a_page_that_stands_alone(chain: Chain, refs: dict[str, A
     assert version.ref.kind == kind
     page = gallery(version, chain.store, limit=10)
     assert version.ref.version in page
-    assert "<script" not in page
+    assert page.count("<script") == len(re.findall(r'<input id="find"', page)) <= 1
+    assert all(f"'sha256-{digest(text)}'" in page for text in re.findall(r"<script>(.*?)</script>", page, re.DOTALL))
     assert "\x1b" not in page
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!data:)[a-z/]""", page)
     assert page.count("<img") == PICTURES.get(kind, 0)
@@ -73,6 +84,53 @@ def test_pairs_of_a_recipe_find_their_images_among_several_versions(chain: Chain
     judged = [score(one, ScoreConfig(scorer=config.judge), context) for one in drawn]
     version = chain.store.open(pair(drawn, judged, config, context))
     assert gallery(version, chain.store, limit=5).count("<img") == 2 * min(5, version.rows) > 0
+
+
+def ids_on(page: str) -> set[str]:
+    return set(re.findall(r'<code class="id">([0-9a-f]{32})</code>', page))
+
+
+def test_the_same_images_are_shown_at_every_stage(chain: Chain) -> None:
+    pages = {kind: gallery(chain.store.open(ref), chain.store, 6) for kind, ref in chain.refs.items()}
+    images, kept, features = (ids_on(pages[kind]) for kind in ("images", "kept", "features"))
+    assert len(images) == 6
+    assert kept == features
+    still_there = set(chain.store.open(chain.kept).table(columns=["id"])["id"].to_pylist())
+    assert images & still_there <= kept
+    assert len(images & kept) >= 4
+
+
+def test_rows_are_chosen_by_prompt_and_read_from_few_shards(chain: Chain, monkeypatch) -> None:
+    version = chain.store.open(chain.images)
+    prompts = version.table(columns=["prompt_id"])["prompt_id"].to_pylist()
+    shown = shown_table(version, min(len(set(prompts)), 6))["prompt_id"].to_pylist()
+    assert len(set(shown)) == len(shown)
+    everything = shown_table(version, 10**6)
+    assert sorted(everything["id"].to_pylist()) == sorted(version.table(columns=["id"])["id"].to_pylist())
+    monkeypatch.setattr(rows, "SHARDS", 1)
+    assert len(shown_rows(version, 10)) == 1
+
+
+def test_a_checkpoint_tells_its_role_and_its_score(chain: Chain, refs: dict[str, ArtifactRef]) -> None:
+    chain.store.publish(chain.checkpoint, "pretrained")
+    page = gallery(chain.store.open(chain.checkpoint), chain.store)
+    assert "pretrained" in page
+    assert re.search(r"overall, report@[0-9a-f]{8}</span><b class="long">0\.\d{3} \[", page)
+
+
+def test_a_histogram_counts_every_value_once_and_draws_the_line() -> None:
+    values = np.random.default_rng(0).normal(size=1000)
+    found = Histogram.of([values[:300], np.array([np.nan, np.inf]), values[300:]])
+    assert found is not None
+    assert found.counts.sum() == 1000
+    lowest, highest = values[:300].min(), values[:300].max()
+    inside, _ = np.histogram(np.clip(values, lowest, highest), 40)
+    assert (found.counts == inside).all()
+    assert Histogram.of([np.array([np.nan])]) is None
+    chart = histogram_chart("x<y", found, [0.5])
+    assert chart.count("<rect") == (inside > 0).sum()
+    assert "x&lt;y" in chart
+    assert chart.count('class="bound"') == 1
 
 
 def test_a_checkpoint_shows_its_loss(chain: Chain) -> None:

@@ -11,6 +11,7 @@ from lightgen.encoders.restore import read_encoders
 from lightgen.errors import CheckpointCorrupt, ConfigError
 from lightgen.generators.restore import checkpoint_config, load_student
 from lightgen.generators.sampler import Sampler
+from lightgen.pages.gallery import gallery
 from lightgen.progress import SILENT, Silent
 from lightgen.stages.pretrain import PretrainConfig, prepare, pretrain
 from lightgen.storage.store import open_or_create
@@ -39,6 +40,17 @@ def test_a_checkpoint_holds_weights_average_log_and_samples(chain) -> None:
         6,
         read_encoders(chain.store.open(chain.features)),
     )
+
+
+def test_grids_that_were_drawn_on_the_way_are_sealed_and_shown(chain) -> None:
+    config = training()
+    often = config.model_copy(update={"loop": config.loop.model_copy(update={"sample_every": 2})})
+    version = chain.store.open(pretrain(chain.features, often, chain.context(seed=3)))
+    grids = {name for name in version.file_names if name.startswith("samples")}
+    assert grids == {"samples.png", "samples-00000002.png", "samples-00000004.png"}
+    drawn = {version.file(name).read_bytes() for name in grids}
+    assert len(drawn) == 3
+    assert "Samples at step 2" in gallery(version, chain.store)
 
 
 def test_the_same_recipe_is_not_trained_twice_and_another_seed_is_another_version(chain, monkeypatch) -> None:

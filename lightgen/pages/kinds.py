@@ -1,0 +1,305 @@
+"""What the page of a version shows, kind by kind."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from lightgen.decisions.derive import DeriveConfig
+from lightgen.decisions.rules import Rule
+from lightgen.encoders.restore import load_vae_of, read_encoders
+from lightgen.generators.restore import checkpoint_config
+from lightgen.pages import rows
+from lightgen.pages.charts import Curve, line_chart
+from lightgen.pages.curves import checkpoint_charts
+from lightgen.pages.fetched import fetched_html
+from lightgen.pages.histogram import Histogram, histogram_chart
+from lightgen.pages.html import data_uri, picture
+from lightgen.pages.rows import Row
+from lightgen.stages import fetch
+from lightgen.stages.filter import FilterConfig, score_columns
+from lightgen.stages.links import yields
+from lightgen.storage.feature_codec import latents_from_table
+from lightgen.storage.inspect import declared_schema
+from lightgen.storage.pixels import BadImage, decode_image
+from lightgen.storage.store import Store
+from lightgen.storage.version import Version
+from schemas.ref import Kind
+from schemas.report import Report
+
+PAGE_PX, LEAST_PX = 320, 160
+DRAWN_POINTS = 99  # of a curve over prompts; of more points the chart would cut the highest
+TWINS = 24  # refused images on a page, with what they are like
+ID = re.compile(r"\b[0-9a-f]{32}\b")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture: its address, what it shows, its id to copy, and a note."""
+
+    uri: str
+    caption: str
+    id: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A refused image beside the one it is like."""
+
+    reason: str
+    detail: str
+    refused: Tile
+    keeper: Tile | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of a version; whatever is empty is left out."""
+
+    note: str = ""
+    columns: Sequence[str] = ()
+    rows: Sequence[Row] = ()
+    tiles: Sequence[Tile] = ()
+    pairs: Sequence[tuple[Row, Tile, Tile]] = ()
+    twins: Sequence[Twin] = ()
+    title: str = "Training"
+    charts: Sequence[Markup] = ()
+    sheets: Sequence[tuple[str, str]] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+    sections: Sequence[Markup] = ()
+
+
+def shown_of(version: Version, store: Store, limit: int) -> Shown:
+    """What the page of a version shows, of at most `limit` rows."""
+    return _SHOWN[version.ref.kind](version, store, limit)
+
+
+SAME = "The same prompts are on the pages of all stages, as far as they are still there."
+
+
+def _captions(version: Version, _: Store, limit: int) -> Shown:
+    columns = [name for name in declared_schema(version).names if name not in ("id", "caption")]
+    return Shown(note=SAME, columns=["id", *columns], rows=rows.shown_table(version, limit).to_pylist())
+
+
+def _prompts(version: Version, store: Store, limit: int) -> Shown:
+    """By rank: what was chosen first, and how much newer than all before each prompt was."""
+    plain = _captions(version, store, limit)
+    if version.plan.stage != "select":
+        return plain
+    ranked = version.table(columns=["rank", "novelty"]).sort_by("rank")
+    novelty = ranked["novelty"].to_numpy()
+    order = sorted(plain.rows, key=lambda row: row["rank"])
+    if not np.isfinite(novelty).any() or len(novelty) < 2:
+        return replace(plain, rows=order)
+    places = np.unique(np.linspace(0, len(novelty) - 1, DRAWN_POINTS).astype(int))
+    curve = Curve("novelty", [(int(place), float(novelty[place])) for place in places])
+    facts = {"novelty of the last": f"{float(novelty[-1]):.3f}"}
+    chart = line_chart("novelty by rank: distance to all prompts chosen before", [curve])
+    return replace(plain, note=f"By rank. {SAME}", rows=order, title="Diversity", charts=[chart], facts=facts)
+
+
+def _images(version: Version, _: Store, limit: int) -> Shown:
+    tiles = [_tile(row, data, f"{_size(row)} {row['format']}") for row, data in rows.drawn(version, limit)]
+    sections = [fetched_html(version)] if version.plan.stage == fetch.STAGE.name else []
+    return Shown(note=SAME, tiles=tiles, sections=sections)
+
+
+def _links(version: Version, store: Store, limit: int) -> Shown:
+    facts = {f"after {one.step}": f"{one.after:,} of {one.before:,}" for one in yields(version)}
+    return replace(_captions(version, store, limit), facts=facts)
+
+
+def _kept(version: Version, store: Store, limit: int) -> Shown:
+    tiles = [_tile(row, data, _size(row)) for row, data in rows.kept(version, store, limit)]
+    steps = json.loads(version.file("yield.json").read_bytes())
+    facts = {f"after {one['step']}": f"{one['after']:,} of {one['before']:,}" for one in steps}
+    charts = list(_rule_charts(version, store))
+    twins = list(_twins(version, store))
+    note = f"Images that passed. {SAME}"
+    return Shown(note=note, tiles=tiles, facts=facts, title="Scores and rules", charts=charts, twins=twins)
+
+
+def _rule_charts(version: Version, store: Store) -> Iterator[Markup]:
+    """The distribution of each score that a rule reads, with its line; scores are read shard by shard."""
+    config: dict[str, Any] = version.plan.config
+    rules = [Rule.model_validate(rule) for rule in config.get("rules", ())]
+    for name in dict.fromkeys(rule.column for rule in rules):
+        lines = [end for rule in rules if rule.column == name for end in (rule.least, rule.most) if end is not None]
+        found = Histogram.of(_column(version, store, name))
+        if found is not None:
+            yield histogram_chart(name, found, sorted(set(lines)))
+
+
+def _column(version: Version, store: Store, name: str) -> Iterator[np.ndarray]:
+    """A column of the scores that a filter read, in parts."""
+    config: dict[str, Any] = version.plan.config
+    images = store.open(version.parent("images"))
+    scores = [store.open(ref) for ref in version.parents if ref.kind == "scores"]
+    named = dict(zip(config["names"], scores, strict=True))
+    derive = FilterConfig.model_validate({"derive": config.get("derive", {})}).derive
+    for shard in range(images.n_shards):
+        yield _numbers(images, named, shard, derive, name)
+
+
+def _numbers(
+    images: Version, named: dict[str, Version], shard: int, derive: dict[str, DeriveConfig], name: str
+) -> np.ndarray:
+    return score_columns(images, named, shard, derive)[name].to_numpy().astype(float)
+
+
+def _twins(version: Version, store: Store) -> Iterator[Twin]:
+    """Refused images, each beside the one that its detail names."""
+    images = store.open(version.parent("images"))
+    refused = rows.rejected(version, TWINS)
+    named = {row["id"]: next(iter(ID.findall(row["detail"])), "") for row in refused}
+    found = rows.images_of(images, {*named, *filter(None, named.values())})
+    for row in refused:
+        other = named[row["id"]]
+        keeper = Tile(page_picture(found[other]), "kept", other) if other in found else None
+        if row["id"] in found:
+            tile = Tile(page_picture(found[row["id"]]), row["caption"], row["id"])
+            yield Twin(row["reason"], row["detail"], tile, keeper)
+
+
+def _scores(version: Version, _: Store, limit: int) -> Shown:
+    hidden = ("prompt_id", "caption", "image_sha256")
+    names = [name for name in declared_schema(version).names if name not in hidden]
+    return Shown(note=SAME, columns=names, rows=rows.shown_table(version, limit).to_pylist())
+
+
+def _features(version: Version, store: Store, limit: int) -> Shown:
+    table = rows.shown_table(version, limit)
+    vae = load_vae_of(read_encoders(version), store, "cpu")
+    mean, std = latents_from_table(table)
+    pixels = vae.decode(mean.float()).cpu().numpy()
+    told = zip(*(table[name].to_pylist() for name in ("caption", "id", "text_tokens")), pixels, strict=True)
+    tiles = [
+        Tile(picture(image, LEAST_PX, PAGE_PX), caption, id, f"{count} text tokens")
+        for caption, id, count, image in told
+    ]
+    facts = {
+        "latent": " × ".join(str(size) for size in mean.shape[1:]),
+        "mean of latents": f"{float(mean.float().mean()):+.3f}",
+        "spread of latents": f"{float(mean.float().std()):.3f}",
+        "mean standard deviation": f"{float(std.float().mean()):.4f}",
+    }
+    return Shown(note=f"What the VAE makes of the stored latents again. {SAME}", tiles=tiles, facts=facts)
+
+
+def _preferences(version: Version, store: Store, limit: int) -> Shown:
+    found = [
+        (row, _side(row, winner, "winner"), _side(row, loser, "loser"))
+        for row, winner, loser in rows.pairs(version, store, limit)
+    ]
+    margins = Histogram.of(
+        version.table(shard, columns=["margin"])["margin"].to_numpy() for shard in range(version.n_shards)
+    )
+    charts = [histogram_chart("margins", margins, [])] if margins is not None else []
+    return Shown(note=f"Winner and loser of each pair. {SAME}", pairs=found, title="Margins", charts=charts)
+
+
+def _side(row: Row, data: bytes, side: str) -> Tile:
+    return Tile(page_picture(data), row["caption"], row[f"{side}_id"], f"{side}, score {row[f'{side}_score']:.2f}")
+
+
+def _pair_features(version: Version, _: Store, limit: int) -> Shown:
+    columns = ["id", "prompt_id", "text_tokens"]
+    found = rows.shown_table(version, limit).select([*columns, "caption"]).to_pylist()
+    return Shown(note=SAME, columns=columns, rows=found)
+
+
+def _checkpoint(version: Version, store: Store, __: int) -> Shown:
+    settings = checkpoint_config(version)
+    roles = sorted({entry.role for entry in store.log("checkpoint") if entry.version == version.ref.version} - {""})
+    facts = {
+        "role": ", ".join(roles) or "none",
+        "parameters": f"{_parameters(version):,}",
+        "images": f"{settings.size_px} px",
+        "steps": f"{settings.steps:,}",
+        **_overall(version, store),
+    }
+    sheets = [(_sheet_title(name), data_uri(version.file(name).read_bytes(), "png")) for name in _sheets(version)]
+    return Shown(charts=checkpoint_charts("training", version), sheets=sheets, facts=facts)
+
+
+def _sheets(version: Version) -> list[str]:
+    """Grids of samples: the last first, then those drawn as training went."""
+    return sorted(
+        (name for name in version.file_names if name.startswith("samples") and name.endswith(".png")), key=len
+    )
+
+
+def _sheet_title(name: str) -> str:
+    step = name.removeprefix("samples-").removesuffix(".png")
+    return f"Samples at step {int(step):,}" if step.isdecimal() else "Samples of the averaged weights"
+
+
+def _overall(version: Version, store: Store) -> dict[str, str]:
+    """What the newest report that judged it says."""
+    for entry in reversed(store.log("report")):
+        if entry.op != "publish":
+            continue
+        report = Report.model_validate_json(store.open(f"report@{entry.version}").file("report.json").read_text())
+        for model in report.models:
+            if model.checkpoint == version.ref.content:
+                one = model.overall
+                return {f"overall, report@{entry.version[:8]}": f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"}
+    return {}
+
+
+def _vae(version: Version, _: Store, limit: int) -> Shown:
+    described = json.loads(version.file("vae.json").read_text(encoding="utf-8"))
+    facts = {name: str(value) for name, value in described["identity"].items() if isinstance(value, str | int | float)}
+    return Shown(columns=["name", "dtype", "shape"], rows=rows.first_rows(version, limit), facts=facts)
+
+
+def _reference(version: Version, _: Store, limit: int) -> Shown:
+    return Shown(columns=declared_schema(version).names[1:], rows=rows.first_rows(version, limit))
+
+
+_SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
+    "captions": _captions,
+    "prompts": _prompts,
+    "links": _links,
+    "images": _images,
+    "scores": _scores,
+    "kept": _kept,
+    "vae": _vae,
+    "features": _features,
+    "pairs": _preferences,
+    "pair_features": _pair_features,
+    "reference": _reference,
+    "checkpoint": _checkpoint,
+}
+
+
+def _parameters(version: Version) -> int:
+    """Numbers in the weights named `model`, or in all tensors where names do not say."""
+    table = version.table(columns=["name", "shape"]).to_pylist()
+    named = [row for row in table if row["name"].startswith("model")] or table
+    return sum(int(np.prod([int(size) for size in row["shape"].split(",") if size])) for row in named)
+
+
+def _tile(row: dict[str, Any], data: bytes, note: str) -> Tile:
+    return Tile(page_picture(data), row["caption"], row["id"], note)
+
+
+def _size(row: Row) -> str:
+    return f"{row['width']}×{row['height']}"
+
+
+def page_picture(data: bytes) -> str:
+    """Data URI of the size that pages show."""
+    return shrunk(data, PAGE_PX, 85, LEAST_PX)
+
+
+def shrunk(data: bytes, side_px: int, quality: int, least_px: int = 0) -> str:
+    """Data URI of at most `side_px`, of at least `least_px`; bytes that are no image become an empty picture."""
+    pixels = decode_image(data)
+    return "data:," if isinstance(pixels, BadImage) else picture(pixels, least_px, side_px, quality)
