@@ -115,7 +115,7 @@ def test_a_checkpoint_tells_its_role_and_its_score(chain: Chain, refs: dict[str,
     chain.store.publish(chain.checkpoint, "pretrained")
     page = gallery(chain.store.open(chain.checkpoint), chain.store)
     assert "pretrained" in page
-    assert re.search(r"overall, report@[0-9a-f]{8}</span><b class="long">0\.\d{3} \[", page)
+    assert re.search(r'overall, report@[0-9a-f]{8}</span><b class="long">0\.\d{3} \[', page)
 
 
 def test_a_histogram_counts_every_value_once_and_draws_the_line() -> None:
