@@ -36,7 +36,7 @@ def test_it_is_a_command(path, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for word in shlex.split(command):
         (tmp_path / word.replace("/", "_")).touch()  # some arguments are files that are there
-    check(re.sub(r"\bN\b", "1", command), whole=" " in command.removeprefix("lightgen "))
+    check(re.sub(r"\bN\b", "1000", command), whole=" " in command.removeprefix("lightgen "))
 
 
 @pytest.mark.parametrize(
