@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightgen.corpora.base import Corpus
+from lightgen.corpora.cleaning import repaired
 from lightgen.errors import InputChanged
 from lightgen.seeds import content_id
 
 
 @dataclass(frozen=True)
 class PromptList:
-    """The distinct texts of one corpus, sorted. `given` is where the user said that they lie."""
+    """The distinct texts of one corpus, repaired as captions are, sorted. `given` is where the user said they lie."""
 
     given: str
     source: str
@@ -43,4 +44,4 @@ def read_as_planned(corpora: Sequence[Corpus], planned: Any, stage: str) -> list
 def _texts(corpus: Corpus) -> list[str]:
     raw = (row.text for row in corpus.read())
     texts = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in raw)
-    return sorted({text for text in texts if text})
+    return sorted({repaired(text) for text in texts if text})

@@ -1,6 +1,5 @@
-"""Which captions give an evaluation prompt away: equal after normalisation, holding its n-grams, or nearly the same."""
+"""Which captions give an evaluation prompt away: of the same plain words, holding its n-grams, or nearly the same."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ from pydantic import Field
 from scipy import sparse
 
 from lightgen.config import Config
+from lightgen.decisions.plain_words import plain_words, subject
 from lightgen.decisions.shingles import Shingles, shingle
 
 BLOCK = 4096
@@ -26,31 +26,38 @@ class ContaminationConfig(Config):
 
 
 def contaminated(captions: Sequence[str], prompts: Sequence[str], config: ContaminationConfig) -> dict[int, str]:
-    """Index of each contaminated caption -> why, naming the prompt."""
-    exact = {normalised(prompt): prompt for prompt in prompts}
+    """Index of each contaminated caption -> why, naming the prompt. Both are compared as plain words."""
+    if not prompts:
+        return {}
+    mine, theirs = ([plain_words(text) for text in texts] for texts in (captions, prompts))
+    exact = {_about(words, prompt): prompt for words, prompt in zip(theirs, prompts, strict=True)}
     found = {
-        i: f"equals the evaluation prompt {exact[plain]!r}"
-        for i, caption in enumerate(captions)
-        if (plain := normalised(caption)) in exact
+        i: f"equals the evaluation prompt {exact[about]!r}"
+        for i, (words, caption) in enumerate(zip(mine, captions, strict=True))
+        if (about := _about(words, caption)) in exact
     }
     if config.containment is not None:
-        long = [prompt for prompt in prompts if len(normalised(prompt).split()) >= config.words]
-        for i, share, prompt in _closest(captions, long, config.words, config.containment, of_prompt=True):
-            found.setdefault(i, f"holds {share:.0%} of the evaluation prompt {prompt!r}")
+        # With articles, and without: either way of writing a prompt may stand in a longer caption.
+        for form in (str, subject):
+            held, sought = ([form(words) for words in texts] for texts in (mine, theirs))
+            long = [i for i, text in enumerate(sought) if len(text.split()) >= config.words]
+            close = _closest(held, [sought[i] for i in long], config.words, config.containment, of_prompt=True)
+            for i, share, which in close:
+                found.setdefault(i, f"holds {share:.0%} of the evaluation prompt {prompts[long[which]]!r}")
     if config.similarity is not None:
-        for i, share, prompt in _closest(captions, prompts, 2, config.similarity, of_prompt=False):
-            found.setdefault(i, f"is {share:.0%} like the evaluation prompt {prompt!r}")
+        for i, share, which in _closest(mine, theirs, 2, config.similarity, of_prompt=False):
+            found.setdefault(i, f"is {share:.0%} like the evaluation prompt {prompts[which]!r}")
     return found
 
 
-def normalised(text: str) -> str:
-    """Lower-case words only; a text without any, such as emoji, stays itself."""
-    return " ".join(re.findall(r"\w+", text.lower())) or text
+def _about(words: str, text: str) -> str:
+    """What a text is about; a text without any word, such as emoji, stays itself."""
+    return subject(words) or words or text
 
 
 def _closest(
     captions: Sequence[str], prompts: Sequence[str], words: int, least: float, of_prompt: bool
-) -> Iterator[tuple[int, float, str]]:
+) -> Iterator[tuple[int, float, int]]:
     """(caption, share, prompt) of the best prompt where the shared n-grams are at least `least` of the prompt's, or
     of both texts' together; exact, over all pairs that share an n-gram."""
     theirs, mine = shingle(prompts, words), shingle(captions, words)
@@ -67,7 +74,7 @@ def _closest(
         # The best prompt of each caption; of equals the first.
         best = np.lexsort((column, -share, row))
         best = best[np.unique(row[best], return_index=True)[1]]
-        yield from ((int(row[k]), float(share[k]), prompts[int(column[k])]) for k in best if share[k] >= least)
+        yield from ((int(row[k]), float(share[k]), int(column[k])) for k in best if share[k] >= least)
 
 
 def _incidence(grams: Shingles, known: np.ndarray) -> sparse.csr_array:

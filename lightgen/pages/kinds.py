@@ -99,9 +99,16 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
         return replace(plain, rows=order)
     places = np.unique(np.linspace(0, len(novelty) - 1, DRAWN_POINTS).astype(int))
     curve = Curve("novelty", [(int(place), float(novelty[place])) for place in places])
-    facts = {"novelty of the last": f"{float(novelty[-1]):.3f}"}
+    facts = {**_vendi(version), "novelty of the last": f"{float(novelty[-1]):.3f}"}
     chart = line_chart("novelty by rank: distance to all prompts chosen before", [curve])
     return replace(plain, note=f"By rank. {SAME}", rows=order, title="Diversity", charts=[chart], facts=facts)
+
+
+def _vendi(version: Version) -> dict[str, str]:
+    """Vendi scores, how many captions that have nothing in common would be as diverse: before, after, and at random."""
+    summary = json.loads(version.file("summary.json").read_bytes())
+    named = {"captions": "of all captions", "chosen": "of the chosen", "random": "of as many at random"}
+    return {f"Vendi {words}": f"{summary[f'vendi_{name}']:,.1f}" for name, words in named.items()}
 
 
 def _images(version: Version, _: Store, limit: int) -> Shown:

@@ -34,7 +34,7 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.prompts import RECAPTIONED
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("recaption", "prompts", revision=1)
+STAGE = Stage("recaption", "prompts", revision=2)
 READ = ["id", "caption", "image_sha256"]
 SOURCED = ("source", "licence")  # of images that were fetched
 

@@ -28,7 +28,7 @@ from schemas.prompts import SCHEMA
 from schemas.ref import ArtifactRef
 
 log = logging.getLogger(__name__)
-STAGE = Stage("select", "prompts", revision=1)
+STAGE = Stage("select", "prompts", revision=2)
 NARROW = ["id", "caption_id", "caption"]
 
 

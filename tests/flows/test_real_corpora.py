@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.build_distill_set import build_distill_set
-from lightgen.decisions.contamination import normalised
+from lightgen.decisions.plain_words import normalised
 from lightgen.encoders.tiny import tiny_t5, tiny_vae
 from lightgen.generators.tiny_flux import tiny_flux
 from lightgen.operations.run import run_recipe

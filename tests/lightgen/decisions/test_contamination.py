@@ -2,7 +2,8 @@
 
 import random
 
-from lightgen.decisions.contamination import ContaminationConfig, contaminated, normalised
+from lightgen.decisions.contamination import ContaminationConfig, contaminated
+from lightgen.decisions.plain_words import normalised
 from lightgen.decisions.shingles import shingle
 
 PROMPTS = ["a photo of a red bench", "life", "two green birds above a small wooden boat", "🐶"]
@@ -33,8 +34,8 @@ def test_near_duplicates_of_a_prompt() -> None:
 
 def test_against_all_pairs() -> None:
     rng = random.Random(0)
-    captions = [" ".join(rng.choices("abcdefgh", k=rng.randint(3, 12))) for _ in range(600)]
-    prompts = [" ".join(rng.choices("abcdefgh", k=rng.randint(3, 8))) for _ in range(60)]
+    captions = [" ".join(rng.choices("bcdefghi", k=rng.randint(3, 12))) for _ in range(600)]
+    prompts = [" ".join(rng.choices("bcdefghi", k=rng.randint(3, 8))) for _ in range(60)]
     theirs, mine = shingle(prompts, 2), shingle(captions, 2)
     expected = set()
     for i, caption in enumerate(captions):

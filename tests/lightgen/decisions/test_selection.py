@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from lightgen.decisions import selection
-from lightgen.decisions.contamination import normalised
 from lightgen.decisions.embed import hashed_ngrams
 from lightgen.decisions.equal_words import first_of_equal, word_digests
 from lightgen.decisions.kcenter import k_center
 from lightgen.decisions.near_duplicates import NearDuplicateConfig
+from lightgen.decisions.plain_words import normalised
 from lightgen.decisions.selection import CHOSEN, CONTAMINATED, EXACT, REASONS, choose_captions
 from lightgen.seeds import content_id
 
