@@ -120,7 +120,12 @@ def bench_dpo(preset: str, size_px: int, pairs: int, steps: int, words: int = 64
     live, habits = LiveReference(frozen), LaunchConfig(recompute=True)
     rates = []
     for name, reference, precision, launch in (
-        ("lightgen, cached reference", cache_reference(frozen, data, estimator, pairs), "auto", LaunchConfig()),
+        (
+            "lightgen, cached reference",
+            cache_reference(frozen, data, estimator, pairs).to(frozen.null_text.device),
+            "auto",
+            LaunchConfig(),
+        ),
         ("live reference", live, "auto", LaunchConfig()),
         ("published code's habits", live, "fp32" if device == "cpu" else "auto", habits),
     ):

@@ -15,10 +15,14 @@ def forward_flops(config: StudentConfig, tokens: int, hidden: int, words: int, r
     self-block 24 D^2 T + 4 T^2 D; cross-attention 4 D^2 T + 4 D^2 K + 4 T K D; its MLP 16 D^2 T;
     head, a row: 2 t w + depth 10 w^2 + 4 w^2 + 4 w t, and 2 D w for each hidden token.
     """
-    d = config.width
-    text = 2 * words * (config.text_dim * d + d * d) + config.aligner_depth * _self_block(config, words)
     trunk = _trunk(config, tokens, tokens - hidden, [words]) + _reading(config, words)
-    return text + trunk + _head(config, hidden, rows)
+    return text_flops(config, words) + trunk + _head(config, hidden, rows)
+
+
+def text_flops(config: StudentConfig, words: int) -> float:
+    """Of projecting and aligning a text of `words`, once for all images that are made of it."""
+    d = config.width
+    return 2 * words * (config.text_dim * d + d * d) + config.aligner_depth * _self_block(config, words)
 
 
 def train_flops(config: StudentConfig, tokens: int, hidden: int, words: int, rows: int) -> float:

@@ -23,7 +23,7 @@ class MaskLaw(Config):
     visible_multiple: int = Field(
         default=1,
         ge=1,
-        description="round the number of visible tokens to this: few lengths, so that nothing recompiles",
+        description="round the number of visible tokens to multiples of this, never to none: few lengths to compile",
     )
 
     def ratio(self, uniform: float) -> float:
@@ -38,8 +38,9 @@ class MaskLaw(Config):
     def hidden(self, tokens: int, uniform: float) -> int:
         """Tokens hidden of `tokens` at the law's quantile `uniform`."""
         visible = tokens - masked_count(tokens, self.ratio(uniform))
-        rounded = self.visible_multiple * round(visible / self.visible_multiple)
-        return tokens - min(rounded, tokens - 1)
+        # Rounding a few visible tokens to none would make wholly hidden images, the hardest, five times as frequent.
+        steps = max(1, round(visible / self.visible_multiple)) if visible else 0
+        return tokens - min(self.visible_multiple * steps, tokens - 1)
 
 
 def masked_count(tokens: int, ratio: float) -> int:

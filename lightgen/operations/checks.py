@@ -29,6 +29,7 @@ def fit_problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _columns(recipe)
     yield from _encoders(recipe)
     yield from _students(recipe)
+    yield from _control(recipe)
     yield from _judged(recipe)
 
 
@@ -181,6 +182,24 @@ def _students(recipe: Recipe) -> Iterator[Problem]:
         if isinstance(part, PretrainConfig) and part.known_sizes not in (None, student):
             what = "differs from that of the first resolution, whose weights training goes on from"
             yield _gap(f"pretrain.{number}.student", what, "give the same; it counts for nothing here")
+
+
+# What makes the loss of masked diffusion, in pretraining and in a fine-tune on the winners.
+OBJECTIVE = ("noise_copies", "masks", "mask_ratios", "time_power", "variance_bound")
+
+
+def _control(recipe: Recipe) -> Iterator[Problem]:
+    """More of the same training is what the control stands for, so its loss is that of the last resolution."""
+    last = recipe.pretrain[-1] if recipe.pretrain else None
+    if recipe.control is None or recipe.control.objective != "sft" or not isinstance(last, PretrainConfig):
+        return
+    for name in OBJECTIVE:
+        found, wanted = getattr(recipe.control, name), getattr(last, name)
+        if found != wanted:
+            what = (
+                f"is ({found}), and the last resolution was trained with ({wanted}): the control trains something else"
+            )
+            yield _gap(f"control.{name}", what, "take the same")
 
 
 def _student(recipe: Recipe) -> StudentConfig | None:

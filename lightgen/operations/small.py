@@ -191,7 +191,9 @@ def _align(part: AlignConfig | None, scale: Scale) -> AlignConfig | None:
     if part is None:
         return None
     draws = None if part.reference_draws is None else min(part.reference_draws, FEW)
-    return part.model_copy(update={"reference_draws": draws, **_trained(part.loop, _launch(part.launch, scale))})
+    launch = _launch(part.launch, scale)
+    ratios = math.gcd(part.mask_ratios, launch.size * launch.accumulate)
+    return part.model_copy(update={"reference_draws": draws, "mask_ratios": ratios, **_trained(part.loop, launch)})
 
 
 def _trained(loop: LoopConfig, launch: LaunchConfig) -> dict[str, Any]:

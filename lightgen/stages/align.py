@@ -3,19 +3,20 @@
 import copy
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lightgen.config import QUIET, RUN, Config
 from lightgen.encoders.restore import load_vae_of
+from lightgen.errors import ConfigError
 from lightgen.generators.restore import Weights, checkpoint_config, load_student
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.problems import Problem
-from lightgen.stages.reference import ReferenceConfig, read_reference
+from lightgen.stages.reference import ReferenceConfig, check_reference, read_reference
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -27,12 +28,12 @@ from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion, Objective
 from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.output import SampleGrid
-from lightgen.training.preference import LiveReference, PairErrorEstimator, PairWeights, Preference
-from lightgen.training.problems import training_problems
+from lightgen.training.preference import LiveReference, PairErrorEstimator, PairWeights, Preference, Reference
+from lightgen.training.problems import check_ratios, training_problems
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("align", "checkpoint", revision=1)
+STAGE = Stage("align", "checkpoint", revision=2)
 
 
 class AlignConfig(Config):
@@ -57,6 +58,13 @@ class AlignConfig(Config):
         json_schema_extra=QUIET,
     )
     masks: MaskLaw = MaskLaw()
+    mask_ratios: int = Field(
+        default=1, ge=1, description="different shares of hidden tokens in one step", json_schema_extra=QUIET
+    )
+    time_power: float = Field(
+        default=1.0, gt=0, description="sft only: noise levels are u^power of the schedule, as in pretraining",
+        json_schema_extra=QUIET,
+    )  # fmt: skip
     variance_bound: bool = Field(default=True, description="sft only: train the variance of the sampler too")
     loop: LoopConfig = LoopConfig(steps=312, optimizer=OptimizerConfig(lr=1e-8))
     start_weights: Weights = "ema"
@@ -68,12 +76,23 @@ class AlignConfig(Config):
     )
     launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
 
+    @model_validator(mode="after")
+    def _named_precision(self) -> Self:
+        if self.reference_draws is not None and self.objective == "dpo" and self.loop.precision == "auto":
+            raise ValueError(
+                "loop.precision: auto may be one where the reference is asked and another where it is compared with; "
+                "with reference_draws say fp32, tf32 or bf16"
+            )
+        return self
+
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`."""
-        yield from training_problems(self.batch_size, self.loop, self.launch)
-        if self.objective == "dpo" and self.loop.precision != "fp32":
+        yield from training_problems(self.batch_size, self.mask_ratios, self.loop, self.launch)
+        if self.objective == "dpo" and self.loop.precision in ("auto", "bf16"):
             what = "DPO's loss is a small difference of large errors, which bfloat16 rounds away where it is native"
             yield Problem("recipe", "loop.precision", what, "take fp32", "gap")
+        if self.objective == "dpo" and self.time_power != 1:
+            yield Problem("recipe", "time_power", "objective dpo knows no such thing", "leave it out")
         for name, default in (("pair_weights", "equal"), ("labels", "given")):
             if self.objective != "dpo" and getattr(self, name) != default:
                 yield Problem("recipe", name, f"objective {self.objective} knows no such thing", "leave it out")
@@ -83,8 +102,11 @@ class AlignConfig(Config):
         """How the reference is asked before training, where it is."""
         if self.objective != "dpo" or self.reference_draws is None:
             return None
+        precision = self.loop.precision
+        assert precision != "auto", "refused above"
         return ReferenceConfig(
             draws=self.reference_draws, noise_copies=self.noise_copies, masks=self.masks, weights=self.start_weights,
+            precision=precision,
             batch_size=max(1, self.batch_size // (self.launch.size * self.launch.accumulate)),
         )  # fmt: skip
 
@@ -113,28 +135,42 @@ def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
     """Student, objective and sample grid of a job on `device`."""
     config = AlignConfig.model_validate(job.config)
     checkpoint, encoded, *further = job.parents
+    check_ratios("align.mask_ratios", config.mask_ratios, config.launch)
     start = store.open(checkpoint)
     settings = checkpoint_config(start)
     data = open_features(store.open(encoded))
     student = load_student(start, config.start_weights).to(device)
     open_vae = partial(load_vae_of, settings.encoders, store, device)
     draw_samples = SampleGrid(data, open_vae, config.samples, config.sample_captions, job.folder, job.seed)
-    objective = _objective(student, data, config, job.seed, [store.open(ref) for ref in further])
+    objective = _objective(student, data, config, job, [store.open(ref) for ref in further])
     return TrainingSetup(student, objective, draw_samples, settings, config.loop, config.launch, config.samples)
 
 
-def _objective(student: Student, pairs: Features, config: AlignConfig, seed: int, further: list[Version]) -> Objective:
+def _objective(
+    student: Student, pairs: Features, config: AlignConfig, job: TrainingJob, further: list[Version]
+) -> Objective:
     if config.objective == "sft":
         return MaskedDiffusion(
-            Winners(pairs), config.batch_size, config.noise_copies, seed, config.variance_bound, config.masks
-        )
-    estimator = PairErrorEstimator(config.noise_copies, seed, config.masks, config.reference_draws)
-    by_kind = {version.ref.kind: version for version in further}
-    asked, margins = by_kind.get("reference"), by_kind.get("pairs")
-    # A copy of the student takes memory, so it is made only where the reference is asked in every step.
-    ask = read_reference(asked) if asked else LiveReference(copy.deepcopy(student).requires_grad_(False))
-    weights = read_weights(margins) if margins else None
-    return Preference(pairs, ask, estimator, config.batch_size, config.beta, weights, config.labels == "shuffled")
+            Winners(pairs), config.batch_size, config.noise_copies, job.seed, config.variance_bound, config.masks,
+            config.time_power, config.mask_ratios,
+        )  # fmt: skip
+    estimator = PairErrorEstimator(config.noise_copies, job.seed, config.masks, config.reference_draws)
+    by_kind, device = {version.ref.kind: version for version in further}, student.null_text.device
+    weights = read_weights(by_kind["pairs"]).to(device) if "pairs" in by_kind else None
+    return Preference(
+        pairs, _reference(student, config, job, by_kind.get("reference")), estimator, config.batch_size, config.beta,
+        weights, config.labels == "shuffled", config.mask_ratios,
+    )  # fmt: skip
+
+
+def _reference(student: Student, config: AlignConfig, job: TrainingJob, asked: Version | None) -> Reference:
+    """What was asked before, or a copy of the student: it takes memory, so it is made only where there is no other."""
+    if asked is None:
+        return LiveReference(copy.deepcopy(student).requires_grad_(False))
+    if config.reference is None:
+        raise ConfigError(f"{asked.ref} was given to an alignment without reference_draws; leave one of them out")
+    check_reference(asked, config.reference, job.parents[:2], job.seed)
+    return read_reference(asked).to(student.null_text.device)
 
 
 def read_weights(pairs: Version) -> PairWeights:

@@ -3,15 +3,20 @@
 A map. Memory: the student and a batch of pairs.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import Field
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.engines.build import build
+from lightgen.errors import ConfigError
 from lightgen.generators.restore import Weights, load_student
 from lightgen.model.masking import MaskLaw
+from lightgen.model.precision import float32_products, mixed_precision
 from lightgen.seeds import content_id
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
@@ -23,7 +28,10 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.reference import SCHEMA
 
-STAGE = Stage("reference", "reference", revision=1)
+STAGE = Stage("reference", "reference", revision=2)
+
+# By name: `auto` may be one precision where the reference is asked, and another where its answers are compared with.
+NamedPrecision = Literal["bf16", "fp32", "tf32"]
 
 
 class ReferenceConfig(Config):
@@ -33,6 +41,11 @@ class ReferenceConfig(Config):
     noise_copies: int = Field(default=4, ge=1)
     masks: MaskLaw = MaskLaw()
     weights: Weights = "ema"
+    precision: NamedPrecision = Field(
+        default="fp32",
+        description="of matrix products: that of the training, whose errors are compared with these",
+        json_schema_extra=QUIET,
+    )
     batch_size: int = Field(default=64, ge=1, description="pairs at a time", json_schema_extra=RUN)
 
 
@@ -57,11 +70,27 @@ def open(work: Work, worker: Worker) -> MakeShard:
         if not ids:
             return ShardOutput(table=SCHEMA.empty_table(), schema=SCHEMA, rows_in=0)
         pairs = open_features(encoded, shards=[shard])
-        cached = cache_reference(student, pairs, estimator, config.batch_size, worker.progress)
+        with float32_products(config.precision), mixed_precision(config.precision, student.null_text.device.type):
+            cached = cache_reference(student, pairs, estimator, config.batch_size, worker.progress)
         table = _rows(cached, ids)
         return ShardOutput(table=table, schema=SCHEMA, rows_in=table.num_rows)
 
     return make_shard
+
+
+def check_reference(asked: Version, wanted: ReferenceConfig, parents: Sequence[ArtifactRef], seed: int) -> None:
+    """Refuse the errors of another reference than training would ask: an offset in them is no preference.
+
+    `parents` are the checkpoint and the pairs of the training. Raises ConfigError.
+    """
+    plan, expected = asked.plan, STAGE.plan(wanted, seed, parents, asked.n_shards)
+    for name in ("config", "seed", "parents", "revision"):
+        found, needed = getattr(plan, name), getattr(expected, name)
+        if found != needed:
+            raise ConfigError(
+                f"{asked.ref} was asked with {name} {found}, and this training needs {needed}; "
+                "make it with stage reference and the settings of AlignConfig.reference"
+            )
 
 
 def read_reference(version: Version) -> CachedReference:

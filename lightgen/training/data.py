@@ -161,17 +161,6 @@ def rows_of_step(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.n
     return np.concatenate(chosen), epochs
 
 
-def rows_of_step_within_epoch(seed: int, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `rows_of_step`, but all rows of a batch are of one epoch.
-
-    What an epoch's last whole batch leaves over is not read in it. Fewer rows than a batch are repeated to fill one.
-    """
-    per_epoch = max(1, rows // batch_size)
-    epoch, number = divmod(step, per_epoch)
-    order = np.resize(_permutation(seed, epoch, rows), per_epoch * batch_size)
-    return order[number * batch_size : (number + 1) * batch_size], np.full(batch_size, epoch)
-
-
 @lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, rows: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, "epoch", epoch)).permutation(rows)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lightgen.config import RUN, Config
 from lightgen.errors import ConfigError, TrainingDiverged
-from lightgen.model.precision import Precision, mixed_precision
+from lightgen.model.precision import TrainingPrecision, float32_products, mixed_precision
 from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
@@ -56,13 +56,14 @@ class LoopConfig(Config):
     )
     max_bad_steps: int = Field(default=10, ge=1, description="skipped steps in a row before going back to a checkpoint")
     max_rollbacks: int = Field(default=3, ge=0, description="times the run goes back before giving up")
-    precision: Precision = Field(
+    precision: TrainingPrecision = Field(
         default="auto",
-        description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively",
+        description="of matrix products; weights stay float32. auto: bf16 where the device multiplies it natively; "
+        "tf32: float32 whose products on a GPU read 10 bits of the mantissa",
     )
     deterministic: bool = Field(
         default=True,
-        description="kernels whose sums have one order; without them a GPU is faster, and never exact",
+        description="kernels whose sums have one order: exact on a CPU; a GPU has none for the gradient of attention",
         json_schema_extra=RUN,
     )
     threads: int | None = Field(
@@ -121,7 +122,7 @@ def train(
     `draw_samples` with the EMA every `sample_every` steps. Raises ConfigError, TrainingDiverged, TrainingFailed.
     """
     world, launch = world or World(), launch or LaunchConfig()
-    with deterministic_mode(config.deterministic, config.threads):
+    with deterministic_mode(config.deterministic, config.threads), float32_products(config.precision):
         trainer = make_trainer(student, objective, config, seed, world, launch)
         trainer.split.check(objective.batch_size)
         states.resume(trainer.state, folder, run_id, world)

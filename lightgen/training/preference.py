@@ -1,8 +1,7 @@
 """Direct preference optimisation (DPO): prefer winners more than a frozen reference does (model_facts 3.3)."""
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -10,24 +9,23 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lightgen.model.flops import text_flops
 from lightgen.model.masking import MaskLaw
-from lightgen.model.student import Grid, Student
+from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.training import counter_rng
-from lightgen.training.counter_rng import Keys
-from lightgen.training.data import Batch, Features, Schedule, rows_of_step_within_epoch
+from lightgen.training.data import Batch, Features
 from lightgen.training.objectives import (
     PAPER_MASKS,
-    MaskAndNoise,
     Metrics,
     Microbatch,
     as_tokens,
     denoising_errors,
-    derive_uniform,
     draw_mask_and_noise,
     image_flops,
     unread_parameters,
 )
+from lightgen.training.pair_schedule import PairSchedule, quantile_of_draw
 
 BOUND = 4.0  # times the mean margin that counts for a pair, at most, and a fraction of it at least
 
@@ -40,7 +38,9 @@ class Reference(Protocol):
         """Forward passes over both images of a pair that a step costs."""
         ...
 
-    def denoising_errors(self, estimator: "PairErrorEstimator", batch: Batch) -> Float[Tensor, "2 p"]:
+    def denoising_errors(
+        self, estimator: "PairErrorEstimator", batch: Batch, mask_quantile: float
+    ) -> Float[Tensor, "2 p"]:
         """Mean denoising error of winners (row 0) and losers (row 1), under the mask and noise of the batch."""
         ...
 
@@ -49,12 +49,11 @@ class Reference(Protocol):
 class PairErrorEstimator:
     """Monte Carlo estimate of the denoising loss of winner and loser under shared mask, timestep and noise.
 
-    Mask, timesteps and noise depend only on seed, pair and epoch. Policy and reference therefore share them too.
-    Dropout is off. All pairs of a batch must be of one epoch.
+    Order, timesteps and noise depend only on seed, pair and draw, and how many tokens all pairs of a batch hide on
+    `mask_quantile`. Policy and reference therefore share them too. Dropout is off.
 
-    With `draws` a pair has only that many different draws, and the epochs go through them again and again. The shares
-    of hidden tokens are then quantiles of the mask law at equal distances. The reference's errors can be computed once
-    for each pair and draw.
+    With `draws` a pair has only that many different draws, which hide shares at equal distances of the mask law. The
+    reference's errors can then be computed once for each pair and draw.
     """
 
     copies: int
@@ -62,28 +61,18 @@ class PairErrorEstimator:
     masks: MaskLaw = PAPER_MASKS
     draws: int | None = None
 
-    def denoising_errors(self, student: Student, batch: Batch) -> Float[Tensor, "2 p"]:
+    def denoising_errors(self, student: Student, batch: Batch, mask_quantile: float) -> Float[Tensor, "2 p"]:
         """Mean denoising error of winners (row 0) and losers (row 1)."""
         student.eval()
         keys = batch.keys(self.seed)
         winners, losers = batch.latents(keys).unbind(1)
         tokens, grid = as_tokens(student, winners)
-        drawn = self.draw(batch, keys, tokens, grid)
+        hidden = self.masks.hidden(grid.tokens, mask_quantile)
+        drawn = draw_mask_and_noise(keys, grid.tokens, tokens.shape[2], hidden, self.copies)
         text = student.text(batch.text.float(), batch.keep)
         sides = (tokens, as_tokens(student, losers)[0])
         errors = [denoising_errors(student, side, text, grid, drawn, bound=False) for side in sides]
         return torch.stack([each.mean(dim=(0, 2)) for each in errors])
-
-    def draw(self, batch: Batch, keys: Keys, tokens: Float[Tensor, "p n t"], grid: Grid) -> MaskAndNoise:
-        """Mask, timesteps and noise of the pairs of a batch."""
-        hidden = self.masks.hidden(grid.tokens, self.mask_quantile(int(batch.epochs[0])))
-        return draw_mask_and_noise(keys, grid.tokens, tokens.shape[2], hidden, self.copies)
-
-    def mask_quantile(self, epoch: int) -> float:
-        """Where in the mask law, from 0 to 1, the share of hidden tokens of an epoch lies."""
-        if self.draws is not None:
-            return (epoch + 0.5) / self.draws
-        return derive_uniform(self.seed, "pair-mask-ratio", epoch)
 
 
 @dataclass(frozen=True)
@@ -94,21 +83,31 @@ class LiveReference:
     passes: int = 1
 
     @torch.no_grad()
-    def denoising_errors(self, estimator: PairErrorEstimator, batch: Batch) -> Float[Tensor, "2 p"]:
-        return estimator.denoising_errors(self.student, batch)
+    def denoising_errors(
+        self, estimator: PairErrorEstimator, batch: Batch, mask_quantile: float
+    ) -> Float[Tensor, "2 p"]:
+        return estimator.denoising_errors(self.student, batch, mask_quantile)
 
 
 @dataclass(frozen=True)
 class CachedReference:
-    """The reference's errors, computed once for every pair and draw; `ids` of the pairs ascend."""
+    """The reference's errors, computed once for every pair and draw; `ids` of the pairs ascend.
+
+    They lie where the student does: a look into the memory of the CPU would wait for all that the GPU still has to do.
+    """
 
     ids: Int[Tensor, " n"]
     table: Float[Tensor, "n draws 2"]
     passes: int = 0
 
-    def denoising_errors(self, estimator: PairErrorEstimator, batch: Batch) -> Float[Tensor, "2 p"]:
-        rows = places_of(batch.ids.cpu(), self.ids)
-        return self.table[rows, batch.epochs.cpu()].T.to(batch.mean.device)
+    def to(self, device: torch.device) -> Self:
+        """The errors on `device`."""
+        return replace(self, ids=self.ids.to(device), table=self.table.to(device))
+
+    def denoising_errors(
+        self, estimator: PairErrorEstimator, batch: Batch, mask_quantile: float
+    ) -> Float[Tensor, "2 p"]:
+        return self.table[places_of(batch.ids, self.ids), batch.epochs].T
 
 
 @torch.no_grad()
@@ -125,7 +124,8 @@ def cache_reference(
         for first in range(0, len(pairs), batch_size):
             rows = np.arange(first, min(first + batch_size, len(pairs)))
             batch = pairs.batch(rows, np.full(len(rows), draw)).to(device)
-            table[rows, draw] = estimator.denoising_errors(student, batch).T.cpu()
+            errors = estimator.denoising_errors(student, batch, quantile_of_draw(draw, estimator.draws))
+            table[rows, draw] = errors.T.float().cpu()
             ids[rows] = batch.ids.cpu()
             progress.advance(len(rows))
     progress.finish()
@@ -151,15 +151,20 @@ class PairWeights:
         share = (margins[order].double() / mean).clamp(1 / BOUND, BOUND)
         return PairWeights(ids[order], (share / share.mean()).float())
 
+    def to(self, device: torch.device) -> Self:
+        """The weights on `device`."""
+        return replace(self, ids=self.ids.to(device), values=self.values.to(device))
+
     def of(self, ids: Int[Tensor, " p"]) -> Float[Tensor, " p"]:
-        """Those of a batch, on its device."""
-        return self.values[places_of(ids.cpu(), self.ids)].to(ids.device)
+        """Those of a batch."""
+        return self.values[places_of(ids, self.ids)]
 
 
 def places_of(ids: Int[Tensor, " p"], known: Int[Tensor, " n"]) -> Int[Tensor, " p"]:
     """Where `ids` are among those `known`, which ascend."""
-    rows = torch.searchsorted(known, ids)
-    assert bool((known[rows.clamp(max=len(known) - 1)] == ids).all()), "a pair that nothing is known of"
+    rows = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+    # Checked on the device: an assert of Python would wait for it.
+    torch._assert_async((known[rows] == ids).all(), "a pair that nothing is known of")  # pyright: ignore[reportPrivateImportUsage]
     return rows
 
 
@@ -167,6 +172,7 @@ def places_of(ids: Int[Tensor, " p"], known: Int[Tensor, " n"]) -> Int[Tensor, "
 class Preference:
     """The DPO loss on pairs, whose latents hold winner and loser. `beta` is the strength of the preference.
 
+    `ratios`: different shares of hidden tokens in a step.
     With `shuffled` a coin decides for each pair whether its loser counts as the winner: what such training gains, it
     does not gain from preferences.
     """
@@ -178,14 +184,17 @@ class Preference:
     beta: float
     weights: PairWeights | None = None
     shuffled: bool = False
+    ratios: int = 1
 
-    def schedule(self) -> Schedule:
+    def schedule(self) -> PairSchedule:
         seed, draws = self.estimator.seed, self.estimator.draws
-        return partial(pairs_of_step, seed, draws, rows=len(self.features), batch_size=self.batch_size)
+        return PairSchedule(seed, len(self.features), self.batch_size, self.ratios, draws)
 
     def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
-        reference = self.reference.denoising_errors(self.estimator, batch)
-        policy = self.estimator.denoising_errors(student, batch)
+        part = microbatch.index * self.ratios // microbatch.count
+        mask_quantile = self.schedule().mask_quantile(microbatch.step, part)
+        reference = self.reference.denoising_errors(self.estimator, batch, mask_quantile)
+        policy = self.estimator.denoising_errors(student, batch, mask_quantile)
         if self.shuffled:
             swapped = label_coins(batch.ids, self.estimator.seed)
             policy, reference = (torch.where(swapped, errors.flip(0), errors) for errors in (policy, reference))
@@ -193,17 +202,12 @@ class Preference:
         return preference_loss(policy, reference, self.beta, weights)
 
     def flops(self, student: Student) -> float:
-        forward = 2 * image_flops(student, self.features, self.estimator.masks, self.estimator.copies)
-        return (3 + self.reference.passes) * forward
+        image = image_flops(student, self.features, self.estimator.masks, self.estimator.copies)
+        text = text_flops(student.config, self.features.longest_text)
+        return (3 + self.reference.passes) * (2 * image - text)
 
     def untrained(self, student: Student) -> list[nn.Parameter]:
         return unread_parameters(student, drops_captions=False)
-
-
-def pairs_of_step(seed: int, draws: int | None, step: int, rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of a step and their epoch, one for all; with `draws` the epochs repeat after so many."""
-    chosen, epochs = rows_of_step_within_epoch(seed, step, rows, batch_size)
-    return chosen, epochs if draws is None else epochs % draws
 
 
 def label_coins(ids: Int[Tensor, " p"], seed: int) -> Bool[Tensor, " p"]:
@@ -228,7 +232,7 @@ def preference_loss(
     drift = policy - reference
     margin = -0.5 * beta * (drift[0] - drift[1])
     seen = margin.detach().float()
-    low, middle, high = seen.quantile(torch.tensor([0.1, 0.5, 0.9], device=seen.device)).unbind()
+    low, middle, high = (seen.quantile(share) for share in (0.1, 0.5, 0.9))
     metrics = {
         "accuracy": ((seen > 0).float() + 0.5 * (seen == 0).float()).mean(),
         "margin": seen.mean(),

@@ -173,7 +173,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "stage evaluate": _of("evaluation.scoring", ("(1 - CONFIDENCE) / 2", "1 - CONFIDENCE")),
     "stage pretrain": _of("model.masking", ("inside = below + uniform", "inside = above - uniform"))
     + _of("training.objectives", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),
-    "stage reference": _of("training.preference", ("(epoch + 0.5)", "(epoch + 0.4)")),
+    "stage reference": _of("training.pair_schedule", ("(draw + 0.5)", "(draw + 0.4)")),
     "stage align": _of("training.preference", ("-0.5 * beta", "-0.4 * beta")),
 }
 # What no mutant reaches.

@@ -36,7 +36,7 @@ def subjects() -> list[Subject]:
     loose = {"auto": HALF, "bf16": HALF}
     return [
         Subject("stage pretrain", (pretrain,), pretrain.PretrainConfig, PRETRAININGS, _pretrain, CLOSE, loose),
-        Subject("stage reference", (reference,), reference.ReferenceConfig, REFERENCES, _reference, CLOSE),
+        Subject("stage reference", (reference,), reference.ReferenceConfig, REFERENCES, _reference, CLOSE, loose),
         Subject("stage align", (align,), align.AlignConfig, ALIGNMENTS, _align, CLOSE),
     ]
 
@@ -74,11 +74,14 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
     "other steps": _loop(steps=4, ema=0.0, spike=9.0, max_bad_steps=3, max_rollbacks=1),
     "auto": _loop(precision="auto"),
     "bf16": _loop(precision="bf16"),
+    "tf32": _loop(precision="tf32"),
 }
 REFERENCES: dict[str, dict[str, Any]] = {
     "plain": {"draws": 2, "noise_copies": 2},
     "masks": {"draws": 1, "noise_copies": 1, "masks": MASKS},
     "last weights": {"draws": 1, "weights": "model"},
+    "bf16": {"draws": 1, "precision": "bf16"},
+    "tf32": {"draws": 1, "precision": "tf32"},
 }
 ALIGNMENT: dict[str, Any] = {"loop": LOOP, "batch_size": 3, "noise_copies": 2, "beta": 20.0, **SHOWN}
 ALIGNMENTS: dict[str, dict[str, Any]] = {
@@ -90,6 +93,8 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
     "last weights": ALIGNMENT | {"start_weights": "model"},
     "weighted": ALIGNMENT | {"pair_weights": "margin"},
     "shuffled": ALIGNMENT | {"labels": "shuffled"},
+    "ratios": ALIGNMENT | {"batch_size": 4, "mask_ratios": 2, "launch": {"accumulate": 2}, "reference_draws": 2},
+    "coarse control": ALIGNMENT | {"objective": "sft", "time_power": 0.5},
 }
 
 

@@ -44,6 +44,11 @@ FAULTS = {
     "a batch that cannot be cut": ({"pretrain.0.launch": {"processes": 3}}, "pretrain.0.batch_size", "stops"),
     "a batch of pairs that cannot be cut": ({"align.launch": {"accumulate": 3}}, "align.batch_size", "stops"),
     "more ratios than microbatches": ({"pretrain.0.mask_ratios": 4}, "pretrain.0.mask_ratios", "stops"),
+    "more ratios of pairs than microbatches": ({"align.mask_ratios": 2}, "align.mask_ratios", "stops"),
+    "a control of other noise": ({"control.time_power": 0.5}, "control.time_power", "gap"),
+    "a control of other masks": ({"pretrain.1.masks": {"std": 0.5}}, "control.masks", "gap"),
+    "paper: a control of one share of hidden tokens": ({"control.mask_ratios": 1}, "control.mask_ratios", "gap"),
+    "a preference of coarse noise": ({"align.time_power": 0.5}, "align.time_power", "stops"),
     "muon under fsdp": (
         {"pretrain.0.launch": {"processes": 2, "strategy": "fsdp"}, "pretrain.0.loop.optimizer.kind": "muon"},
         "pretrain.0.loop.optimizer.kind",

@@ -2,15 +2,19 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from lightgen.errors import ConfigError
 from lightgen.generators.restore import load_student
 from lightgen.model.sampling import SampleConfig
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.reference import reference
+from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
 from schemas.ref import ArtifactRef
@@ -94,3 +98,60 @@ def test_shuffled_labels_are_another_version_and_teach_no_preference(chain: Chai
     assert "labels" not in as_given.content(), "checkpoints of before keep their names"
     assert "pair_weights" not in as_given.content()
     assert config.content()["labels"] == "shuffled"
+
+
+def _cached(sample: SampleConfig, precision: str, **changes: Any) -> AlignConfig:
+    loop = LOOP.model_copy(update={"precision": precision})
+    return align_config(sample, loop=loop, reference_draws=2, beta=5000.0, **changes)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_reference_is_asked_in_the_precision_of_the_training(
+    chain: Chain, encoded: ArtifactRef, sample, precision: str
+) -> None:
+    """At the paper's strength of preference a loss of ln 2 says that both sides were computed alike."""
+    config = _cached(sample, precision)
+    assert config.reference is not None
+    asked = reference(chain.checkpoint, encoded, config.reference, chain.context())
+    first = _log(chain, align(chain.checkpoint, encoded, config, chain.context(), asked))[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_a_reference_of_another_precision_is_refused(chain: Chain, encoded: ArtifactRef, sample) -> None:
+    exact, rounded = _cached(sample, "fp32"), _cached(sample, "bf16")
+    assert exact.reference is not None
+    asked = reference(chain.checkpoint, encoded, exact.reference, chain.context())
+    with pytest.raises(ConfigError, match=r"was asked with config .*and this training needs .*'precision': 'bf16'"):
+        align(chain.checkpoint, encoded, rounded, chain.context(), asked)
+    with pytest.raises(ConfigError, match="was asked with seed"):
+        align(chain.checkpoint, encoded, exact, replace(chain.context(), seed=chain.context().seed + 1), asked)
+    with pytest.raises(ConfigError, match="without reference_draws"):
+        align(chain.checkpoint, encoded, align_config(sample), chain.context(), asked)
+
+
+def test_a_cached_reference_wants_a_precision_by_name_which_is_in_its_name(sample) -> None:
+    with pytest.raises(ValidationError, match="with reference_draws say fp32, tf32 or bf16"):
+        _cached(sample, "auto")
+    _cached(sample, "auto", objective="sft")  # which asks no reference
+    exact, rounded = _cached(sample, "fp32").reference, _cached(sample, "bf16").reference
+    assert exact is not None
+    assert rounded is not None
+    assert "precision" not in exact.content(), "references of before keep their names"
+    assert rounded.content() == exact.content() | {"precision": "bf16"}
+
+
+def test_the_control_has_the_objective_of_pretraining(chain: Chain, encoded: ArtifactRef, sample) -> None:
+    launch = LaunchConfig(accumulate=2)
+    plain = align_config(sample, objective="sft", launch=launch)
+    settings = plain.model_dump(exclude={"mask_ratios", "time_power"})
+    coarse, mixed = AlignConfig(**settings, time_power=0.5), AlignConfig(**settings, mask_ratios=2)
+    assert coarse.content() == plain.content() | {"time_power": 0.5}
+    losses = [
+        _log(chain, align(chain.checkpoint, encoded, one, chain.context()))[0]["loss"] for one in (plain, coarse, mixed)
+    ]
+    assert len({round(loss, 6) for loss in losses}) == 3
+
+
+def test_more_mask_ratios_than_microbatches_are_refused(chain: Chain, encoded: ArtifactRef, sample) -> None:
+    with pytest.raises(ConfigError, match=r"^align.mask_ratios is 2, but a step has 1 microbatches"):
+        align(chain.checkpoint, encoded, align_config(sample, mask_ratios=2), chain.context())

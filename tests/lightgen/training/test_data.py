@@ -6,7 +6,7 @@ import torch
 
 from lightgen.model.padding import pad_text, stack_text
 from lightgen.storage.feature_codec import latent_array, text_array
-from lightgen.training.data import FeaturesInMemory, rows_of_step, rows_of_step_within_epoch
+from lightgen.training.data import FeaturesInMemory, rows_of_step
 from schemas.features import schema
 from tests.lightgen.training.feature_files import read_features
 
@@ -35,15 +35,6 @@ def test_padding_marks_true_words_and_keeps_a_key_for_an_empty_text() -> None:
     both, mask = stack_text([flat[:1], flat[1:4]])
     assert torch.equal(both[1], flat[1:4])
     assert mask.tolist() == [[True, False, False], [True, True, True]]
-
-
-def test_batches_within_an_epoch_leave_the_rest_of_an_epoch_out() -> None:
-    steps = [rows_of_step_within_epoch(3, step, 10, 4) for step in range(4)]
-    assert [set(epochs) for _, epochs in steps] == [{0}, {0}, {1}, {1}]
-    assert len(set(np.concatenate([steps[0][0], steps[1][0]]))) == 8
-    rows, epochs = rows_of_step_within_epoch(0, 5, 3, 7)
-    assert set(epochs) == {5}
-    assert sorted(np.bincount(rows)) == [2, 2, 3]
 
 
 def _spread_out(rows: int) -> FeaturesInMemory:
