@@ -26,7 +26,7 @@ from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
 
-SIDES = ("winner", "loser")
+SIDES, SAMPLES = ("winner", "loser"), "samples.png"
 THUMBNAIL_PX, PAGE_PX, SHEET_PX = 96, 320, 720
 Row = dict[str, Any]
 
@@ -87,7 +87,7 @@ def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
         sides = [(row["caption"], side, data) for row, *both in pairs for side, data in zip(SIDES, both, strict=True)]
         return [(f"{side}: {caption}", _small(data)) for caption, side, data in sides]
     if kind == "checkpoint":
-        return [("samples", sheet_uri(version.file("samples.png").read_bytes()))]
+        return [("samples", sheet_uri(version.file(SAMPLES).read_bytes()))] if SAMPLES in version.file_names else []
     return [("models side by side", sheet_uri(report_grid(version, store)))] if kind == "report" else []
 
 
@@ -167,8 +167,9 @@ def _checkpoint(version: Version, _: Store, __: int) -> Shown:
         "images": f"{settings.size_px} px",
         "steps": f"{settings.steps:,}",
     }
-    sheet = version.file("samples.png").read_bytes()
-    sheets = [("Samples of the averaged weights", data_uri(sheet, "png"))]
+    # Weights that were imported were drawn with by nobody yet.
+    drawn = [version.file(SAMPLES).read_bytes()] if SAMPLES in version.file_names else []
+    sheets = [("Samples of the averaged weights", data_uri(sheet, "png")) for sheet in drawn]
     return Shown(charts=checkpoint_charts("training", version), sheets=sheets, facts=facts)
 
 
