@@ -61,28 +61,27 @@ class LightGenInpaintPipeline(LightGenPipeline):
             Embeds(negative_prompt_embeds, negative_prompt_attention_mask), num_images_per_prompt,
         )  # fmt: skip
         seeds = seeds_of(generator, len(text.tokens))
-        if height is None or width is None:
-            own = _size(image)
-            height, width = height or own[0], width or own[1]
-        grid = self._grid(height, width)
-        pixels, mask = self._read(image, mask_image, height, width)
-        prompts = len(seeds) // num_images_per_prompt
-        pixels = _each("image", pixels, prompts, num_images_per_prompt)
-        rows = _each("mask_image", mask, prompts, num_images_per_prompt)
-        known = self._encode(pixels)
-        config = self._settings(num_inference_steps, guidance_scale)
-        size = len(seeds) if len(mask) == 1 else num_images_per_prompt
+        own = _size(image)
+        grid = self._grid(height or own[0], width or own[1])
+        pixels, mask = self._read(image, mask_image, height or own[0], width or own[1])
+        masks = len(mask)
+        pixels, mask = (
+            _each(name, one, len(seeds), num_images_per_prompt)
+            for name, one in (("image", pixels), ("mask_image", mask))
+        )
+        size = len(seeds) if masks == 1 else num_images_per_prompt
+        config, known = self._settings(num_inference_steps, guidance_scale), self._encode(pixels)
         parts = []
         for first in range(0, len(seeds), size):
             some = slice(first, first + size)
-            hole = Hole(patchify(known[some], self._net.config.patch), self._hidden(rows[first], grid))
+            hole = Hole(patchify(known[some], self._net.config.patch), self._hidden(mask[first], grid))
             aside = None if against is None else _some(against, some)
             parts.append(self._draw(_some(text, some), aside, grid, seeds[some], config, on_step, hole))
         latents = torch.cat(parts)
         if output_type == "latent":
             return self._finish(latents, output_type, return_dict)
         drawn = self._decode(latents)
-        return self._finish(torch.where(rows.to(drawn.device), drawn, pixels.to(drawn)), output_type, return_dict)
+        return self._finish(torch.where(mask.to(drawn.device), drawn, pixels.to(drawn)), output_type, return_dict)
 
     def _read(
         self, image: Any, mask: Any, height: int, width: int
@@ -118,8 +117,9 @@ def _size(image: Any) -> tuple[int, int]:
     return tuple(first.shape[-3:-1] if isinstance(first, np.ndarray) else first.shape[-2:])
 
 
-def _each(name: str, given: Tensor, prompts: int, copies: int) -> Tensor:
-    """One row an image."""
+def _each(name: str, given: Tensor, count: int, copies: int) -> Tensor:
+    """One row for each of `count` images, `copies` of a prompt."""
+    prompts = count // copies
     if len(given) not in (1, prompts):
         raise ValueError(f"`{name}` has {len(given)} images, but there are {prompts} prompts.")
     return given.expand(prompts, -1, -1, -1).repeat_interleave(copies, dim=0)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,9 +25,15 @@ from lightgen.generators.sampler import Sampler
 from lightgen.model.sampling import SampleConfig
 from lightgen.operations.official import OfficialConfig, import_official
 from lightgen.pipeline import LightGenPipeline
+from lightgen.stages.align import AlignConfig, align
+from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.storage.store import open_or_create, open_store
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.loop import LoopConfig
+from lightgen.training.optimizer import OptimizerConfig
 from lightgen.work import Context, RunConfig
 from tests.lightgen.operations.published import Sizes, Weights, latents, random_weights, sample
+from tests.lightgen.sealed import pairs
 
 CAPTIONS = ["a red circle", "two blue cat and the dog on a green square"]
 MAX_TOKENS, CHANNELS, SIDE_PX = 14, 4, 8
@@ -116,6 +123,29 @@ def test_the_settings_are_those_of_the_preset(models: Path, weights: Weights, tm
     assert (found.encoder_depth, found.decoder_depth, found.text_depth, found.aligner_depth) == (2, 1, 2, 1)
     assert (found.head_depth, found.head_width, found.grid, found.mlp_ratio) == (2, 20, 2, 4.0)
     assert sum(one.numel() for one in sampler.student.parameters()) == sum(one.numel() for one in weights.values())
+
+
+def test_published_weights_are_aligned_with_the_padding_that_they_attend(
+    models: Path, weights: Weights, tmp_path: Path
+) -> None:
+    sampler = imported(models, weights, tmp_path)
+    store = open_store(str(tmp_path / "store"))
+    context, start = Context(store, seed=1, run=RunConfig(device="cpu")), store.open("checkpoint@latest").ref
+    made, drawn = pairs(store, 6)
+    encoded = encode_pairs(made, start, drawn, EncodePairsConfig(), context)
+    data = open_features(store.open(encoded))
+    captions = store.open(encoded).table(columns=["caption"])["caption"].to_pylist()
+    batch = data.batch(np.arange(6), np.zeros(6, np.int64))
+    assert batch.keep.all()
+    expected = torch.stack(sampler.text.encode(captions))
+    assert torch.allclose(batch.text.float(), expected, atol=2e-3)
+    assert expected[:, -1].abs().amax(dim=1).min() > 0.1  # padding, and no zeros
+    loop = LoopConfig(steps=2, optimizer=OptimizerConfig(lr=1e-4, warmup_steps=0), ema=0.0, log_every=1, threads=1)
+    few = SampleConfig(iterations=2, head="ddim", head_steps=2, clip_x0=2.0)
+    config = AlignConfig(batch_size=4, noise_copies=1, beta=5.0, loop=loop, samples=few, sample_captions=2)
+    aligned = store.open(align(start, encoded, config, context))
+    first = json.loads(aligned.file("log.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
 Run = Callable[..., tuple[int, str, str]]
