@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lightgen.settings import default_store
+from lightgen.settings import Device, default_store
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -14,6 +14,7 @@ StoreOption = Annotated[
     str, typer.Option("--store", help="a folder or s3://bucket/prefix", default_factory=default_store)
 ]
 RefArgument = Annotated[str, typer.Argument(help="kind@latest, kind@3, kind@<role>, kind@<digest> or kind@tag:name")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="auto: the GPU where there is one")]
 JsonOption = Annotated[bool, typer.Option("--json", help="one JSON value in place of text")]
 
 

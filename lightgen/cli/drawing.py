@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lightgen.cli.console import RefArgument, StoreOption, out
+from lightgen.cli.console import DeviceOption, RefArgument, StoreOption, out
 from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.settings import Device, pick_device
 from lightgen.storage.store import open_store
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ def generate(
     guidance: Annotated[float | None, typer.Option(help="strength of the caption; 1 is none")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="px; by default the size trained on")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="px")] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw captions with a student; one row a caption."""
     from lightgen.generators.sampler import contact_sheet
 
-    sampler, config = _sampler(checkpoint, store)
+    sampler, config = _sampler(checkpoint, store, device)
     if guidance is not None:
         config = config.model_copy(update={"guidance": guidance})
     seeds = [seed + sample for _ in captions for sample in range(samples)]
@@ -46,7 +48,7 @@ def generate(
     out.print(f"wrote {escape(str(to))}: {len(captions)} x {samples} images of {size} px")
 
 
-def _sampler(checkpoint: str, store: str) -> "tuple[Sampler, SampleConfig]":
+def _sampler(checkpoint: str, store: str, device: Device) -> "tuple[Sampler, SampleConfig]":
     """What draws with a checkpoint, and how it was told to draw when it was trained."""
     from lightgen.generators.sampler import Sampler
     from lightgen.model.sampling import SampleConfig
@@ -56,7 +58,16 @@ def _sampler(checkpoint: str, store: str) -> "tuple[Sampler, SampleConfig]":
     if version.ref.kind != "checkpoint":
         raise ConfigError(f"{checkpoint} is of kind {version.ref.kind}; give a checkpoint")
     config = SampleConfig.model_validate_json(version.file("sampling.json").read_bytes())
-    return Sampler.from_checkpoint(version, opened), config
+    return Sampler.from_checkpoint(version, opened, _present(device)), config
+
+
+def _present(device: Device) -> str:
+    """The device of this machine. Raises ConfigError for a GPU that is not there."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here; take auto or cpu")
+    return pick_device(device)
 
 
 @app.command("inpaint")
@@ -69,12 +80,13 @@ def inpaint_picture(
     to: Annotated[Path, typer.Option("--to", help="PNG to write")] = Path("inpainted.png"),
     samples: Annotated[int, typer.Option(min=1, max=64)] = 4,
     seed: Annotated[int, typer.Option(help="of the first image")] = 0,
+    device: DeviceOption = "auto",
 ) -> None:
     """Draw the masked part of a picture anew; every other pixel stays as it is."""
     from lightgen.generators.inpainting import inpaint
     from lightgen.generators.sampler import contact_sheet
 
-    sampler, config = _sampler(checkpoint, store)
+    sampler, config = _sampler(checkpoint, store, device)
     pixels, white = _pixels(image), _pixels(mask).mean(axis=2) >= 128
     drawn = inpaint(sampler, pixels, white, [caption] * samples, list(range(seed, seed + samples)), config)
     to.write_bytes(contact_sheet(drawn, samples))
@@ -83,12 +95,22 @@ def inpaint_picture(
 
 @app.command()
 def export(
-    checkpoint: RefArgument, folder: Annotated[Path, typer.Argument(help="new or empty folder")], store: StoreOption
+    checkpoint: RefArgument,
+    folder: Annotated[Path, typer.Argument(help="new or empty folder")],
+    store: StoreOption,
+    text_encoder: Annotated[
+        bool, typer.Option("--text-encoder", help="copy a T5 too; else it is loaded from where the checkpoint found it")
+    ] = False,
 ) -> None:
-    """Write a student with its encoders as one folder, for `LightGenPipeline.from_pretrained`."""
+    """Write a student as a folder of diffusers, for `LightGenPipeline.from_pretrained`."""
     from lightgen.pipeline import LightGenPipeline
 
-    LightGenPipeline.from_checkpoint(store, checkpoint).save_pretrained(folder)
+    pipeline = LightGenPipeline.from_checkpoint(store, checkpoint)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not an empty folder; nothing was written")
+    if text_encoder:
+        pipeline.load_text_encoder()
+    pipeline.save_pretrained(folder)
     out.print(f"wrote {escape(str(folder))}")
 
 

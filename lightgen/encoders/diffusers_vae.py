@@ -57,7 +57,7 @@ class DiffusersVae:
     """Encoder and decoder; latents are (sample - shift) * scale."""
 
     def __init__(self, config: DiffusersVaeConfig, device: str) -> None:
-        self.model = _load(config).to(device)
+        self.model = load_autoencoder(config).to(device)
         self.device, self.dtype = device, self.model.dtype
         settings = self.model.config
         self.scale: float = settings.scaling_factor
@@ -87,7 +87,8 @@ class DiffusersVae:
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous().cpu()
 
 
-def _load(config: DiffusersVaeConfig) -> Any:
+def load_autoencoder(config: DiffusersVaeConfig) -> Any:
+    """The AutoencoderKL, on the CPU. Raises ConfigError, ModelError."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from safetensors import SafetensorError
 

@@ -33,8 +33,12 @@ def fit_or_describe(
     """Tensor rows, content files and extras of the VAE; foreign weights are named by digest and stay where they lie."""
     if isinstance(config, PatchPcaConfig):
         return _fit(kept, images, config, progress)
-    rows = tensor_rows(weights_folder(config))
-    return rows, {DESCRIPTION: _described(config)}, {}
+    return describe(config)
+
+
+def describe(config: DiffusersVaeConfig) -> Sealed:
+    """A pretrained VAE by its tensors' digests; its weights stay where they lie. Raises ConfigError, ModelError."""
+    return tensor_rows(weights_folder(config)), {DESCRIPTION: _described(config)}, {}
 
 
 def _described(config: Member) -> bytes:

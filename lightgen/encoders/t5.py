@@ -1,4 +1,4 @@
-"""Token embeddings of a T5 encoder, trimmed to the true length of each caption.
+"""Token embeddings of a T5 encoder: of the true length of each caption, or with what it answers at padding.
 
 T5 sees its own padding mask; captions of like length share a batch, so that hardly any padding is computed.
 """
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lightgen.config import RUN, Member
+from lightgen.config import QUIET, RUN, Member
 from lightgen.encoders.tiny import tiny_t5
 from lightgen.errors import ModelError
 from lightgen.storage.weights import Weights, model_root, weights_folder
@@ -29,6 +29,11 @@ class T5Config(Weights, Member):
     max_tokens: int = Field(default=128, ge=1, description="longer captions are cut; the end mark counts")
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     storage: Literal["float16", "bfloat16"] = "bfloat16"
+    padded: bool = Field(
+        default=False,
+        description="keep vectors of all max_tokens positions, those of padding too: for student.attend_padding",
+        json_schema_extra=QUIET,
+    )
     batch_tokens: int = Field(
         default=8192, ge=1, description="tokens of a batch, padding included", json_schema_extra=RUN
     )
@@ -59,6 +64,7 @@ class T5Config(Weights, Member):
     def flops(self, tokens: float) -> float:
         """Operations of a caption: a multiply-add a parameter for each token; of another model as of T5-XXL."""
         here = self.bytes_here()
+        tokens = self.max_tokens if self.padded else tokens
         return 2 * tokens * (here / 2 if here else PARAMETERS)
 
     @property
@@ -72,11 +78,11 @@ class T5Config(Weights, Member):
 
 
 class T5TextEncoder:
-    """Captions to the last hidden states of T5."""
+    """Captions to the last hidden states of T5; `loaded` is its tokenizer and model, where they are at hand."""
 
-    def __init__(self, config: T5Config, device: str) -> None:
+    def __init__(self, config: T5Config, device: str, loaded: tuple[Any, Any] | None = None) -> None:
         self.config, self.device = config, device
-        self.tokenizer, self.model = _load(config)
+        self.tokenizer, self.model = loaded or load_t5(config)
         self.model.to(device)
         self.dim: int = self.model.config.d_model
 
@@ -85,28 +91,34 @@ class T5TextEncoder:
         """The type that features keep."""
         return self.config.storage
 
+    @property
+    def padded(self) -> bool:
+        """See `TextEncoder.padded`."""
+        return self.config.padded
+
     def encode(self, captions: list[str]) -> list[Float[Tensor, "tokens dim"]]:
         """One float32 tensor on the CPU a caption, rounded to the storage type; equal captions are computed once."""
         unique = list(dict.fromkeys(captions))
         longest = self.config.max_tokens
         ids = self.tokenizer(unique, truncation=True, max_length=longest).input_ids if unique else []
         vectors: dict[str, Tensor] = {}
-        for places in buckets([len(tokens) for tokens in ids], self.config.batch_tokens):
-            for place, vector in zip(places, self._batch([ids[place] for place in places]), strict=True):
-                vectors[unique[place]] = vector
+        lengths = [longest if self.padded else len(tokens) for tokens in ids]
+        for places in buckets(lengths, self.config.batch_tokens):
+            states = self._states([ids[place] for place in places], lengths[places[0]])
+            for place, vectors_of in zip(places, states, strict=True):
+                vectors[unique[place]] = vectors_of[: lengths[place]].clone()
         return [vectors[caption] for caption in captions]
 
     @torch.inference_mode()
-    def _batch(self, ids: list[list[int]]) -> list[Float[Tensor, "tokens dim"]]:
-        longest = max(len(tokens) for tokens in ids)
-        padded = torch.full((len(ids), longest), self.tokenizer.pad_token_id)
+    def _states(self, ids: list[list[int]], length: int) -> Float[Tensor, "b length dim"]:
+        """What T5 answers at all `length` positions, padding among them."""
+        padded = torch.full((len(ids), length), self.tokenizer.pad_token_id)
         mask = torch.zeros_like(padded)
         for row, tokens in enumerate(ids):
             padded[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
         states = self.model(input_ids=padded.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
-        stored = states.to(getattr(torch, self.storage)).float().cpu()
-        return [stored[row, : len(tokens)].clone() for row, tokens in enumerate(ids)]
+        return states.to(getattr(torch, self.storage)).float().cpu()
 
 
 def buckets(lengths: list[int], batch_tokens: int) -> list[list[int]]:
@@ -121,7 +133,8 @@ def buckets(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
-def _load(config: T5Config) -> tuple[Any, Any]:
+def load_t5(config: T5Config) -> tuple[Any, Any]:
+    """Tokenizer and encoder, on the CPU. Raises ConfigError, ModelError."""
     from safetensors import SafetensorError
     from transformers import AutoTokenizer, T5EncoderModel
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightgen.encoders.t5 import T5Config
 from lightgen.encoders.words import WordsConfig
+from lightgen.errors import ConfigError
 from lightgen.storage.locations import locate
 from lightgen.storage.store import Store
 
@@ -25,9 +26,26 @@ class TextEncoder(Protocol):
         """The type that features keep."""
         ...
 
-    def encode(self, captions: list[str]) -> list[Float[Tensor, "tokens dim"]]:
-        """One float32 tensor on the CPU a caption, of its true length."""
+    @property
+    def padded(self) -> bool:
+        """Whether every caption gets as many vectors: its own, then those that the encoder answers at padding."""
         ...
+
+    def encode(self, captions: list[str]) -> list[Float[Tensor, "tokens dim"]]:
+        """One float32 tensor on the CPU a caption, of its true length unless `padded`."""
+        ...
+
+
+def check_padding(attend_padding: bool, padded: bool) -> None:
+    """Refuse a student that attends padding which its text encoder does not give.
+
+    Zeros up to the longest text of a batch would stand in, and what lies beside a text would change its image.
+    """
+    if attend_padding and not padded:
+        raise ConfigError(
+            "the student attends padding (student.attend_padding), but its text encoder gives none: "
+            "use {kind: t5, padded: true}, or train with attend_padding: false"
+        )
 
 
 def text_of_identity(identity: dict[str, Any], store: Store) -> WordsConfig | T5Config:

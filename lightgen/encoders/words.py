@@ -75,6 +75,11 @@ class WordsEncoder:
         """The type that features keep."""
         return self.config.storage
 
+    @property
+    def padded(self) -> bool:
+        """See `TextEncoder.padded`: there are no vectors of padding."""
+        return False
+
     def encode(self, captions: list[str]) -> list[Float[Tensor, "tokens dim"]]:
         """One float32 tensor a caption, already rounded to the storage type so that features and samples agree."""
         dtype = getattr(torch, self.storage)

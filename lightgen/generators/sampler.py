@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightgen.encoders.restore import load_encoders
-from lightgen.encoders.text import TextEncoder
+from lightgen.encoders.text import TextEncoder, check_padding
 from lightgen.encoders.vae import Vae
 from lightgen.errors import ConfigError
 from lightgen.generators.restore import Weights, checkpoint_config, load_student
@@ -35,6 +35,9 @@ class Sampler:
     text: TextEncoder
     size_px: int
     device: str
+
+    def __post_init__(self) -> None:
+        check_padding(self.student.config.attend_padding, self.text.padded)
 
     @classmethod
     def from_checkpoint(cls, version: Version, store: Store, device: str = "cpu", weights: Weights = "ema") -> Self:

@@ -176,6 +176,7 @@ def _attend(
         # The CPU's bfloat16 attention is ten times slower backwards than its float32 one.
         with torch.autocast("cpu", enabled=False):
             out = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, dropout)
+        out = out.to(query.dtype)
     else:
         out = F.scaled_dot_product_attention(query, key, value, mask, dropout)
     return torch.flatten(out.transpose(1, 2), 2)

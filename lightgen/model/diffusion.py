@@ -191,9 +191,11 @@ class DiffusionHead(nn.Module):
     def _times(self, t: Int[Tensor, " m"]) -> Float[Tensor, "m w"]:
         # With more rows than steps it is cheaper to embed every step once and to look them up.
         if len(t) <= STEPS:
-            return self.time_out(F.silu(self.time_in(time_embedding(t))))
-        every = self.time_out(F.silu(self.time_in(time_embedding(torch.arange(STEPS, device=t.device)))))
-        return F.embedding(t, every)
+            return self._embedded(t)
+        return F.embedding(t, self._embedded(torch.arange(STEPS, device=t.device)))
+
+    def _embedded(self, t: Int[Tensor, " m"]) -> Float[Tensor, "m w"]:
+        return self.time_out(F.silu(self.time_in(time_embedding(t).to(self.time_in.weight.dtype))))
 
 
 def time_embedding(t: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:

@@ -18,7 +18,7 @@ from lightgen.model.precision import Precision, mixed_precision
 from lightgen.model.student import Grid, Student, Text
 
 REHEARSED = 4  # iterations, and steps of the head, in a rehearsal
-OnStep = Callable[[int, Tensor], object]
+OnStep = Callable[[int, Tensor], Tensor | None]  # step and tokens; tokens that it returns take their place
 
 
 class SampleConfig(Config):
@@ -97,7 +97,8 @@ def sample_latents(
         for step, count in enumerate(decode_counts(hidden, config.iterations)):
             _decode(student, texts, grid, state, count, config)
             if on_step is not None:
-                on_step(step, state.tokens)
+                changed = on_step(step, state.tokens)
+                state.tokens = state.tokens if changed is None else changed
     return state.tokens
 
 
@@ -113,7 +114,7 @@ def _orders(generators: list[torch.Generator], hidden: Bool[Tensor, " n"], confi
 def _decode(student: Student, texts: list[Text], grid: Grid, state: _State, count: int, config: SampleConfig) -> None:
     """One iteration: the trunk sees what is known, the head draws `count` tokens of each image."""
     known, chosen = state.orders[:, : state.done], state.orders[:, state.done : state.done + count]
-    encoded = student.encode(state.tokens, known, grid)
+    encoded = student.encode(state.tokens.to(student.null_text.dtype), known, grid)
     z = [gather_tokens(each, chosen).flatten(0, 1) for each in student.conditions(encoded, known, grid, *texts)]
     state.done += count
     scale = config.guidance
@@ -142,7 +143,7 @@ def draw_tokens(
         x = x.repeat(len(z), 1)
         time = torch.full((1,), t, device=x.device)
         # Guidance and the steps of the schedule are small differences: they are taken in float32.
-        output = as_noise(prediction, head(x, time, condition).float(), x, time)
+        output = as_noise(prediction, head(x.to(student.null_text.dtype), time, condition).float(), x, time)
         return guide(output, scale) if len(z) == 2 else output
 
     injected = noise[1:] if config.head == "ddpm" else None

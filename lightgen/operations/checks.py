@@ -178,6 +178,9 @@ def _students(recipe: Recipe) -> Iterator[Problem]:
     if text.width is not None and text.width != student.text_dim:
         what = f"is {student.text_dim}, and the vectors of encode.0.text have {text.width} channels"
         yield _wrong("pretrain.0.student.text_dim", what, f"take {text.width}")
+    if student.attend_padding and not (isinstance(text, T5Config) and text.padded):
+        what = "is true, and encode.0.text gives no vectors of padding"
+        yield _wrong("pretrain.0.student.attend_padding", what, "take {kind: t5, padded: true} there, or false here")
     for number, part in enumerate(recipe.pretrain[1:], 1):
         if isinstance(part, PretrainConfig) and part.known_sizes not in (None, student):
             what = "differs from that of the first resolution, whose weights training goes on from"

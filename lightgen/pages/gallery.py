@@ -12,7 +12,7 @@ from lightgen.pages.kinds import page_picture, shown_of, shrunk
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 
-THUMBNAIL_PX, SHEET_PX = 96, 720
+THUMBNAIL_PX, SHEET_PX, SAMPLES = 96, 720, "samples.png"
 
 
 def gallery(version: Version, store: Store, limit: int = 120) -> str:
@@ -58,7 +58,7 @@ def thumbnails(version: Version, limit: int = 12) -> list[tuple[str, str]]:
         ]
         return [(f"{side}: {caption}", _small(data)) for caption, side, data in sides]
     if kind == "checkpoint":
-        return [("samples", sheet_uri(version.file("samples.png").read_bytes()))]
+        return [("samples", sheet_uri(version.file(SAMPLES).read_bytes()))] if SAMPLES in version.file_names else []
     return [("models side by side", sheet_uri(report_grid(version, store)))] if kind == "report" else []
 
 

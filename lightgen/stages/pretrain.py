@@ -8,6 +8,7 @@ from pydantic import Field
 
 from lightgen.config import RUN, Config
 from lightgen.encoders.restore import load_vae_of, read_encoders
+from lightgen.encoders.text import check_padding
 from lightgen.errors import ConfigError
 from lightgen.generators.restore import CheckpointConfig, Weights, load_student
 from lightgen.model.config import PRESETS, StudentConfig
@@ -107,6 +108,7 @@ def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
     data, encoders = open_features(source), read_encoders(source)
     student = _first_student(config, store, start[0] if start else None, job.seed).to(device)
     check_features(student, data.latent_shape, data.text_dim)
+    check_padding(student.config.attend_padding, bool(encoders.text.get("padded")))
     check_ratios("pretrain.mask_ratios", config.mask_ratios, config.launch)
     open_vae = partial(load_vae_of, encoders, store, device)
     draw_samples = SampleGrid(data, open_vae, config.samples, config.sample_captions, job.folder, job.seed)

@@ -35,7 +35,8 @@ def subjects() -> list[Subject]:
                 _diffusers, FLOAT, loose={"bfloat16": HALF, "float16": HALF}),
         Subject("text words", (WordsConfig,), WordsConfig, WORDS, _text, FLOAT),
         Subject("text t5", (T5Config,), T5Config,
-                {"plain": exact, "cut": exact | {"max_tokens": 3}, "wide": exact | {"storage": "bfloat16"},
+                {"plain": exact, "cut": exact | {"max_tokens": 3}, "padded": exact | {"max_tokens": 6, "padded": True},
+                 "wide": exact | {"storage": "bfloat16"},
                  "bfloat16": exact | {"dtype": "bfloat16"}, "float16": exact | {"dtype": "float16"}},
                 _text, FLOAT, loose={"bfloat16": HALF, "float16": HALF, "wide": HALF}),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lightgen import cli
 from lightgen.cli import console
+from lightgen.errors import ConfigError
 from lightgen.recipe import RECIPES
 from lightgen.storage.store import KINDS, open_or_create
 from tests.lightgen.conftest import Chain
@@ -166,6 +167,42 @@ def test_inpaint_changes_the_masked_part_only(run: Run, chain: Chain, student: s
         after = np.asarray(image.convert("RGB"))[::3, ::3]  # small pictures are enlarged by a whole factor
     assert np.array_equal(after[mask == 0], before[mask == 0])
     assert not np.array_equal(after[mask > 0], before[mask > 0])
+
+
+@pytest.mark.parametrize("command", ["generate", "inpaint"])
+@pytest.mark.parametrize(
+    ("there", "asked", "device"), [(True, "auto", "cuda"), (False, "auto", "cpu"), (True, "cpu", "cpu")]
+)
+def test_drawing_takes_the_gpu_where_there_is_one(
+    command: str, there: bool, asked: str, device: str, run: Run, chain: Chain, student: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def opened(*given: object) -> None:
+        raise ConfigError(f"on {given[2]}")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    monkeypatch.setattr("lightgen.generators.sampler.Sampler.from_checkpoint", opened)
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "in.png")
+    given = [tmp_path / "in.png", tmp_path / "in.png", "a cross"] if command == "inpaint" else ["a cross"]
+    code, _, err = run(command, student, *given, "--device", asked, "--store", chain.store.uri)
+    assert code == 2
+    assert f"on {device}" in err
+
+
+def test_a_gpu_that_is_not_there_is_refused(run: Run, chain: Chain, student: str) -> None:
+    code, _, err = run("generate", student, "a cross", "--device", "cuda", "--store", chain.store.uri)
+    assert code == 2
+    assert "torch sees no GPU here" in err
+
+
+def test_export_writes_a_folder_of_diffusers(run: Run, chain: Chain, student: str, tmp_path: Path) -> None:
+    code, out, _ = run("export", student, tmp_path / "folder", "--store", chain.store.uri)
+    assert code == 0
+    assert "folder" in out
+    assert (tmp_path / "folder" / "student" / "diffusion_pytorch_model.safetensors").is_file()
+    code, _, err = run("export", student, tmp_path / "folder", "--store", chain.store.uri)
+    assert code == 2
+    assert "is not an empty folder; nothing was written" in err
 
 
 def test_generate_wants_a_checkpoint(run: Run, chain: Chain) -> None:

@@ -8,7 +8,7 @@ import typer.main
 from lightgen import cli
 from lightgen.cli import app
 
-CREATORS = {"run", "work", "plan", "rehearse"}  # commands for a store that need not be there yet
+CREATORS = {"run", "work", "plan", "rehearse", "import-official"}  # commands for a store that need not be there yet
 
 
 def reading_commands() -> dict[str, int]:

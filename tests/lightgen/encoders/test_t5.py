@@ -90,3 +90,25 @@ def test_foreign_weights_are_refused_with_the_way_out(folder: Path, tmp_path: Pa
     (broken / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}")
     with pytest.raises(ModelError, match="not a usable T5"):
         T5TextEncoder(_config(broken), "cpu")
+
+
+def test_padded_vectors_are_those_of_all_positions_whatever_lies_beside(folder: Path) -> None:
+    """What T5 answers at 12 positions where 8 of them are its padding, seen by nobody: as the published code does."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), T5EncoderModel.from_pretrained(folder).eval()
+    given = tokenizer(CAPTIONS, padding="max_length", truncation=True, max_length=12, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**given).last_hidden_state
+    encoder = T5TextEncoder(_config(folder, max_tokens=12, padded=True, batch_tokens=24), "cpu")
+    assert encoder.padded
+    together, alone = encoder.encode(CAPTIONS), encoder.encode(CAPTIONS[1:2])[0]
+    assert torch.allclose(torch.stack(together), expected, atol=2e-3)
+    assert together[1].shape == (12, 24)
+    assert torch.allclose(alone, together[1], atol=2e-3)
+    assert together[1][3:].abs().amax(dim=1).min() > 0.1  # padding is no zeros
+
+
+def test_padding_enters_the_name_only_where_it_is_kept(folder: Path) -> None:
+    plain = _config(folder).identity()
+    assert "padded" not in plain
+    assert _config(folder, padded=True).identity() == {**plain, "padded": True}
+    assert _config(folder, padded=True).flops(3) == _config(folder).flops(128)

@@ -62,6 +62,9 @@ FAULTS = {
     "paper: DPO in bfloat16": ({"align.loop.precision": "bf16"}, "align.loop.precision", "gap"),
     "an unknown preset": ({"pretrain.0.student": "lightgen-9b"}, "pretrain.0.student", "stops"),
     "a text of other width": ({"pretrain.0.student.text_dim": 17}, "pretrain.0.student.text_dim", "stops"),
+    "padding attended that is not given": (
+        {"pretrain.0.student.attend_padding": True}, "pretrain.0.student.attend_padding", "stops",
+    ),
     "latents of other channels": (
         {"pretrain.0.student.latent_channels": 8},
         "pretrain.0.student.latent_channels",

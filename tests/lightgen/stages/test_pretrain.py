@@ -111,6 +111,9 @@ def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
         config = _config(student=sizes.model_copy(update=update))
         with pytest.raises(ConfigError, match=message):
             pretrain(chain.features, config, chain.context())
+    attending = _config(student=sizes.model_copy(update={"attend_padding": True}))
+    with pytest.raises(ConfigError, match=r"attends padding .* but its text encoder gives none"):
+        pretrain(chain.features, attending, chain.context())
     with pytest.raises(ConfigError, match="no preset 'large'"):
         PretrainConfig(student="large").sizes()
 
