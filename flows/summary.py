@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightgen.operations.lineage import ancestors, roles, steps
 from lightgen.pages.evaluation import read_report
 from lightgen.pages.gallery import write_page
-from lightgen.pages.report import best_student, shown_tasks
+from lightgen.pages.report import Panel, best_student, panels, shown_tasks
 from lightgen.progress import duration
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
@@ -21,8 +21,7 @@ def summary(ref: ArtifactRef) -> str:
         [
             "",
             _stages(ref, store),
-            _scores(report),
-            "\n".join(report.findings),
+            *(_panel(panel, report) for panel in panels(report)),
             f"Report:   {write_page(version, store).resolve()}\n"
             f"Look:     lightgen gallery images@train --store {ref.uri}\n"
             f"Draw:     lightgen generate checkpoint@{_best(report, store)} 'two red circles' --store {ref.uri}",
@@ -49,11 +48,12 @@ def _stages(ref: ArtifactRef, store: Store) -> str:
     return _table(lines)
 
 
-def _scores(report: Report) -> str:
+def _panel(panel: Panel, report: Report) -> str:
+    """Scores by one verdict, and what training changed by it."""
     tasks = shown_tasks(report)
     lines = [("model", "overall", f"{report.confidence:.0%} interval", *(task.replace("_", " ") for task in tasks))]
-    lines += [_score(model, tasks) for model in report.models]
-    return _table(lines)
+    lines += [_score(model, tasks) for model in panel.models]
+    return "\n".join([panel.title, "", _table(lines), *(["", *panel.findings] if panel.findings else [])])
 
 
 def _score(model: ModelScores, tasks: Sequence[str]) -> tuple[str, ...]:

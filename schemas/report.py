@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class Interval(_Part):
-    """An estimate and its bootstrap interval."""
+    """An estimate and its interval over prompts."""
 
     mean: float
     low: float
@@ -38,6 +38,8 @@ class ModelScores(_Part):
     name: str
     checkpoint: str | None = Field(description="content of its checkpoint; None: no student, or no training at all")
     images: int = Field(description="images that count: one that could not be drawn or scored counts as wrong")
+    not_drawn: int = Field(default=0, description="of these, asked for and not drawn")
+    not_scored: int = Field(default=0, description="of these, drawn and not scored")
     tasks: dict[str, Interval]
     overall: Interval
 
@@ -56,13 +58,24 @@ class Difference(_Part):
         return not self.overall.low <= 0 <= self.overall.high
 
 
+class Gate(_Part):
+    """The same scores at another overlap: what the report says where a thing counts as recognised above `sure`."""
+
+    sure: float = Field(description="least overlap (IoU) with the shape")
+    models: list[ModelScores]
+    differences: list[Difference]
+    findings: list[str]
+
+
 class Report(_Part):
     """`report.json`."""
 
     prompts: dict[str, int] = Field(description="prompts by task")
     samples_per_prompt: int
     verdict: str = Field(description="kind of the rules that say what is right")
+    sure: float | None = Field(default=None, description="overlap that the verdict asks for; null: it asks for none")
     confidence: float = Field(description="of every interval")
     models: list[ModelScores]
     differences: list[Difference]
     findings: list[str] = Field(description="what alignment changed, in words")
+    gates: list[Gate] = Field(default=[], description="the same scores at other overlaps")

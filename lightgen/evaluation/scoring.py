@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightgen.evaluation import statistics
-from schemas.report import TASKS, Difference, Interval, ModelScores, Report
+from schemas.report import TASKS, Difference, Gate, Interval, ModelScores, Report
 
 CONFIDENCE = 0.95
+NOT_DRAWN, NOT_SCORED = "not_drawn", "not_scored"  # why an image of a row failed; empty where it was judged
 Row = dict[str, Any]
 # By task and prompt: the marks of its samples.
 Marks = dict[str, dict[str, list[bool]]]
@@ -16,7 +17,7 @@ Marks = dict[str, dict[str, list[bool]]]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are drawn."""
+    """How the intervals of differences are drawn."""
 
     resamples: int
     seed: int
@@ -26,10 +27,6 @@ def make_report(
     rows: Mapping[str, Sequence[Row]], checkpoints: Mapping[str, str | None], verdict: str, bootstrap: Bootstrap
 ) -> Report:
     """The figures over the rows of each model; differences are to the first one with a checkpoint."""
-    baseline = next((name for name in rows if checkpoints[name]), None)
-    others = [name for name in rows if checkpoints[name] and name != baseline]
-    base = rows[baseline] if baseline else []
-    differences = [compare(name, rows[name], str(baseline), base, bootstrap) for name in others]
     first = next(iter(rows.values()))
     prompts = Counter(row["task"] for row in first if row["index"] == 0)
     return Report(
@@ -37,10 +34,31 @@ def make_report(
         samples_per_prompt=1 + max((row["index"] for row in first), default=0),
         verdict=verdict,
         confidence=CONFIDENCE,
-        models=[model_scores(name, checkpoints[name], rows[name], bootstrap) for name in rows],
-        differences=differences,
-        findings=findings(differences, sum(prompts.values())),
+        **_figures(rows, checkpoints, bootstrap),
     )
+
+
+def at_gate(
+    sure: float, rows: Mapping[str, Sequence[Row]], checkpoints: Mapping[str, str | None], bootstrap: Bootstrap
+) -> Gate:
+    """The figures over rows whose verdicts asked for the overlap `sure`."""
+    return Gate(sure=sure, **_figures(rows, checkpoints, bootstrap))
+
+
+def _figures(
+    rows: Mapping[str, Sequence[Row]], checkpoints: Mapping[str, str | None], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """Models, differences and findings, as `Report` and `Gate` have them."""
+    baseline = next((name for name in rows if checkpoints[name]), None)
+    others = [name for name in rows if checkpoints[name] and name != baseline]
+    base = rows[baseline] if baseline else []
+    differences = [compare(name, rows[name], str(baseline), base, bootstrap) for name in others]
+    prompts = len({row["prompt_id"] for row in next(iter(rows.values()))})
+    return {
+        "models": [model_scores(name, checkpoints[name], of_model) for name, of_model in rows.items()],
+        "differences": differences,
+        "findings": findings(differences, prompts),
+    }
 
 
 def marks_of(rows: Sequence[Row]) -> Marks:
@@ -51,25 +69,20 @@ def marks_of(rows: Sequence[Row]) -> Marks:
     return {task: prompts for task, prompts in marks.items() if prompts}
 
 
-def model_scores(name: str, checkpoint: str | None, rows: Sequence[Row], bootstrap: Bootstrap) -> ModelScores:
-    """Scores of one model."""
+def model_scores(name: str, checkpoint: str | None, rows: Sequence[Row]) -> ModelScores:
+    """Scores of one model, and how many of its images failed: those are wrong ones."""
+    counts = {
+        "images": len(rows),
+        "not_drawn": sum(row["failed"] == NOT_DRAWN for row in rows),
+        "not_scored": sum(row["failed"] == NOT_SCORED for row in rows),
+    }
     marks = marks_of(rows)
     if not marks:
-        return ModelScores(
-            name=name, checkpoint=checkpoint, images=0, tasks={}, overall=Interval(mean=0, low=0, high=0)
-        )
-    found = statistics.score_intervals(marks, bootstrap.seed, bootstrap.resamples)
-    tasks = {task: _widened(_interval(found[task]), len(marks[task])) for task in marks}
-    overall = _widened(_interval(found["overall"]), sum(map(len, marks.values())))
-    return ModelScores(name=name, checkpoint=checkpoint, images=len(rows), tasks=tasks, overall=overall)
-
-
-def _widened(interval: Interval, prompts: int) -> Interval:
-    """All right or all wrong: the bootstrap has no width there; Clopper and Pearson's exact bound takes its place."""
-    miss = ((1 - CONFIDENCE) / 2) ** (1 / prompts)
-    if interval.mean == 0:
-        return Interval(mean=0.0, low=0.0, high=1 - miss)
-    return Interval(mean=1.0, low=miss, high=1.0) if interval.mean == 1 else interval
+        nothing = Interval(mean=0, low=0, high=0)
+        return ModelScores(name=name, checkpoint=checkpoint, tasks={}, overall=nothing, **counts)
+    found = statistics.score_intervals(marks)
+    tasks = {task: _interval(found[task]) for task in marks}
+    return ModelScores(name=name, checkpoint=checkpoint, tasks=tasks, overall=_interval(found["overall"]), **counts)
 
 
 def compare(name: str, rows: Sequence[Row], baseline: str, base: Sequence[Row], bootstrap: Bootstrap) -> Difference:

@@ -1,5 +1,6 @@
 """`report.html`: one page that says what was measured, shows it, and tells where everything came from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
@@ -8,7 +9,7 @@ from lightgen.operations.lineage import Step
 from lightgen.pages.charts import Whisker, whisker_chart
 from lightgen.pages.html import render
 from schemas.ref import ArtifactRef
-from schemas.report import TASKS, ModelScores, Report
+from schemas.report import TASKS, Difference, ModelScores, Report
 
 LABELS = {
     "single_object": "single object",
@@ -20,6 +21,16 @@ LABELS = {
 }
 # Models keep their colour through the page: teacher and untrained are grey, trained ones are told apart.
 TRAINED_TONES = ("c0", "c1", "c2", "c4", "c5")
+
+
+STRICT = (
+    "A thing counts where its outline covers that much of the ideal one (intersection over union), and this asks for "
+    "nearly all: what is lost here is mostly lost at the edges."
+)
+LOOSE = (
+    "The same pictures and the same detections, judged once more: a thing counts from this overlap on. This asks what "
+    "is where, how many there are and of which colour, and forgives soft edges."
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,41 @@ def report_page(page: Page) -> str:
         labels={task: LABELS.get(task, task) for task in shown_tasks(report)},
         tones=tones(report),
         headline=headline(report),
-        differences=_difference_charts(report),
+        panels=panels(report),
         seconds=seconds,
         longest=max((step.seconds for step in page.steps), default=0.0),
     )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Scores of all models by one verdict, and what training changed by it."""
+
+    title: str
+    meaning: str
+    models: list[ModelScores]
+    findings: list[str]
+    charts: list[Markup]
+
+
+def panels(report: Report) -> list[Panel]:
+    """The verdict of the report, then the same scores at its other gates."""
+    main = Panel(gate_name(report.sure), _meaning(report), report.models, report.findings,
+                 _difference_charts(report, report.differences))  # fmt: skip
+    others = [
+        Panel(gate_name(gate.sure), LOOSE, gate.models, gate.findings, _difference_charts(report, gate.differences))
+        for gate in report.gates
+    ]
+    return [main, *others]
+
+
+def gate_name(sure: float | None) -> str:
+    """What a table of scores is called: after the overlap it asks for, where it asks for one."""
+    return "Scores" if sure is None else f"Scores at overlap {sure:.2f}"
+
+
+def _meaning(report: Report) -> str:
+    return STRICT if report.gates and report.sure and report.sure > max(gate.sure for gate in report.gates) else ""
 
 
 def shown_tasks(report: Report) -> list[str]:
@@ -98,13 +140,13 @@ def headline(report: Report) -> str:
     return sentence + (f"; for comparison: {', '.join(others)}." if others else ".")
 
 
-def _difference_charts(report: Report) -> list[Markup]:
+def _difference_charts(report: Report, differences: Sequence[Difference]) -> list[Markup]:
     """One chart a model, all on the same scale."""
     shown, tone = shown_tasks(report), tones(report)
     charts = []
-    values = [value for one in report.differences for value in (one.overall, *one.tasks.values())]
+    values = [value for one in differences for value in (one.overall, *one.tasks.values())]
     reach = max((abs(end) for value in values for end in (value.low, value.high)), default=0.0)
-    for one in report.differences:
+    for one in differences:
         named = [("overall", one.overall)] + [
             (LABELS.get(task, task), one.tasks[task]) for task in shown if task in one.tasks
         ]

@@ -10,17 +10,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import Field
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.decisions.derive import NO_MEANING, NO_QUESTIONS, Geneval, Meaning, Questions, Scenes, derive
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.geneval import Metadata, scene_meaning
-from lightgen.evaluation.scoring import Bootstrap, make_report
+from lightgen.evaluation.scoring import NOT_DRAWN, NOT_SCORED, Bootstrap, at_gate, make_report
 from lightgen.evaluation.statistics import score_intervals
 from lightgen.generators.config import GeneratorConfig
 from lightgen.generators.restore import Weights
@@ -38,11 +38,13 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.report import SCHEMA
 
-STAGE = Stage("evaluate", "report", revision=1)
+STAGE = Stage("evaluate", "report", revision=2)
 TEACHER, UNTRAINED = "teacher", "untrained"
 NO_IMAGE = "no image could be drawn"
 QUESTIONS_TASK = "questions"
 Row = dict[str, Any]
+Asked = tuple[str, str, str]  # id, caption and task of a prompt
+AnyVerdict = Scenes | Geneval | Questions
 Task = Callable[[str], str | None]
 
 
@@ -50,8 +52,11 @@ class EvaluateConfig(Config):
     """Who draws, who looks, what counts as right, and what the report shows."""
 
     detector: ScorerConfig = Field(json_schema_extra=RUN)
-    verdict: Scenes | Geneval | Questions = Field(
-        default=Scenes(), discriminator="kind", description="what counts as right"
+    verdict: AnyVerdict = Field(default=Scenes(), discriminator="kind", description="what counts as right")
+    gates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(),
+        description="further overlaps (IoU) at which the same scores are judged, beside the verdict's; scenes only",
+        json_schema_extra=QUIET,
     )
     sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
     weights: Weights = Field(default="ema", json_schema_extra=RUN)
@@ -93,6 +98,9 @@ class EvaluateConfig(Config):
         elif (self.verdict.kind == "scenes") != (self.detector.kind == "scenes"):
             what = f"the scores of {self.detector.kind} are no {self.verdict.kind} overlaps, so its threshold is wrong"
             yield Problem("recipe", "verdict", what, "take the verdict of the detector's kind")
+        if self.gates and self.verdict.kind != "scenes":
+            what = f"verdict {self.verdict.kind} asks for no overlap, so there is no other one to ask for"
+            yield Problem("recipe", "gates", what, "leave gates out, or take the verdict scenes")
 
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
         """What draws the test captions, by the name of the model in the report."""
@@ -115,7 +123,8 @@ class _Work(Config):
     """The settings with the names of the models, in the order of the parents."""
 
     models: tuple[str, ...]
-    verdict: Scenes | Geneval | Questions = Field(discriminator="kind")
+    verdict: AnyVerdict = Field(discriminator="kind")
+    gates: tuple[float, ...] = Field(default=(), json_schema_extra=QUIET)
     samples_per_prompt: int
     resamples: int
     metadata: str | None = Field(json_schema_extra=RUN)
@@ -130,7 +139,7 @@ def evaluate(
         raise ConfigError("evaluate: no model to judge; give the scores of at least one")
     _, digest = read_metadata(config.metadata)
     settings = _Work(
-        models=tuple(scores), verdict=config.verdict, samples_per_prompt=config.samples_per_prompt,
+        models=tuple(scores), verdict=config.verdict, gates=config.gates, samples_per_prompt=config.samples_per_prompt,
         resamples=config.resamples, metadata=config.metadata, max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
     parents = [prompts, *scores.values()]
@@ -149,24 +158,38 @@ def open(work: Work, worker: Worker) -> MakeShard:
     def meaning(caption: str) -> Metadata | None:
         return known.get(caption) or scene_meaning(caption)
 
+    def rows_at(verdict: AnyVerdict, asked: Sequence[Asked]) -> dict[str, list[Row]]:
+        how = settings.model_copy(update={"verdict": verdict})
+        judged = zip(settings.models, scores, strict=True)
+        return {name: list(_verdicts(name, version, asked, how, meaning)) for name, version in judged}
+
     def make_shard(_: int) -> ShardOutput:
         task = _with_questions(scores) if isinstance(settings.verdict, Questions) else _tag(meaning)
         asked, rejects = _asked(prompts, task, isinstance(settings.verdict, Questions))
-        rows: dict[str, list[Row]] = {}
-        for name, version in zip(settings.models, scores, strict=True):
-            rows[name] = list(_verdicts(name, version, asked, settings, meaning))
-            worker.progress.advance(len(rows[name]), name)
+        rows, bootstrap = rows_at(settings.verdict, asked), Bootstrap(settings.resamples, work.plan.seed)
+        worker.progress.advance(sum(map(len, rows.values())))
         checkpoints = {name: checkpoint_of(one, worker.store) for name, one in zip(rows, scores, strict=True)}
-        report = make_report(rows, checkpoints, settings.verdict.kind, Bootstrap(settings.resamples, work.plan.seed))
+        report = make_report(rows, checkpoints, settings.verdict.kind, bootstrap)
+        if isinstance(settings.verdict, Scenes):
+            gates = [
+                at_gate(verdict.sure, rows_at(verdict, asked), checkpoints, bootstrap)
+                for verdict in _at_other_gates(settings.verdict, settings.gates)
+            ]
+            report = report.model_copy(update={"sure": settings.verdict.sure, "gates": gates})
         table = pa.Table.from_pylist([row for one in rows.values() for row in one], schema=SCHEMA)
         files = {"report.json": report.model_dump_json(indent=1).encode()}
         if isinstance(settings.verdict, Questions):
             named = dict(zip(settings.models, scores, strict=True))
-            files["questions.json"] = _means(named, asked, settings, work.plan.seed)
+            files["questions.json"] = _means(named, asked, settings)
         count = table.num_rows + len(rejects)
         return ShardOutput(table=table, schema=SCHEMA, rows_in=count, rejects=rejects, files=files)
 
     return make_shard
+
+
+def _at_other_gates(verdict: Scenes, gates: Sequence[float]) -> list[Scenes]:
+    """The verdict at each further overlap, the greatest first."""
+    return [verdict.model_copy(update={"sure": sure}) for sure in sorted(set(gates) - {verdict.sure}, reverse=True)]
 
 
 def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
@@ -216,7 +239,7 @@ def _with_questions(scores: Sequence[Version]) -> Task:
     return lambda caption: QUESTIONS_TASK if caption in known else None
 
 
-def _asked(prompts: Version, task: Task, questions: bool) -> tuple[list[tuple[str, str, str]], list[Reject]]:
+def _asked(prompts: Version, task: Task, questions: bool) -> tuple[list[Asked], list[Reject]]:
     """Id, caption and task of the prompts that can be judged, and the others as rejects."""
     rows = prompts.table(columns=["id", "caption"]).to_pylist()
     asked = [(row["id"], row["caption"], found) for row in rows if (found := task(row["caption"]))]
@@ -227,7 +250,7 @@ def _asked(prompts: Version, task: Task, questions: bool) -> tuple[list[tuple[st
     return asked, [Reject(row["id"], reason, detail, row) for row in rows if row["id"] not in known]
 
 
-def _means(scores: Mapping[str, Version], asked: Sequence[tuple[str, str, str]], settings: _Work, seed: int) -> bytes:
+def _means(scores: Mapping[str, Version], asked: Sequence[Asked], settings: _Work) -> bytes:
     """Mean probability of the right answers, arithmetic and geometric, with intervals over prompts; 0 without image."""
     found: dict[str, dict[str, Any]] = {}
     for name, version in scores.items():
@@ -238,7 +261,7 @@ def _means(scores: Mapping[str, Version], asked: Sequence[tuple[str, str, str]],
                 prompt: [_value(drawn.get((prompt, index)), mean) for index in range(settings.samples_per_prompt)]
                 for prompt, _, _ in asked
             }
-            intervals = score_intervals({mean: marks}, seed, settings.resamples) if marks else {}
+            intervals = score_intervals({mean: marks}) if marks else {}
             found[name] |= {mean: vars(intervals[mean])} if intervals else {}
     return json.dumps(found, indent=1).encode()
 
@@ -247,9 +270,7 @@ def _value(found: tuple[str, Row] | None, mean: str) -> float:
     return (found[1][mean] or 0.0) if found else 0.0
 
 
-def _verdicts(
-    name: str, scores: Version, asked: Sequence[tuple[str, str, str]], settings: _Work, meaning: Meaning
-) -> Iterator[Row]:
+def _verdicts(name: str, scores: Version, asked: Sequence[Asked], settings: _Work, meaning: Meaning) -> Iterator[Row]:
     """One row for each image that a model was asked for: what it did not draw, or nobody could score, is wrong."""
     drawn = _drawn(scores, settings, meaning)
     for prompt, caption, task in asked:
@@ -278,7 +299,7 @@ def _drawn(scores: Version, settings: _Work, meaning: Meaning) -> dict[tuple[str
 
 def _verdict(row: Row | None) -> Row:
     if row is None:
-        return {"correct": False, "reason": NO_IMAGE}
+        return {"correct": False, "reason": NO_IMAGE, "failed": NOT_DRAWN}
     if row["unscored"]:
-        return {"correct": False, "reason": row["unscored"]}
-    return {"correct": row["correct"], "reason": row["why"]}
+        return {"correct": False, "reason": row["unscored"], "failed": NOT_SCORED}
+    return {"correct": row["correct"], "reason": row["why"], "failed": ""}

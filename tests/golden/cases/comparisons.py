@@ -41,7 +41,7 @@ def subjects() -> list[Subject]:
     exam: dict[str, Any] = {"detector": {"kind": "scenes"}, "samples_per_prompt": 1, "resamples": 100}
     reports = {
         "scenes": exam, "geneval": exam | {"verdict": {"kind": "geneval"}}, "twice": exam | {"samples_per_prompt": 2},
-        "more resamples": exam | {"resamples": 150},
+        "more resamples": exam | {"resamples": 150}, "gates": exam | {"gates": [0.5]},
     }  # fmt: skip
     return [
         Subject("stage pair", (pair,), pair.PairConfig, pairs, _pair),

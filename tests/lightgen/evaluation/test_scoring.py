@@ -12,7 +12,7 @@ BOOTSTRAP = Bootstrap(resamples=500, seed=0)
 
 def rows(marks):
     return [
-        {"task": task, "prompt_id": prompt, "correct": bool(mark)}
+        {"task": task, "prompt_id": prompt, "correct": bool(mark), "failed": ""}
         for task, prompts in marks.items()
         for prompt, samples in prompts.items()
         for mark in samples
@@ -21,7 +21,7 @@ def rows(marks):
 
 def test_overall_is_the_unweighted_mean_of_the_tasks():
     few, many = {"p": [1, 1]}, {f"q{number}": [number % 4 == 0] for number in range(80)}
-    scores = model_scores("m", None, rows({"colors": few, "counting": many}), BOOTSTRAP)
+    scores = model_scores("m", None, rows({"colors": few, "counting": many}))
     assert scores.tasks["counting"].mean == pytest.approx(0.25)
     assert scores.overall.mean == pytest.approx((1 + 0.25) / 2)
     assert scores.tasks["counting"].low < 0.25 < scores.tasks["counting"].high
@@ -29,7 +29,7 @@ def test_overall_is_the_unweighted_mean_of_the_tasks():
 
 
 def test_no_success_at_all_keeps_an_honest_upper_bound():
-    scores = model_scores("m", None, rows({"colors": {f"p{number}": [0] for number in range(30)}}), BOOTSTRAP)
+    scores = model_scores("m", None, rows({"colors": {f"p{number}": [0] for number in range(30)}}))
     exact = binomtest(0, 30).proportion_ci(0.95, method="exact")
     assert scores.tasks["colors"].low == 0
     assert scores.tasks["colors"].high == pytest.approx(exact.high)
@@ -69,7 +69,7 @@ def test_the_headline_names_the_first_student_unless_another_is_better_beyond_ch
     base = {f"p{number}": [number % 2] for number in range(60)}
     other = {prompt: [1] if number in better else marks for number, (prompt, marks) in enumerate(base.items())}
     judged = {"pretrained": rows({"colors": base}), "dpo": rows({"colors": other})}
-    scores = [model_scores(name, name, marks, BOOTSTRAP) for name, marks in judged.items()]
+    scores = [model_scores(name, name, marks) for name, marks in judged.items()]
     one = compare("dpo", judged["dpo"], "pretrained", judged["pretrained"], BOOTSTRAP)
     report = Report(
         prompts={"colors": 60}, samples_per_prompt=1, verdict="scenes", confidence=0.95, models=scores,

@@ -110,7 +110,41 @@ def test_an_image_that_was_not_drawn_or_could_not_be_scored_counts_as_wrong(stor
     assert [(row["correct"], row["reason"], row["image_id"] is None) for row in version.table().to_pylist()] == [
         (True, "", False), (False, "no image could be drawn", True), (False, "image_truncated", False),
     ]  # fmt: skip
-    assert figures(version).models[0].images == 3
+    model = figures(version).models[0]
+    assert (model.images, model.not_drawn, model.not_scored) == (3, 1, 1)
+    assert {task: share.mean for task, share in model.tasks.items()} == {
+        "single_object": 0.0, "counting": 0.0, "colors": 1.0,
+    }  # fmt: skip
+
+
+def test_one_right_image_of_five_is_a_fifth_though_the_other_four_were_never_drawn(store: Store) -> None:
+    version = judged(store, ["a red circle"] + [f"a {color} square" for color in ("red", "blue", "green", "yellow")],
+                     {0: RIGHT})  # fmt: skip
+    model = figures(version).models[0]
+    assert (model.images, model.not_drawn, model.overall.mean) == (5, 4, 0.2)
+
+
+def test_the_same_scores_are_judged_at_other_overlaps_and_rows_keep_the_verdict(store: Store) -> None:
+    """A circle of overlap 0.7 is none at 0.82 and one at 0.5; asking twice changes neither row nor first figure."""
+    soft: Row = {"detections": json.dumps([CIRCLE | {"score": 0.7}])}
+    texts, answers = ["a red circle", "a circle"], {0: RIGHT, 1: soft}
+    alone = judged(store, texts, answers)
+    both = judged(store, texts, answers, gates=[0.5, 0.6, 0.82])
+    assert both.table().equals(alone.table())
+    assert [row["correct"] for row in both.table().to_pylist()] == [True, False]
+    said = figures(both)
+    assert said.models == figures(alone).models
+    assert (said.sure, [gate.sure for gate in said.gates]) == (0.82, [0.6, 0.5])
+    assert [gate.models[0].overall.mean for gate in said.gates] == [1.0, 1.0]
+    loose = judged(store, texts, answers, verdict={"kind": "scenes", "sure": 0.5})
+    assert said.gates[1].models == figures(loose).models
+    assert both.ref.version != alone.ref.version
+    assert both.parents == alone.parents, "nothing was drawn or scored again"
+
+
+def test_gates_of_a_verdict_without_overlaps_are_refused() -> None:
+    geneval = {"detector": {"kind": "mask2former"}, "verdict": {"kind": "geneval"}, "gates": [0.5]}
+    assert "gates" in {problem.where for problem in EvaluateConfig.model_validate(geneval).problems()}
 
 
 def test_a_caption_outside_the_grammar_is_a_reject_of_the_report(store: Store, evil: str) -> None:
