@@ -34,14 +34,14 @@ class Schedule:
 
 
 @lru_cache(maxsize=16)
-def cosine_schedule(kept: int = STEPS) -> Schedule:
-    """Cosine schedule of 1000 steps, respaced to `kept` evenly spread ones (model_facts 1.5)."""
+def cosine_schedule(kept: int = STEPS, below: int = STEPS) -> Schedule:
+    """Cosine schedule of 1000 steps, respaced to `kept` evenly spread ones of the first `below` (model_facts 1.5)."""
 
     def bar(t: float) -> float:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
 
     full = np.array([min(1 - bar((i + 1) / STEPS) / bar(i / STEPS), MAX_BETA) for i in range(STEPS)])
-    times = np.unique(np.round(np.linspace(0, STEPS - 1, kept)).astype(np.int64)) if kept > 1 else np.array([STEPS - 1])
+    times = np.unique(np.round(np.linspace(0, below - 1, kept)).astype(np.int64)) if kept > 1 else np.array([below - 1])
     bars = np.cumprod(1 - full)[times]
     before = np.append(1.0, bars[:-1])
     betas = 1 - bars / before

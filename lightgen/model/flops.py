@@ -34,7 +34,8 @@ def sample_flops(config: StudentConfig, sampling: SampleConfig, tokens: int, wor
     """Of `batch` whole images drawn together from `words` of aligned text each, nothing being computed twice.
 
     Keys and values of a text count once, of the null text one word; every iteration has the trunk over the tokens known
-    by then, and `head_steps` passes of the head over those it draws, for both halves of guidance.
+    by then, and `head_steps` passes of the head over those it draws, for both halves of guidance. A sweep that draws
+    them again has four such iterations, over a quarter of the tokens each, as grids of even sides have it.
     """
     texts = [words] if sampling.guidance == 1 else [words, 1]
     work, known = sum(_reading(config, each) for each in texts), 0
@@ -43,7 +44,13 @@ def sample_flops(config: StudentConfig, sampling: SampleConfig, tokens: int, wor
         drawn = len(texts) * count
         work += _trunk(config, tokens, known, texts) + _head(config, drawn, drawn * sampling.head_steps)
         known += count
-    return batch * work + len(counts) * sampling.head_steps * time_flops(config, 1)
+    work, passes = batch * work, len(counts) * sampling.head_steps
+    if sampling.redraw is not None:
+        drawn, turns = len(texts) * tokens / 4, 4 * sampling.redraw.sweeps
+        head = _head(config, drawn, drawn * sampling.redraw.head_steps)
+        work += batch * turns * (_trunk(config, tokens, tokens - tokens / 4, texts) + head)
+        passes += turns * sampling.redraw.head_steps
+    return work + passes * time_flops(config, 1)
 
 
 def time_flops(config: StudentConfig, rows: int) -> float:
@@ -51,7 +58,7 @@ def time_flops(config: StudentConfig, rows: int) -> float:
     return 2 * min(rows, STEPS) * (TIME_CHANNELS + config.head_width) * config.head_width
 
 
-def _trunk(config: StudentConfig, tokens: int, visible: int, texts: Sequence[int]) -> float:
+def _trunk(config: StudentConfig, tokens: int, visible: float, texts: Sequence[int]) -> float:
     """Of the vectors of `tokens` under texts of so many words each, whose keys and values are at hand."""
     d = config.width
     shared = 2 * visible * config.token_dim * d + config.encoder_depth * _self_block(config, visible)
@@ -69,12 +76,12 @@ def _reading(config: StudentConfig, words: int) -> float:
     return blocks * 4 * config.width**2 * words
 
 
-def _self_block(config: StudentConfig, tokens: int) -> float:
+def _self_block(config: StudentConfig, tokens: float) -> float:
     d = config.width
     return 8 * d * d * tokens + 4 * tokens * tokens * d + _mlp(config, tokens)
 
 
-def _mlp(config: StudentConfig, tokens: int) -> float:
+def _mlp(config: StudentConfig, tokens: float) -> float:
     return 4 * config.width * int(config.width * config.mlp_ratio) * tokens
 
 
@@ -82,7 +89,7 @@ def _cross_attention(d: int, queries: int, keys: int) -> float:
     return 4 * d * d * queries + 4 * queries * keys * d
 
 
-def _head(config: StudentConfig, hidden: int, rows: int) -> float:
+def _head(config: StudentConfig, hidden: float, rows: float) -> float:
     w, t = config.head_width, config.token_dim
     row = 2 * t * w + config.head_depth * 10 * w * w + 4 * w * w + 4 * w * t
     return 2 * hidden * config.width * w + rows * row

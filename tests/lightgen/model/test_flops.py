@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightgen.model.config import StudentConfig
 from lightgen.model.flops import forward_flops, sample_flops, time_flops, train_flops
 from lightgen.model.masking import gather_tokens
-from lightgen.model.sampling import SampleConfig, sample_latents
+from lightgen.model.sampling import RedrawConfig, SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student
 
 SMALL = StudentConfig(
@@ -59,6 +59,17 @@ def test_sampling(config: StudentConfig, guidance: float, iterations: int) -> No
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         sample_latents(student, text, Grid(4, 5), [1] * BATCH, settings)
     assert counter.get_total_flops() == sample_flops(config, settings, 20, WORDS, BATCH)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["late", "interleaved"])
+def test_sampling_whose_tokens_are_drawn_again(config: StudentConfig) -> None:
+    student = Student(config).init(0).requires_grad_(False)
+    redraw = RedrawConfig(sweeps=2, head_steps=5)
+    settings = SampleConfig(iterations=6, head_steps=7, clip_x0=4.0, redraw=redraw)
+    text = student.text(torch.randn(BATCH, WORDS, 20), torch.ones(BATCH, WORDS, dtype=torch.bool))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        sample_latents(student, text, Grid(4, 6), [1] * BATCH, settings)
+    assert counter.get_total_flops() == sample_flops(config, settings, 24, WORDS, BATCH)
 
 
 @pytest.mark.parametrize(("head", "expected"), [((3, 1024), 0.83e12), ((8, 1536), 1.27e12)], ids=["0.7b", "official"])
