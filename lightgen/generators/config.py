@@ -4,10 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lightgen.generators.diffusers import DiffusersConfig
 from lightgen.generators.flux import FluxConfig
 from lightgen.generators.scenes import ScenesConfig
 from lightgen.generators.sprites import SpritesConfig
 from lightgen.generators.student import StudentGeneratorConfig, UntrainedGeneratorConfig
 
-AnyGenerator = ScenesConfig | SpritesConfig | FluxConfig | StudentGeneratorConfig | UntrainedGeneratorConfig
+AnyGenerator = (
+    ScenesConfig | SpritesConfig | FluxConfig | DiffusersConfig | StudentGeneratorConfig | UntrainedGeneratorConfig
+)
 GeneratorConfig = Annotated[AnyGenerator, Field(discriminator="kind")]

@@ -23,6 +23,7 @@ from lightgen.work import Work, Worker
 log = logging.getLogger(__name__)
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")
+Offload = Literal["none", "model", "sequential"]
 LIBRARIES = ("diffusers", "transformers", None)
 # Parameters of FLUX.1, dev and schnell alike: the transformer, and all parts (with T5-XXL, CLIP-L and the VAE).
 TRANSFORMER, PARAMETERS = 12e9, 17e9
@@ -41,7 +42,7 @@ class FluxConfig(Weights, GeneratorMember):
     guidance: float = Field(default=3.5, ge=0, description="distilled guidance; FLUX.1-schnell wants 0")
     max_tokens: int = Field(default=512, ge=1, le=512, description="T5 tokens of a caption; FLUX.1-schnell wants 256")
     dtype: Literal["bfloat16", "float16", "float32"] = Field(default="bfloat16", description="of weights and products")
-    offload: Literal["none", "model", "sequential"] = Field(
+    offload: Offload = Field(
         default="none",
         description="keep on the GPU everything, one model at a time, or one layer at a time",
         json_schema_extra=RUN,
@@ -141,7 +142,7 @@ class FluxGenerator:
                 f"the GPU has no memory for {len(captions)} images of {width_px} x {height_px} px "
                 f"({str(error)[:200]}); lower generate.batch or set generate.generator.offload to model"
             ) from None
-        return [_as_pixels(image) for image in images]
+        return [as_pixels(image) for image in images]
 
 
 def _load(config: FluxConfig, device: str) -> Any:
@@ -165,22 +166,23 @@ def _load(config: FluxConfig, device: str) -> Any:
             "FluxPipeline saved as safetensors; check the folder, or the network, your licence and token of the hub"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return _placed(pipeline, config, device)
+    return placed(pipeline, config.offload, device)
 
 
-def _placed(pipeline: Any, config: FluxConfig, device: str) -> Any:
-    if config.offload == "none":
+def placed(pipeline: Any, offload: Offload, device: str) -> Any:
+    """The pipeline on the device, whole or a part at a time. Raises ConfigError where there is no GPU to spare."""
+    if offload == "none":
         return pipeline.to(device)
     if device == "cpu":
-        raise ConfigError(f"generate.generator.offload {config.offload}: there is no GPU to offload from; say none")
-    if config.offload == "model":
+        raise ConfigError(f"generate.generator.offload {offload}: there is no GPU to offload from; say none")
+    if offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     else:
         pipeline.enable_sequential_cpu_offload(device=device)
     return pipeline
 
 
-def _as_pixels(image: np.ndarray) -> Drawn:
+def as_pixels(image: np.ndarray) -> Drawn:
     """[H, W, 3] floats of 0 to 1 as bytes; an image with any value that is not finite is none."""
     bad = int(np.count_nonzero(~np.isfinite(image)))
     if bad:

@@ -16,11 +16,12 @@ def tiny_flux(folder: Path, seed: int = 7) -> Path:
     """A FluxPipeline of about 100k parameters in `folder`; it paints coloured noise that depends on the caption."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _pipeline(folder).save_pretrained(folder, safe_serialization=True)
+        flux_pipeline(folder).save_pretrained(folder, safe_serialization=True)
     return folder
 
 
-def _pipeline(folder: Path) -> Any:
+def flux_pipeline(folder: Path) -> Any:
+    """The pipeline itself; its weights come from torch's own generator."""
     from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel

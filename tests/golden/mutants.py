@@ -107,6 +107,12 @@ MUTANTS: dict[str, list[Mutant]] = {
         ("self.config.guidance,", "1.0,"),
         ("self.config.max_tokens,", "16,"),
     ),
+    "generator diffusers": _of(
+        "generators.diffusers",
+        ("manual_seed(seed)", "manual_seed(seed + 1)"),
+        ("if value is not None} | unwanted", "if value is None} | unwanted"),
+        ("if self.config.negative_prompt else {}", "if not self.config.steps else {}"),
+    ),
     "generator student": _of("model.sampling", ("scale * (with_text", "(scale + 0.5) * (with_text"))
     + _of("generators.restore", ('load_file(version.file(f"{weights}.', 'load_file(version.file(f"ema.')),
     "generator untrained": _of("model.sampling", ("config.start_temperature * noise[0]", "noise[0]")),

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from lightgen.encoders.vae import Vae
+from lightgen.errors import ConfigError
 from lightgen.generators.base import Failure, Generator, GeneratorMember
+from lightgen.generators.diffusers import DiffusersConfig
 from lightgen.generators.flux import FluxConfig
 from lightgen.generators.scenes import ScenesConfig
 from lightgen.generators.sprites import SpritesConfig
@@ -54,6 +56,7 @@ SAMPLING: dict[str, dict[str, Any]] = {
 def subjects() -> list[Subject]:
     """One a member."""
     flux = {"model": str(FLUX), "steps": 2, "max_tokens": 16, "dtype": "float32"}
+    any_flux = flux | {"guidance": 3.5}
     student = {name: {"sample": SAMPLE | changes} for name, changes in SAMPLING.items()}
     return [
         Subject("generator scenes", (ScenesConfig,), ScenesConfig, {"plain": {}},
@@ -64,6 +67,12 @@ def subjects() -> list[Subject]:
                 {"plain": flux, "more": flux | {"steps": 3, "guidance": 0.0, "max_tokens": 3},
                  "bfloat16": flux | {"dtype": "bfloat16"}, "float16": flux | {"dtype": "float16"}},
                 _draws(WORDS, (32, 32), (16, 32)), NETWORK, loose={"bfloat16": LOOSE, "float16": LOOSE}),
+        Subject("generator diffusers", (DiffusersConfig,), DiffusersConfig,
+                {"plain": any_flux, "steps": any_flux | {"steps": 3, "guidance": 2.0, "max_tokens": None},
+                 "negative": any_flux | {"true_guidance": 3.0, "negative_prompt": "a blue dog"},
+                 "guidance not said": any_flux | {"guidance": None},
+                 "bfloat16": any_flux | {"dtype": "bfloat16"}, "float16": any_flux | {"dtype": "float16"}},
+                _or_refused(_draws(WORDS, (32, 32), (16, 32))), NETWORK, loose={"bfloat16": LOOSE, "float16": LOOSE}),
         Subject("generator student", (StudentGeneratorConfig,), StudentGeneratorConfig,
                 student | {"model": {"sample": SAMPLE, "weights": "model"}}, _student, NETWORK,
                 loose=HALVES),
@@ -81,6 +90,18 @@ def _draws(captions: Sequence[str], *sizes: tuple[int, int]) -> Any:
         work = Work.of(STAGE.plan({}, 0, [], 1), member, [], works, "", Needs())
         with one_thread():
             return _pictures(member.open(work, Worker(works.store)), captions, sizes)
+
+    return run
+
+
+def _or_refused(draws: Any) -> Any:
+    """The same, or what is said of settings that the pipeline does not take."""
+
+    def run(member: GeneratorMember, folder: Path) -> Output:
+        try:
+            return draws(member, folder)
+        except ConfigError as error:
+            return {"refused": str(error)}
 
     return run
 
