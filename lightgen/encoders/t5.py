@@ -24,11 +24,11 @@ class T5Config(Weights, Member):
     """Settings of a T5 encoder; the paper's is Flan-T5-XXL at 128 tokens (model_facts 1.3)."""
 
     kind: Literal["t5"] = "t5"
-    model: str = "google/flan-t5-xxl"
+    model: str = Field(default="google/flan-t5-xxl", description="local folder, or owner/name on the Hugging Face hub")
     tokenizer_subfolder: str = Field(default="", description="for example tokenizer_2 of a Flux repository")
     max_tokens: int = Field(default=128, ge=1, description="longer captions are cut; the end mark counts")
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    storage: Literal["float16", "bfloat16"] = "bfloat16"
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(default="bfloat16", description="of weights and products")
+    storage: Literal["float16", "bfloat16"] = Field(default="bfloat16", description="type that features keep")
     padded: bool = Field(
         default=False,
         description="keep vectors of all max_tokens positions, those of padding too: for student.attend_padding",

@@ -26,8 +26,8 @@ class StudentGeneratorConfig(GeneratorMember):
     checkpoint: str = Field(
         default="checkpoint@latest", description="checkpoint@dpo, ...; a run gives its own", json_schema_extra=RUN
     )
-    weights: Weights = "ema"
-    sample: SampleConfig = SampleConfig()
+    weights: Weights = Field(default="ema", description="ema: their moving average")
+    sample: SampleConfig = Field(default=SampleConfig(), description="how it draws")
 
     @property
     def wants_gpu(self) -> bool:
@@ -49,7 +49,7 @@ class UntrainedGeneratorConfig(StudentGeneratorConfig):
     """Freshly initialised weights of a checkpoint's shape: what training is compared with."""
 
     kind: Literal["untrained"] = "untrained"  # pyright: ignore[reportIncompatibleVariableOverride]
-    seed: int = 0
+    seed: int = Field(default=0, description="of the fresh weights")
 
     def open(self, work: Work, worker: Worker) -> "StudentGenerator":
         """See `GeneratorMember.open`."""

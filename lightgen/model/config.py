@@ -14,7 +14,7 @@ class StudentConfig(Config):
     """Shape of the masked auto-regressive student; the defaults are the paper's 0.7B (model_facts 1.8)."""
 
     width: int = Field(default=1024, gt=0, description="channels of the trunk")
-    heads: int = Field(default=16, gt=0)
+    heads: int = Field(default=16, gt=0, description="of every attention of the trunk")
     encoder_depth: int = Field(default=16, ge=0, description="blocks over the visible tokens")
     decoder_depth: int = Field(default=16, ge=1, description="blocks over all tokens")
     text_depth: int = Field(
@@ -22,19 +22,21 @@ class StudentConfig(Config):
     )
     aligner_depth: int = Field(default=6, ge=0, description="self-attention blocks over the text")
     head_width: int = Field(default=1024, gt=0, description="channels of the diffusion MLP")
-    head_depth: int = Field(default=3, ge=0)
+    head_depth: int = Field(default=3, ge=0, description="residual blocks of the diffusion MLP")
     text_dim: int = Field(default=4096, gt=0, description="channels of the text encoder's vectors")
     text_scale: float = Field(
         default=1.0, gt=0, description="factor of the vectors; sqrt(text_dim) for unit-length ones"
     )
-    text: TextPlacement = "late"
+    text: TextPlacement = Field(
+        default="late", description="late: cross-attention after the decoder; interleaved: in each of its blocks"
+    )
     text_positions: int = Field(default=0, ge=0, description="learned positions added to the text; 0: none, as for T5")
-    latent_channels: int = Field(default=16, gt=0)
+    latent_channels: int = Field(default=16, gt=0, description="of the VAE")
     patch: int = Field(default=2, gt=0, description="latent pixels a token side")
     grid: int = Field(default=16, gt=0, description="side of the learned position tables, in tokens")
     init_std: float = Field(default=0.02, gt=0, description="spread of fresh position tables, mask token, null text")
-    mlp_ratio: float = Field(default=4.0, gt=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    mlp_ratio: float = Field(default=4.0, gt=0, description="width of a block's MLP over the trunk's")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="in training, of attentions and residual branches")
     prediction: Prediction = Field(
         default="noise", description="what the head predicts: see diffusion.prediction_error"
     )

@@ -16,10 +16,10 @@ from lightgen.config import Config
 class MaskLaw(Config):
     """Share of hidden tokens: a normal distribution cut to [low, high]; the defaults are MAR's (model_facts 1.6)."""
 
-    mean: float = 1.0
-    std: float = Field(default=0.25, gt=0)
-    low: float = Field(default=0.7, ge=0, lt=1)
-    high: float = Field(default=1.0, gt=0, le=1)
+    mean: float = Field(default=1.0, description="of the normal law")
+    std: float = Field(default=0.25, gt=0, description="of the normal law")
+    low: float = Field(default=0.7, ge=0, lt=1, description="least share")
+    high: float = Field(default=1.0, gt=0, le=1, description="largest share")
     visible_multiple: int = Field(
         default=1,
         ge=1,

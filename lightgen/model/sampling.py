@@ -31,7 +31,7 @@ class RedrawConfig(Config):
 
     sweeps: int = Field(default=1, ge=1, description="times that each token is drawn again")
     noise: float = Field(default=0.85, gt=0, le=1, description="level of the schedule that tokens go back to; 1: all")
-    head_steps: int = Field(default=10, ge=2, le=1000)
+    head_steps: int = Field(default=10, ge=2, le=1000, description="noise levels on the way back")
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: one sweep of few steps."""
@@ -43,10 +43,14 @@ class SampleConfig(Config):
 
     iterations: int = Field(default=64, ge=1, description="passes of the trunk; never more than there are tokens")
     guidance: float = Field(default=4.0, ge=0, description="1 is none")
-    guidance_schedule: Literal["constant", "linear"] = "constant"
-    order: Literal["random", "raster"] = "random"
+    guidance_schedule: Literal["constant", "linear"] = Field(
+        default="constant", description="linear: from 1 to `guidance` with the share of tokens drawn"
+    )
+    order: Literal["random", "raster"] = Field(
+        default="random", description="of the tokens: an order of its own for each image, or row by row"
+    )
     head: Literal["ddpm", "ddim"] = Field(default="ddpm", description="ddim is deterministic and needs fewer steps")
-    head_steps: int = Field(default=100, ge=2, le=1000)
+    head_steps: int = Field(default=100, ge=2, le=1000, description="noise levels that a token is drawn through")
     temperature: float = Field(default=1.0, ge=0, description="factor of the noise injected by ddpm")
     start_temperature: float = Field(default=1.0, gt=0, description="factor of the noise a token starts from")
     clip_x0: float | None = Field(default=None, gt=0, description="bound of a predicted token; None as published")
@@ -58,7 +62,7 @@ class SampleConfig(Config):
         description="of matrix products; auto: bfloat16 where the device multiplies it natively",
         json_schema_extra=QUIET,
     )
-    batch_size: int = Field(default=64, gt=0, json_schema_extra=RUN)
+    batch_size: int = Field(default=64, gt=0, description="images drawn together", json_schema_extra=RUN)
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: few iterations and steps."""
@@ -137,6 +141,14 @@ def sample_latents(
                 changed = on_step(step, state.tokens)
                 state.tokens = state.tokens if changed is None else changed
     return state.tokens
+
+
+def tokens_by_turn(grid: Grid, hidden: Bool[Tensor, " n"], config: SampleConfig) -> list[int]:
+    """Tokens that each pass of the trunk draws of an image, in order; those that are drawn again count again."""
+    counts = list(decode_counts(int(hidden.sum()), config.iterations))
+    again = [int(hidden.cpu()[group].sum()) for group in apart(grid)]
+    sweeps = 0 if config.redraw is None else config.redraw.sweeps
+    return counts + sweeps * [count for count in again if count]
 
 
 def _orders(generators: list[torch.Generator], hidden: Bool[Tensor, " n"], config: SampleConfig) -> Int[Tensor, "b n"]:

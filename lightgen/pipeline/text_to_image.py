@@ -18,9 +18,9 @@ from lightgen.encoders.text import TEXT_CONFIG, TextEncoder, check_padding
 from lightgen.encoders.words import WordsConfig
 from lightgen.errors import ModelError
 from lightgen.generators.restore import Weights
-from lightgen.model.masking import decode_counts, patchify, unpatchify
+from lightgen.model.masking import patchify, unpatchify
 from lightgen.model.padding import stack_text
-from lightgen.model.sampling import Hole, SampleConfig, sample_latents
+from lightgen.model.sampling import Hole, SampleConfig, sample_latents, tokens_by_turn
 from lightgen.model.student import Grid, Student, Text
 from lightgen.pipeline.components import DecodingScheduler, StudentModel, VaeModel, reduction
 from lightgen.pipeline.restore import components_of_checkpoint
@@ -273,7 +273,8 @@ class LightGenPipeline(DiffusionPipeline):
         hole: Hole | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Latents of one image a seed, in the space that the student learned."""
-        counts = decode_counts(grid.tokens if hole is None else int(hole.hidden.sum()), config.iterations)
+        hidden = torch.ones(grid.tokens, dtype=torch.bool) if hole is None else hole.hidden
+        counts = tokens_by_turn(grid, hidden, config)
         left = [sum(counts[step + 1 :]) for step in range(len(counts))]
         self._interrupt, self._num_timesteps = False, len(counts)
         progress: Any = self.progress_bar  # diffusers decorates it in a way that hides its arguments

@@ -38,9 +38,13 @@ class Mask2FormerConfig(ScorerMember):
     ANSWERS: ClassVar[pa.Schema] = DETECTIONS
 
     kind: Literal["mask2former"] = "mask2former"
-    segmenter: Weights = Weights(model="facebook/mask2former-swin-small-coco-instance")
-    colors: Weights = Weights(model="openai/clip-vit-large-patch14")
-    floor: float = Field(default=THRESHOLD, gt=0, lt=1)
+    segmenter: Weights = Field(
+        default=Weights(model="facebook/mask2former-swin-small-coco-instance"), description="which Mask2Former"
+    )
+    colors: Weights = Field(
+        default=Weights(model="openai/clip-vit-large-patch14"), description="which CLIP names colours"
+    )
+    floor: float = Field(default=THRESHOLD, gt=0, lt=1, description="boxes below this confidence are not kept")
     batch_size: int = Field(default=4, ge=1, description="images looked at together", json_schema_extra=RUN)
 
     @property

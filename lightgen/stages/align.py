@@ -42,7 +42,7 @@ class AlignConfig(Config):
     objective: Literal["dpo", "sft"] = Field(default="dpo", description="sft: masked diffusion on the winners alone")
     beta: float = Field(default=5000.0, gt=0, description="strength of the preference; dpo only")
     batch_size: int = Field(default=2048, gt=0, description="pairs a step")
-    noise_copies: int = Field(default=4, ge=1)
+    noise_copies: int = Field(default=4, ge=1, description="noise levels a hidden token is seen at in one step")
     reference_draws: int | None = Field(
         default=None,
         ge=1,
@@ -57,7 +57,7 @@ class AlignConfig(Config):
         description="dpo only; shuffled: a coin says which image of a pair is the winner, as a control",
         json_schema_extra=QUIET,
     )
-    masks: MaskLaw = MaskLaw()
+    masks: MaskLaw = Field(default=MaskLaw(), description="share of hidden tokens")
     mask_ratios: int = Field(
         default=1, ge=1, description="different shares of hidden tokens in one step", json_schema_extra=QUIET
     )
@@ -66,15 +66,19 @@ class AlignConfig(Config):
         json_schema_extra=QUIET,
     )  # fmt: skip
     variance_bound: bool = Field(default=True, description="sft only: train the variance of the sampler too")
-    loop: LoopConfig = LoopConfig(steps=312, optimizer=OptimizerConfig(lr=1e-8))
-    start_weights: Weights = "ema"
+    loop: LoopConfig = Field(
+        default=LoopConfig(steps=312, optimizer=OptimizerConfig(lr=1e-8)), description="length and care of the run"
+    )
+    start_weights: Weights = Field(default="ema", description="which weights of the checkpoint to go on from")
     samples: SampleConfig = Field(
         default=SampleConfig(), description="how samples are drawn as training goes", json_schema_extra=RUN
     )
     sample_captions: int = Field(
         default=16, ge=1, description="captions of the grid drawn as training goes", json_schema_extra=RUN
     )
-    launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
+    launch: LaunchConfig = Field(
+        default=LaunchConfig(), description="processes, and how they share the work", json_schema_extra=RUN
+    )
 
     @model_validator(mode="after")
     def _named_precision(self) -> Self:

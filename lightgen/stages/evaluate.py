@@ -51,7 +51,7 @@ Task = Callable[[str], str | None]
 class EvaluateConfig(Config):
     """Who draws, who looks, what counts as right, and what the report shows."""
 
-    detector: ScorerConfig = Field(json_schema_extra=RUN)
+    detector: ScorerConfig = Field(description="who looks at the images", json_schema_extra=RUN)
     verdict: AnyVerdict = Field(default=Scenes(), discriminator="kind", description="what counts as right")
     gates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(),
@@ -59,7 +59,9 @@ class EvaluateConfig(Config):
         json_schema_extra=QUIET,
     )
     sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
-    weights: Weights = Field(default="ema", json_schema_extra=RUN)
+    weights: Weights = Field(
+        default="ema", description="of the students; ema: their moving average", json_schema_extra=RUN
+    )
     samples_per_prompt: int = Field(default=4, ge=1, description="GenEval draws 4")
     teacher: GeneratorConfig | None = Field(
         default=None, description="drawn and judged beside the students", json_schema_extra=RUN
@@ -79,7 +81,13 @@ class EvaluateConfig(Config):
     usd_per_hour: float = Field(
         default=0.0, ge=0, description="price of the machine; 0 shows machine-hours", json_schema_extra=RUN
     )
-    max_reject_fraction: float = Field(default=0.5, gt=0, le=1, json_schema_extra=RUN)
+    max_reject_fraction: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="share of rows that may be refused; more end the stage",
+        json_schema_extra=RUN,
+    )
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: metadata that cannot be read, a teacher of other sizes, a verdict of other scores."""

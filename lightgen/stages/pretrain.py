@@ -37,10 +37,10 @@ class PretrainConfig(Config):
     """Training at one resolution; the defaults are the paper's 256 px stage."""
 
     student: StudentConfig | str = Field(default="lightgen-0.7b", description="sizes, or the name of a preset")
-    loop: LoopConfig = LoopConfig()
-    batch_size: int = Field(default=2048, gt=0)
+    loop: LoopConfig = Field(default=LoopConfig(), description="length and care of the run")
+    batch_size: int = Field(default=2048, gt=0, description="images a step, over all processes")
     noise_copies: int = Field(default=4, ge=1, description="noise levels a masked token is trained at in one step")
-    masks: MaskLaw = MaskLaw()
+    masks: MaskLaw = Field(default=MaskLaw(), description="share of hidden tokens")
     mask_ratios: int = Field(
         default=1, ge=1, description="different shares of hidden tokens in one step; the published code has one a GPU"
     )
@@ -56,7 +56,9 @@ class PretrainConfig(Config):
     sample_captions: int = Field(
         default=16, ge=1, description="captions of the grid drawn as training goes", json_schema_extra=RUN
     )
-    launch: LaunchConfig = Field(default=LaunchConfig(), json_schema_extra=RUN)
+    launch: LaunchConfig = Field(
+        default=LaunchConfig(), description="processes, and how they share the work", json_schema_extra=RUN
+    )
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`."""

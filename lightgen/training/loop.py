@@ -43,9 +43,9 @@ SPIKE_AFTER = 100  # steps before a norm of the gradient can be called a spike
 class LoopConfig(Config):
     """Length of a run, and how often it logs, saves and draws samples."""
 
-    steps: int = Field(default=100_000, ge=0)
-    optimizer: OptimizerConfig = OptimizerConfig()
-    ema: float = Field(default=0.9999, ge=0, lt=1)
+    steps: int = Field(default=100_000, ge=0, description="updates of the weights")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="and its learning rate")
+    ema: float = Field(default=0.9999, ge=0, lt=1, description="decay a step of the moving average of the weights")
     log_every: int = Field(default=20, gt=0, description="steps", json_schema_extra=RUN)
     checkpoint_every: int = Field(default=1000, gt=0, description="steps", json_schema_extra=RUN)
     sample_every: int = Field(

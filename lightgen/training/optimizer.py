@@ -19,11 +19,13 @@ class OptimizerConfig(Config):
         default="adamw", description="muon: for the matrices of the blocks, AdamW for everything else"
     )
     lr: float = Field(default=1e-4, gt=0, description="peak, absolute: never multiplied by the batch")
-    warmup_steps: int = Field(default=100, ge=0)
-    decay: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: int = Field(default=100, ge=0, description="of a linear warm-up")
+    decay: Literal["constant", "cosine", "linear"] = Field(
+        default="constant", description="of the learning rate after the warm-up"
+    )
     decay_from: float = Field(default=0.0, ge=0, lt=1, description="share of the steps before the decay begins")
     final_lr: float = Field(default=0.0, ge=0, description="share of the peak that is left at the last step")
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="of AdamW")
     weight_decay: float = Field(default=0.02, ge=0, description="none on biases, 1-D parameters and the head")
     clip: float = Field(default=3.0, gt=0, description="largest global norm of the gradient")
 

@@ -17,9 +17,12 @@ from PIL import Image
 from lightgen.encoders.tiny import tiny_t5
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.sampler import Sampler
+from lightgen.model.sampling import RedrawConfig
 from lightgen.pipeline import LightGenInpaintPipeline, LightGenPipeline
+from lightgen.pipeline.components import DecodingScheduler
 from tests.lightgen.conftest import SAMPLE, Chain
 from tests.lightgen.pipeline.hub import serving
+from tests.lightgen.pipeline.tiny import SAMPLE as TINY
 from tests.lightgen.pipeline.tiny import SIZE_PX, of_t5, of_words
 
 ROOT = Path(__file__).parents[3]
@@ -217,6 +220,24 @@ def test_a_callback_sees_every_step_and_may_change_the_latents(words: LightGenPi
     emptied = words(PROMPT, callback_on_step_end=replace, output_type="latent").images
     assert isinstance(emptied, torch.Tensor)
     assert emptied.abs().max() == 0
+
+
+def test_tokens_that_are_drawn_again_are_steps_too(words: LightGenPipeline) -> None:
+    scheduler = DecodingScheduler.of(TINY.model_copy(update={"redraw": RedrawConfig(sweeps=2, head_steps=2)}))
+    again = type(words)(**{**words.components, "scheduler": scheduler})
+    again.set_progress_bar_config(disable=True)
+    seen: list[tuple[int, int]] = []
+
+    def note(_: object, step: int, left: int, __: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        seen.append((step, left))
+        return {}
+
+    once = words(PROMPT, generator=seeded(1), output_type="latent").images
+    twice = again(PROMPT, generator=seeded(1), output_type="latent", callback_on_step_end=note)
+    assert [step for step, _ in seen] == list(range(again.num_timesteps))
+    assert again.num_timesteps > words.num_timesteps
+    assert seen[-1][1] == 0
+    assert not torch.equal(once, twice.images)
 
 
 def test_a_callback_may_stop_the_drawing(words: LightGenPipeline) -> None:
