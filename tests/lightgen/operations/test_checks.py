@@ -208,8 +208,8 @@ def test_a_live_reference_takes_a_model_more_and_recomputing_less() -> None:
 
 
 def test_a_reference_that_is_asked_about_too_many_pairs_at_once_is_told() -> None:
-    told = [one for one in problems("paper", {"align.launch": {"processes": 8, "accumulate": 1, "recompute": True},
-            "align.batch_size": 8192, "align.mask_ratios": 1}) if "the reference is asked about" in one.mend]  # fmt: skip
-    (only,) = told
+    launch = {"processes": 8, "accumulate": 1, "recompute": True}
+    told = problems("paper", {"align.launch": launch, "align.batch_size": 8192, "align.mask_ratios": 1})
+    (only,) = [one for one in told if "the reference is asked about" in one.mend]
     assert only.weight == "stops"
     assert "1,024 pairs" in only.mend
