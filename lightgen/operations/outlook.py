@@ -8,9 +8,11 @@ from lightgen.operations.machines import GB, Machine, known_gpu
 from lightgen.operations.measured import TRAINS, Rate, key_of_step
 from lightgen.operations.steps import Step
 from lightgen.operations.survey import Found
+from lightgen.operations.training_cost import StudentAtSize, Trains
 from lightgen.problems import Problem
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.pretrain import PretrainConfig
+from lightgen.stages.reference import ReferenceConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.storage.store import Store
 
@@ -148,16 +150,39 @@ def _devices(line: Line, machine: Machine) -> Iterator[Problem]:
 def _memory(line: Line, forecast: Forecast, machine: Machine) -> Iterator[Problem]:
     step, needed = line.step, forecast.memory(line.step)
     config, many = step.config, 1
-    trains = isinstance(config, PretrainConfig | AlignConfig)
-    if trains and machine.gpu is None:
+    if isinstance(config, PretrainConfig | AlignConfig) and machine.gpu is None:
         many = config.launch.processes  # they share the memory of the processor
     if many * needed <= machine.memory:
         return
     of = f"{many} processes of {step.name} need" if many > 1 else f"{step.name} needs"
     where = machine.name if machine.gpu is None else f"a {machine.gpu.name}"
     what = f"{of} about {many * needed / GB:,.0f} GB by formula, and {where} has {machine.memory / GB:,.0f} GB"
-    mend = "raise launch.accumulate, or set launch.recompute" if trains else "take a larger one, or more offloading"
-    yield Problem("machine", f"{step.key}.launch.accumulate" if trains else step.key, what, mend, "gap")
+    student = forecast.student_of(step)
+    if student is None or not isinstance(config, PretrainConfig | AlignConfig | ReferenceConfig):
+        yield Problem("machine", step.key, what, "take a larger one, or more offloading", "gap")
+        return
+    setting, mend = _smaller(config, student, machine.memory / many)
+    # A processor may swap; a GPU has nowhere to go.
+    yield Problem("machine", f"{step.key}.{setting}", what, mend, "gap" if machine.gpu is None else "stops")
+
+
+def _smaller(config: Trains, student: StudentAtSize, memory: float) -> tuple[str, str]:
+    """The setting with which `config` would fit into `memory`, and to what it is to be set."""
+    left = memory - student.state_memory(config)
+    if isinstance(config, ReferenceConfig):
+        fits = int(left / student.sample_memory(config))
+        what = f"which cuts the batch to {config.batch_size:,} pairs that the reference is asked about at a time"
+        return "launch.accumulate", f"raise it, {what}: {max(0, fits):,} fit"
+    if left <= 0:
+        what = "the model alone does not fit: take a larger GPU, or"
+        live = ", or give reference_draws" if isinstance(config, AlignConfig) and config.reference is None else ""
+        return "launch.strategy", f"{what} fsdp on more of them{live}"
+    accumulate = student.fitting_accumulate(config, memory)
+    if accumulate is not None:
+        recompute = "" if config.launch.recompute else ", or set launch.recompute"
+        return "launch.accumulate", f"set it to {accumulate}, which fits{recompute}"
+    recompute = "recompute it (launch.recompute), or " if not config.launch.recompute else ""
+    return "launch.accumulate", f"not even one image at a time fits: {recompute}take a larger GPU"
 
 
 def _disk(left: Sequence[Line], machine: Machine) -> Iterator[Problem]:

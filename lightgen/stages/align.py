@@ -94,7 +94,7 @@ class AlignConfig(Config):
         yield from training_problems(self.batch_size, self.mask_ratios, self.loop, self.launch)
         if self.objective == "dpo" and self.loop.precision in ("auto", "bf16"):
             what = "DPO's loss is a small difference of large errors, which bfloat16 rounds away where it is native"
-            yield Problem("recipe", "loop.precision", what, "take fp32", "gap")
+            yield Problem("recipe", "loop.precision", what, "take tf32 or fp32", "gap")
         if self.objective == "dpo" and self.time_power != 1:
             yield Problem("recipe", "time_power", "objective dpo knows no such thing", "leave it out")
         for name, default in (("pair_weights", "equal"), ("labels", "given")):

@@ -1,6 +1,7 @@
 """Every fault of a recipe is found before the first step, at the setting that is wrong; a sound recipe has none."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from torch import zeros
 
 from lightgen.config import problems_of
 from lightgen.generators.flux import FluxConfig
+from lightgen.model.config import PRESETS
 from lightgen.operations.machines import described
 from lightgen.operations.preflight import preflight
+from lightgen.operations.training_cost import StudentAtSize
 from lightgen.problems import Problem
 from lightgen.recipe import load_recipe
 from lightgen.storage.weights import Weights
@@ -20,6 +23,8 @@ ROOT = Path(__file__).parents[3]
 TINY = str(ROOT / "tests" / "recipes" / "tiny.yaml")
 EIGHT = described("8xH100")
 PIN = "0" * 40
+LIVE = {"align.reference_draws": None}
+WIDE = {"width": 4096, "heads": 32, "grid": 16}  # 11B: 240 GB of state
 JSONL = {"kind": "jsonl", "path": "p.jsonl", "field": "prompt", "source": "files"}
 
 # Overrides of the tiny recipe (of paper where they begin with `paper`), the setting that must be named, and how grave.
@@ -110,7 +115,9 @@ FAULTS = {
     "paper: sides of the teacher at the evaluation": ({"evaluate.size_px": 520}, "evaluate.size_px", "stops"),
     "paper: a verdict of scenes": ({"evaluate.verdict": {"kind": "scenes"}}, "evaluate.verdict", "stops"),
     "paper: too few GPUs": ({"pretrain.0.launch.processes": 16}, "pretrain.0.launch.processes", "stops"),
-    "paper: too little memory": ({"pretrain.1.launch.accumulate": 2}, "pretrain.1.launch.accumulate", "gap"),
+    "paper: too little memory": ({"pretrain.1.launch.accumulate": 2}, "pretrain.1.launch.accumulate", "stops"),
+    "paper: too little memory for pairs": ({"align.launch.accumulate": 16}, "align.launch.accumulate", "stops"),
+    "paper: a model too large": ({"pretrain.0.student": WIDE}, "pretrain.0.launch.strategy", "stops"),
     "paper: one GPU of eight": ({"run.engine": "serial"}, "run.engine", "gap"),
 }  # fmt: skip
 
@@ -174,3 +181,38 @@ def test_a_pipeline_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "SanaPipeline"}))
     (one,) = problems_of(FluxConfig(model=str(tmp_path)))
     assert "SanaPipeline" in one.what
+
+
+def test_too_little_memory_names_an_accumulate_that_fits_and_not_a_smaller_one_that_does() -> None:
+    """For pretraining, the control, pairs and their live and cached reference: what is told fits, one step less not."""
+    for part, changes in (("pretrain.0", {}), ("pretrain.1", {}), ("control", {}), ("align", {}), ("align", LIVE)):
+        key = f"{part}.launch.accumulate"
+        told = [one for one in problems("paper", {key: 1, "align.mask_ratios": 1, **changes}) if one.where == key]
+        fits = next(int(found[1]) for one in told if (found := re.search(r"set it to (\d+), which fits", one.mend)))
+        at = {accumulate: [one for one in problems("paper", {key: accumulate, **changes}) if key in one.where]
+              for accumulate in (fits, fits // 2)}  # fmt: skip
+        assert not at[fits], part
+        assert {one.weight for one in at[fits // 2]} == {"stops"}, part
+
+
+def test_a_live_reference_takes_a_model_more_and_recomputing_less() -> None:
+    recipe = load_recipe("paper")
+    student = StudentAtSize(PRESETS["lightgen-0.7b"], 1024, 128)
+    cached = recipe.align
+    live = cached.model_copy(update={"reference_draws": None})
+    assert student.state_memory(live) - student.state_memory(cached) == 4 * 708_847_744
+    again = cached.model_copy(update={"launch": cached.launch.model_copy(update={"recompute": True})})
+    assert student.sample_memory(again) < 0.35 * student.sample_memory(cached)
+    rounded = cached.model_copy(update={"loop": cached.loop.model_copy(update={"precision": "bf16"})})
+    assert student.sample_memory(rounded) < 0.6 * student.sample_memory(cached)
+    assert student.sample_memory(recipe.control) < 0.55 * student.sample_memory(cached)
+    assert cached.reference is not None
+    assert student.training_memory(cached.reference) < 0.1 * student.training_memory(cached)
+
+
+def test_a_reference_that_is_asked_about_too_many_pairs_at_once_is_told() -> None:
+    launch = {"processes": 8, "accumulate": 1, "recompute": True}
+    told = problems("paper", {"align.launch": launch, "align.batch_size": 8192, "align.mask_ratios": 1})
+    (only,) = [one for one in told if "the reference is asked about" in one.mend]
+    assert only.weight == "stops"
+    assert "1,024 pairs" in only.mend

@@ -5,13 +5,14 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
 from torch import Tensor
 
+from lightgen.model.precision import TrainingPrecision, mixed_precision
 from lightgen.model.student import Student
 from lightgen.training import loop
 from lightgen.training.data import Batch, Winners
@@ -42,6 +43,8 @@ class TinyRun:
     checkpoint_every: int = LOOP.checkpoint_every
     dropout: float = 0.0
     dies_at: tuple[int, ...] = ()
+    precision: TrainingPrecision = "fp32"
+    ratios: int = 1
     student: dict[str, Any] = field(default_factory=dict)
     masks: dict[str, float] = field(default_factory=dict)
 
@@ -53,7 +56,8 @@ def train_tiny(world: World, settings: TinyRun, start: int = 0) -> dict[str, Any
     if world.rank == 1 and start < len(settings.dies_at):
         objective = _dying(objective, settings.dies_at[start])
     launch = LaunchConfig(strategy=settings.strategy, accumulate=settings.accumulate)
-    config = LOOP.model_copy(update={"steps": settings.steps, "checkpoint_every": settings.checkpoint_every})
+    changes = {name: getattr(settings, name) for name in ("steps", "checkpoint_every", "precision")}
+    config = LOOP.model_copy(update=changes)
     run = train(student, objective, config, seed=11, folder=settings.folder, run_id="r", world=world, launch=launch)
     model, ema = (
         {name: value.tolist() for name, value in each.state_dict().items()} for each in (run.student, run.ema)
@@ -78,25 +82,27 @@ def make_objective(student: Student, settings: TinyRun) -> Objective:
     """The objective by its name, over features or pairs in memory."""
     masks = MaskedDiffusion.masks.model_copy(update=settings.masks)
     if settings.objective == "pretrain":
-        return MaskedDiffusion(tiny_features(), BATCH, copies=2, seed=11, masks=masks)
+        return MaskedDiffusion(tiny_features(), BATCH, copies=2, seed=11, masks=masks, ratios=settings.ratios)
     pairs = tiny_pairs(24)
     if settings.objective == "sft":
-        return MaskedDiffusion(Winners(pairs), BATCH, copies=2, seed=11, bound=False, masks=masks)
+        return MaskedDiffusion(Winners(pairs), BATCH, 2, 11, bound=False, masks=masks, ratios=settings.ratios)
     frozen = copy.deepcopy(student).requires_grad_(False)
     estimator = PairErrorEstimator(copies=2, seed=11, masks=masks, draws=2)
     live = settings.objective == "dpo"
-    reference = LiveReference(frozen) if live else cache_reference(frozen, pairs, estimator, BATCH)
-    return Preference(pairs, reference, estimator, BATCH, beta=5.0)
+    with mixed_precision(settings.precision, "cpu"):
+        reference = LiveReference(frozen) if live else cache_reference(frozen, pairs, estimator, BATCH)
+    return Preference(pairs, reference, estimator, BATCH, beta=5.0, ratios=settings.ratios)
 
 
 def _dying(objective: Objective, at: int) -> Objective:
-    assert isinstance(objective, MaskedDiffusion)
+    """The objective, whose process dies of SIGKILL in a step."""
+    assert isinstance(objective, MaskedDiffusion | Preference)
+    kind: Any = type(objective)
 
-    @dataclass(frozen=True)
-    class Dying(MaskedDiffusion):
+    class Dying(kind):
         def loss(self, student: Student, batch: Batch, microbatch: Microbatch) -> tuple[Tensor, Metrics]:
             if microbatch.step == at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return objective.loss(student, batch, microbatch)
+            return super().loss(student, batch, microbatch)
 
-    return Dying(objective.features, objective.batch_size, objective.copies, objective.seed, masks=objective.masks)
+    return Dying(**{each.name: getattr(objective, each.name) for each in fields(objective)})

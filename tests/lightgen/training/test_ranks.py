@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 
+from lightgen.model.precision import TrainingPrecision
 from lightgen.training import checkpoint
 from lightgen.training.launch import Strategy
 from lightgen.training.ranks import World
@@ -27,6 +29,8 @@ KEYLESS = ("qkv.bias", "key_value.bias")
 CHILD = "tests.lightgen.training.rank_child"
 STRATEGIES = ["ddp", "fsdp"]
 OBJECTIVES = ["pretrain", "sft", "dpo", "dpo, cached reference"]
+CORE = [("dpo", "fsdp", 2, 1), ("dpo, cached reference", "ddp", 4, 2), ("sft", "fsdp", 2, 2)]
+APART = 0.1  # of the way that a run of four steps goes
 NOTHING_VISIBLE = {"mean": 1.0, "std": 1e-6, "low": 0.999}
 
 
@@ -65,6 +69,17 @@ def _assert_close(found: dict, expected: dict, atol: float = 1e-5) -> None:
     _assert_logs_close(found, expected)
 
 
+def _apart(found: dict, expected: dict) -> float:
+    """How far apart two runs end, over how far they went."""
+    start = tiny_student(0.0).state_dict()
+    apart = went = 0.0
+    for name, value in expected["model"].items():
+        if not name.endswith(KEYLESS):
+            apart += float((torch.tensor(found["model"][name]) - torch.tensor(value)).square().sum())
+            went += float((start[name] - torch.tensor(value)).square().sum())
+    return (apart / went) ** 0.5
+
+
 def _assert_logs_close(found: dict, expected: dict) -> None:
     for ours, theirs in zip(found["log"], expected["log"], strict=True):
         ours, theirs = json.loads(ours), json.loads(theirs)
@@ -75,6 +90,17 @@ def _assert_logs_close(found: dict, expected: dict) -> None:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict]:
     """The run of an objective in one process, once for all worlds."""
     return cache(lambda objective, steps: _alone(TinyRun(tmp_path_factory.mktemp("alone"), objective, steps=steps)))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict]:
+    """The run of an objective with two shares of hidden tokens a step, in one process."""
+
+    def run(objective: ObjectiveName, precision: TrainingPrecision) -> dict:
+        folder = tmp_path_factory.mktemp("mixed")
+        return _alone(TinyRun(folder, objective, accumulate=2, steps=4, precision=precision, ratios=2))
+
+    return cache(run)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +118,43 @@ def test_every_world_takes_the_same_steps(
 ) -> None:  # fmt: skip
     found = _together(rank_pool, processes, TinyRun(tmp_path, objective, strategy, accumulate, steps=4))
     _assert_close(found, alone(objective, 4))
+
+
+EVERY_WORLD = [(2, 1), (2, 2), (4, 1), (4, 2)]  # processes, microbatches of each
+
+
+@pytest.mark.parametrize(
+    ("objective", "strategy", "processes", "accumulate", "precision"),
+    [
+        pytest.param(
+            objective,
+            strategy,
+            *world,
+            precision,
+            marks=[] if (objective, strategy, *world) in CORE else pytest.mark.long,
+        )
+        for objective, strategy, world, precision in product(OBJECTIVES, STRATEGIES, EVERY_WORLD, ["bf16", "fp32"])
+    ],
+)
+def test_every_world_takes_the_same_steps_with_two_shares_of_hidden_tokens(
+    rank_pool: RankPool, mixed: Callable[..., dict], tmp_path: Path, objective: ObjectiveName, strategy: Strategy,
+    processes: int, accumulate: int, precision: TrainingPrecision,
+) -> None:  # fmt: skip
+    """As one process does. In bfloat16 a weight whose gradient is mostly rounding may go either way, by whole steps of Adam.
+    So the way that all weights went is compared.
+    """
+    settings = TinyRun(tmp_path, objective, strategy, accumulate, steps=4, precision=precision, ratios=2)
+    found, expected = _together(rank_pool, processes, settings), mixed(objective, precision)
+    if precision == "fp32":
+        _assert_close(found, expected)
+    assert _apart(found, expected) < APART
+
+
+def test_null_control_other_shares_of_hidden_tokens_go_another_way(
+    mixed: Callable[..., dict], alone: Callable[..., dict]
+) -> None:
+    for objective in OBJECTIVES:
+        assert _apart(alone(objective, 4), mixed(objective, "fp32")) > 3 * APART
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -124,12 +187,29 @@ def test_torchrun_starts_a_killed_rank_again_and_nothing_changes(two: dict, tmp_
     assert _torchrun(settings, processes=2) == two
 
 
-@pytest.mark.parametrize(("strategy", "at", "checkpoints"), [("ddp", 1, 0), ("fsdp", 3, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("objective", "strategy", "at", "checkpoints", "precision"),
+    [
+        ("pretrain", "ddp", 1, 0, "fp32"),
+        ("pretrain", "fsdp", 3, 1, "fp32"),
+        ("dpo, cached reference", "ddp", 3, 1, "fp32"),
+        *(
+            pytest.param(objective, strategy, 3, 1, precision, marks=pytest.mark.long)
+            for objective in OBJECTIVES[1:]
+            for strategy in STRATEGIES
+            for precision in ("bf16", "fp32")
+        ),
+    ],
+)
 def test_a_run_goes_on_bit_for_bit_after_a_kill(
-    rank_pool: RankPool, tmp_path: Path, strategy: Strategy, at: int, checkpoints: int
-) -> None:
-    """Before the first checkpoint, and after it."""
-    straight = TinyRun(tmp_path / "straight", strategy=strategy, steps=5, dropout=0.1, checkpoint_every=2)
+    rank_pool: RankPool, tmp_path: Path, objective: ObjectiveName, strategy: Strategy, at: int, checkpoints: int,
+    precision: TrainingPrecision,
+) -> None:  # fmt: skip
+    """Before the first checkpoint, and after it; with two microbatches of different shares of hidden tokens."""
+    straight = TinyRun(
+        tmp_path / "straight", objective, strategy, 2, steps=5, dropout=0.1, checkpoint_every=2, precision=precision,
+        ratios=2,
+    )  # fmt: skip
     broken = replace(straight, folder=tmp_path / "broken", dies_at=(at,))
     with pytest.raises(RuntimeError, match=r"abruptly|closed by peer|reset by peer"):
         rank_pool.run(2, train_tiny, broken)
