@@ -192,4 +192,5 @@ def _feature_bytes(config: EncodeConfig, images: int) -> float:
     """A row of features: mean and spread of each latent in float16, and the words of a text."""
     channels, reduction = config.vae.shape or (0, 1)
     latent = 2 * 2 * channels * (config.size_px // reduction) ** 2
-    return images * latent + 2 * WORDS * (config.text.width or 0)
+    kept = config.text.max_tokens if isinstance(config.text, T5Config) and config.text.padded else WORDS
+    return images * latent + 2 * kept * (config.text.width or 0)

@@ -78,6 +78,8 @@ class LightGenPipeline(DiffusionPipeline):
             student=student, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
         )
         self.text_settings = TEXT_CONFIG.validate_python(dict(student.config["text"]))
+        if isinstance(self.text_settings, WordsConfig) and text_encoder is not None:
+            raise ValueError("This student reads `words`: it takes no text encoder.")
         check_padding(self._net.config.attend_padding, getattr(self.text_settings, "padded", False))
         self.vae_scale_factor = reduction(vae)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)

@@ -91,9 +91,10 @@ def sealed_vae(store: Store) -> Version:
     return store.open(seal(store, "vae", [ShardOutput(table, 1, tensors.SCHEMA, files=files)]))
 
 
-def encoders_file(store: Store) -> bytes:
+def encoders_file(store: Store, padded: bool = False) -> bytes:
     """What the features and the checkpoint say of their encoders; the VAE is sealed in `store`."""
-    return json.dumps(_checkpoint_settings(store)["encoders"]).encode()
+    encoders = _checkpoint_settings(store)["encoders"]
+    return json.dumps({**encoders, "text": {**encoders["text"], **({"padded": True} if padded else {})}}).encode()
 
 
 def _checkpoint_settings(store: Store) -> dict[str, Any]:
@@ -112,9 +113,9 @@ def sealed_checkpoint(store: Store) -> ArtifactRef:
     return seal(store, "checkpoint", [made], stage="pretrain")
 
 
-def sealed_features(store: Store, rows: int = 6) -> ArtifactRef:
-    """FEATURES of single images."""
-    return _features(store, "features", rows, LATENT)
+def sealed_features(store: Store, rows: int = 6, padded: bool = False) -> ArtifactRef:
+    """FEATURES of single images; texts of equal length where they are `padded`."""
+    return _features(store, "features", rows, LATENT, padded)
 
 
 def sealed_pair_features(store: Store, rows: int = 4) -> ArtifactRef:
@@ -136,10 +137,10 @@ def sealed_pairs(store: Store, encoded: ArtifactRef) -> ArtifactRef:
     return seal(store, "pairs", [ShardOutput(table, len(rows), pairs_schema.SCHEMA)])
 
 
-def _features(store: Store, kind: Any, rows: int, shape: tuple[int, ...]) -> ArtifactRef:
+def _features(store: Store, kind: Any, rows: int, shape: tuple[int, ...], padded: bool = False) -> ArtifactRef:
     schema = features_schema.schema(shape, TEXT_DIM, "float16")
     captions = list(CAPTIONS.values())
-    texts = [torch.from_numpy(wave(2 + row % 3, TEXT_DIM, seed=row)) for row in range(rows)]
+    texts = [torch.from_numpy(wave(4 if padded else 2 + row % 3, TEXT_DIM, seed=row)) for row in range(rows)]
     moments = [torch.from_numpy(wave(rows, *shape, seed=seed)).half() for seed in (1, 2)]
     columns = {
         "id": [content_id(kind, row) for row in range(rows)],
@@ -152,7 +153,7 @@ def _features(store: Store, kind: Any, rows: int, shape: tuple[int, ...]) -> Art
     }
     table = pa.Table.from_arrays([pa.array(columns[name]) if isinstance(columns[name], list) else columns[name]
                                   for name in schema.names], schema=schema)  # fmt: skip
-    return seal(store, kind, [ShardOutput(table, rows, schema, files={FILE: encoders_file(store)})])
+    return seal(store, kind, [ShardOutput(table, rows, schema, files={FILE: encoders_file(store, padded)})])
 
 
 def described(store: Store, ref: ArtifactRef, drop: Sequence[str] = ()) -> dict[str, Output]:

@@ -63,7 +63,7 @@ PRETRAININGS: dict[str, dict[str, Any]] = {
     "interleaved": _student(text="interleaved", text_depth=0, encoder_depth=2),
     "velocity": _student(prediction="velocity", head_depth=2),
     "sample": _student(prediction="sample", aligner_depth=0),
-    "published": _student(attend_padding=True, quirky_positions=True),
+    "padding attended": _student(attend_padding=True, quirky_positions=True),
     "residual before the norm": _student(skip_after_norm=False),
     "sizes": _student(width=12, heads=3, decoder_depth=2, text_depth=2, head_width=12, patch=1, grid=8),
     "numbers": _student(text_scale=2.0, text_positions=3, init_std=0.1, mlp_ratio=2.0, dropout=0.0, text_drop=0.5),
@@ -100,7 +100,7 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
 
 def _pretrain(config: pretrain.PretrainConfig, folder: Path) -> Output:
     works = context(folder)
-    features = sealed_features(works.store)
+    features = sealed_features(works.store, padded=config.sizes().attend_padding)
     goes_on = config.grid is not None or config.start_weights == "model"
     start = [sealed_checkpoint(works.store)] if goes_on else []
     with one_thread():

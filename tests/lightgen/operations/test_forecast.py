@@ -43,6 +43,15 @@ def test_bytes_are_those_of_the_guide(lines) -> None:
         assert lines[name].bytes / 1e12 == pytest.approx(terabytes, rel=0.11)
 
 
+def test_padding_that_is_kept_is_counted(lines) -> None:
+    """Two million texts of 128 x 4,096 values of 2 bytes, in place of 39 words each."""
+    padded = {f"encode.{number}.text.padded": True for number in (0, 1)}
+    recipe = load_recipe("paper", padded)
+    told = {line.step.name: line for line in preflight(recipe, "nowhere", machine=described("A100-80")).lines}
+    more = told["encode-256px"].bytes - lines["encode-256px"].bytes
+    assert more / 1e12 == pytest.approx(2.10 * (1 - 39 / 128), rel=0.11)
+
+
 def test_links_are_no_more_than_their_limit_even_where_the_table_is_not_here() -> None:
     lines = {line.step.name: line for line in preflight(load_recipe("paper"), "nowhere").lines}
     for name in ("links", "fetch", "recaption-links", "score-held-out-links", "pair"):

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lightgen.generators.sampler import Sampler
 from lightgen.model.sampling import SampleConfig
 from lightgen.operations.official import OfficialConfig, import_official
 from lightgen.pipeline import LightGenPipeline
+from lightgen.pipeline.components import DecodingScheduler, StudentModel
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.storage.store import open_or_create, open_store
@@ -114,6 +116,19 @@ def test_an_image_does_not_depend_on_its_batch(models: Path, weights: Weights, t
     keep = torch.ones(1, 11, dtype=torch.bool)
     heard = [sampler.student.text(one[None], keep[:, : len(one)]).tokens.mean() for one in text]
     assert abs(heard[0] - heard[1]) > 1e-4  # the null control: zeros are heard
+
+
+def test_a_student_that_attends_padding_wants_an_encoder_that_gives_it(
+    models: Path, weights: Weights, tmp_path: Path
+) -> None:
+    sampler = imported(models, weights, tmp_path)
+    trimmed = T5Config(model=str(models / "t5"), dtype="float32")
+    with pytest.raises(ConfigError, match="attends padding"):
+        replace(sampler, text=trimmed.open("cpu"))
+    student = StudentModel.of(sampler.student, 16, trimmed.model_dump(mode="json"))
+    vae = load_autoencoder(DiffusersVaeConfig(model=str(models / "vae")))
+    with pytest.raises(ConfigError, match="attends padding"):
+        LightGenPipeline(student, DecodingScheduler(), vae)
 
 
 def test_the_settings_are_those_of_the_preset(models: Path, weights: Weights, tmp_path: Path) -> None:

@@ -309,7 +309,8 @@ def test_half_precision_draws_nearly_the_same(dtype: torch.dtype, kind: str, t5_
     whole.load_text_encoder()
     whole.save_pretrained(tmp_path / "folder")
     expected = array(whole, PROMPT, generator=seeded(1), height=16, width=24)
-    loaded = LightGenPipeline.from_pretrained(tmp_path / "folder", torch_dtype=dtype)
+    named = "dtype" if kind == "words" else "torch_dtype"  # diffusers takes both, the second with a warning
+    loaded = LightGenPipeline.from_pretrained(tmp_path / "folder", **{named: dtype})
     for half in (loaded, make().to(dtype)):
         assert half.dtype == dtype
         assert half.device == torch.device("cpu")
@@ -358,6 +359,15 @@ def test_a_folder_of_the_first_version_is_refused(tmp_path: Path) -> None:
 def test_only_a_checkpoint_makes_a_pipeline(chain: Chain) -> None:
     with pytest.raises(ConfigError, match="of kind images"):
         LightGenPipeline.from_checkpoint(chain.store.uri, f"images@{chain.images.version}")
+
+
+def test_a_student_of_words_takes_no_text_encoder(words: LightGenPipeline, t5_folder: Path) -> None:
+    other = of_t5(t5_folder)
+    other.load_text_encoder()
+    with pytest.raises(ValueError, match="takes no text encoder"):
+        LightGenPipeline(**{**words.components, "text_encoder": other.text_encoder})
+    with pytest.raises(ValueError, match="without its tokenizer"):
+        LightGenPipeline(**{**other.components, "tokenizer": None})(PROMPT)
 
 
 def test_sizes_are_those_of_training_unless_given(words: LightGenPipeline) -> None:
