@@ -21,6 +21,7 @@ from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
 from lightgen.training import state as states
+from lightgen.training.allocator import kept_memory
 from lightgen.training.checkpoint import Saver
 from lightgen.training.data import Batch
 from lightgen.training.ema import update_ema
@@ -121,7 +122,7 @@ def train(
     `draw_samples` with the EMA every `sample_every` steps. Raises ConfigError, TrainingDiverged, TrainingFailed.
     """
     world, launch = world or World(), launch or LaunchConfig()
-    with deterministic_mode(config.deterministic, config.threads):
+    with deterministic_mode(config.deterministic, config.threads), kept_memory(student.null_text.device.type):
         trainer = make_trainer(student, objective, config, seed, world, launch)
         trainer.split.check(objective.batch_size)
         states.resume(trainer.state, folder, run_id, world)
