@@ -32,7 +32,7 @@ from lightgen.training.problems import training_problems
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("align", "checkpoint", revision=1)
+STAGE = Stage("align", "checkpoint", revision=2)
 
 
 class AlignConfig(Config):
