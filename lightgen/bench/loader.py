@@ -51,7 +51,7 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
     """Ours with 0 to `workers` worker processes, then the baselines."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        features = open_feature_files(_write_shards(folder, rows))
+        features = open_feature_files(write_shards(folder, rows))
         few = min(rows, SLOW_ROWS)
         names = ["lightgen, 1 worker" if n == 1 else f"lightgen, {n} workers" for n in range(workers + 1)]
         ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {
@@ -135,25 +135,26 @@ def _shuffled(rows: int, batch: int, steps: int) -> list[Rows]:
     return [rows_of_step(0, step, rows, batch)[0].tolist() for step in range(steps)]
 
 
-def _write_shards(folder: Path, rows: int) -> list[Path]:
+def write_shards(folder: Path, rows: int, latent: tuple[int, int, int] = LATENT) -> list[Path]:
+    """Random rows of features as files in `folder`, with moments of shape `latent`."""
     paths: list[Path] = []
     for first in range(0, rows, SHARD_ROWS):
-        table = _table(first, min(SHARD_ROWS, rows - first))
+        table = _table(first, min(SHARD_ROWS, rows - first), latent)
         paths.append(folder / f"{first}.parquet")
         paths[-1].write_bytes(write_parquet(conform(table, table.schema, "bench")))
     return paths
 
 
-def _table(first: int, rows: int) -> pa.Table:
+def _table(first: int, rows: int, latent: tuple[int, int, int]) -> pa.Table:
     generator = torch.Generator().manual_seed(first)
     # Few captions are long, none is empty: the end mark counts.
     tokens = np.random.default_rng(first).gamma(4, TOKENS / 4, rows).round().clip(1, MAX_TOKENS).astype(int)
     ids = pa.array([content_id("bench", first + row) for row in range(rows)])
-    mean, std = (latent_array(torch.randn(rows, *LATENT, generator=generator)) for _ in range(2))
+    mean, std = (latent_array(torch.randn(rows, *latent, generator=generator)) for _ in range(2))
     words = torch.randn(MAX_TOKENS, TEXT_DIM, generator=generator)
     text = text_array([words[: int(count)].roll(row, 1) for row, count in enumerate(tokens)], "bfloat16")
     columns = [ids, ids, ids, mean, std, text, pa.array(tokens, pa.int32())]
-    return pa.table(columns, schema=schema(LATENT, TEXT_DIM, "bfloat16"))
+    return pa.table(columns, schema=schema(latent, TEXT_DIM, "bfloat16"))
 
 
 def _write_groups(folder: Path, group_rows: int) -> Path:

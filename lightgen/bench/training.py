@@ -8,7 +8,7 @@ MFU is model FLOP/s divided by a ceiling that is measured here: products of squa
 whichever is faster.
 """
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,14 +20,14 @@ from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.diffusion import add_noise, as_noise, prediction_error, variance_bound
 from lightgen.model.flops import sample_flops, time_flops, train_flops
 from lightgen.model.masking import MaskLaw, masked_count
-from lightgen.model.precision import mixed_precision
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, Text
 from lightgen.training import counter_rng
+from lightgen.training.allocator import kept_memory
 from lightgen.training.data import Batch, FeaturesInMemory
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import Loader
-from lightgen.training.loop import LoopConfig, make_trainer, train_step
+from lightgen.training.loop import LoopConfig, Trainer, make_trainer, train_step
 from lightgen.training.numerics import deterministic_mode
 from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch, Objective, as_tokens, unread_parameters
 from lightgen.training.preference import LiveReference, PairErrorEstimator, Preference, cache_reference
@@ -36,6 +36,7 @@ from lightgen.training.speed import matmul_ceiling, timed
 
 HIDDEN = 0.85  # every step of a benchmark hides this share, so that steps cost the same; the paper's mean is 0.867
 COPIES = 4
+OURS, PUBLISHED = "lightgen", "published code's way"
 WORKERS = 2  # read ahead where a GPU trains
 TOLERANCE = 0.1  # standard deviations of the images; bfloat16 against float32 ends some 0.03 apart, root mean square
 
@@ -59,44 +60,47 @@ def bench_train(
     """Training steps on random features, with optimizer and EMA: ours, then the baseline."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, side = PRESETS[preset], size_px // 16
-    features = _random_features(config, side, words, 4 * batch)
+    features = random_features(config, side, words, 4 * batch)
     ceiling = matmul_ceiling(device)
-    law = MaskLaw(mean=HIDDEN, std=1e-6, low=HIDDEN - 1e-3, high=HIDDEN + 1e-3)
+    law = fixed_share()
     hidden = masked_count(side * side, HIDDEN)
     work = train_flops(config, side * side, hidden, words, COPIES * hidden) * batch
     work += 3 * time_flops(config, COPIES * hidden * batch)
     ours = MaskedDiffusion(features, batch, COPIES, 0, masks=law)
-    theirs = _Published(features, batch, COPIES, 0, masks=law, half=device == "cuda")
+    theirs = Published(features, batch, COPIES, 0, masks=law, half=device == "cuda")
     rates = []
     for name, objective, precision, launch in (
-        ("lightgen", ours, "auto", LaunchConfig(compile=compiled)),
-        ("published code's way", theirs, "fp32", LaunchConfig()),
+        (OURS, ours, "auto", LaunchConfig(compile=compiled)),
+        (PUBLISHED, theirs, "fp32", LaunchConfig()),
     ):
         seconds, memory = time_training(config, side, objective, precision, device, steps, launch)
         rates.append(Rate(name, batch / seconds, work / seconds / 1e12, work / seconds / ceiling, memory))
     return rates
 
 
-def bench_sample(
-    preset: str, size_px: int, batch: int, iterations: int, head_steps: int, words: int = 64
-) -> list[Rate]:
-    """Whole images sampled from aligned text, with guidance: ours, then the baseline. Both must sample the same."""
+def bench_sample(preset: str, size_px: int, batch: int, sampling: SampleConfig, words: int = 64) -> list[Rate]:
+    """Whole images drawn as a recipe with `sampling` draws them: ours, then the baseline, which must draw the same.
+
+    Nothing but `sampling` decides the precision of ours. The baseline draws in float16 on a GPU, in float32 on a CPU.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     student, side = _lively_student(preset, size_px).to(device), size_px // 16
     text = torch.randn(batch, words, student.config.text_dim, generator=torch.Generator().manual_seed(0)).to(device)
     keep = torch.ones(batch, words, dtype=torch.bool, device=device)
-    sampling = SampleConfig(iterations=iterations, guidance=4.0, head_steps=head_steps)
     work, ceiling = sample_flops(student.config, sampling, side * side, words, batch), matmul_ceiling(device)
-    published = torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16, enabled=device == "cuda")
+    # The published code draws under an autocast to float16, which only a GPU has.
+    half = torch.autocast("cuda", torch.float16) if device == "cuda" else nullcontext()
+    as_published = sampling.model_copy(update={"precision": "fp32"})  # the caller's autocast, or none
     ways = (
-        ("lightgen", _draw_ours, mixed_precision("auto", device)),
-        ("published code's way", _draw_published, published),
+        (OURS, _draw_ours, sampling, nullcontext()),
+        (PUBLISHED, _draw_published, as_published, half),
     )
     rates, drawn = [], []
-    for name, draw, precision in ways:
-        with torch.no_grad(), precision:
-            aligned = student.text(text, keep)
-            once = partial(draw, student, aligned, side, batch, sampling)
+    with torch.no_grad():
+        aligned = student.text(text, keep)
+    for name, draw, settings, around in ways:
+        with around:
+            once = partial(draw, student, aligned, side, batch, settings)
             seconds, memory = timed(lambda once=once: drawn.append(once()), 1, device)
         figures = (batch / seconds, work / seconds / 1e12, work / seconds / ceiling, memory)
         rates.append(Rate(name, *figures, difference=_difference(drawn[0], drawn[-1])))
@@ -111,9 +115,9 @@ def bench_dpo(preset: str, size_px: int, pairs: int, steps: int, words: int = 64
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, side = PRESETS[preset], size_px // 16
-    winners = _random_features(config, side, words, 2 * pairs)
+    winners = random_features(config, side, words, 2 * pairs)
     data = replace(winners, mean=torch.stack([winners.mean, -winners.mean], dim=1))
-    law = MaskLaw(mean=HIDDEN, std=1e-6, low=HIDDEN - 1e-3, high=HIDDEN + 1e-3)
+    law = fixed_share()
     estimator = PairErrorEstimator(COPIES, 0, law, draws=1)
     frozen = Student(config.model_copy(update={"grid": side})).init(0).to(device).requires_grad_(False)
     ceiling = matmul_ceiling(device)
@@ -146,17 +150,35 @@ def time_training(
     launch: LaunchConfig,
 ) -> tuple[float, float]:
     """Seconds a step, loading included, and peak device memory in GB (0 on a CPU)."""
-    student = Student(config.model_copy(update={"grid": side})).init(0).to(device)
     loop = LoopConfig.model_validate({"steps": 10**9, "optimizer": {"lr": 1e-6}, "precision": precision})
+    with kept_memory(device), deterministic_mode(loop.deterministic, loop.threads):
+        trainer, loader = prepare_training(config, side, objective, loop, device, launch)
+        with loader:
+            return timed(partial(one_step, trainer, loader), steps, device)
+
+
+def prepare_training(
+    config: StudentConfig, side: int, objective: Objective, loop: LoopConfig, device: str, launch: LaunchConfig
+) -> tuple[Trainer, Loader]:
+    """A run before its first step, and what reads its batches."""
+    student = Student(config.model_copy(update={"grid": side})).init(0).to(device)
     trainer, gpu = make_trainer(student, objective, loop, 0, World(), launch), device == "cuda"
     # A GPU would wait for a batch of random features to be copied longer than for one that is read ahead.
-    workers = WORKERS if gpu else 0
-    loader = Loader(objective.features, objective.schedule(), trainer.split, workers, pin=gpu)
-    with deterministic_mode(loop.deterministic, loop.threads), loader:
-        return timed(lambda: train_step(trainer, loader.at(trainer.state.step)), steps, device)
+    return trainer, Loader(objective.features, objective.schedule(), trainer.split, WORKERS if gpu else 0, pin=gpu)
 
 
-def _random_features(config: StudentConfig, side: int, words: int, rows: int) -> FeaturesInMemory:
+def one_step(trainer: Trainer, loader: Loader) -> float:
+    """The next step, loading included; returns its loss."""
+    return train_step(trainer, loader.at(trainer.state.step))
+
+
+def fixed_share() -> MaskLaw:
+    """A law under which every step hides HIDDEN of the tokens."""
+    return MaskLaw(mean=HIDDEN, std=1e-6, low=HIDDEN - 1e-3, high=HIDDEN + 1e-3)
+
+
+def random_features(config: StudentConfig, side: int, words: int, rows: int) -> FeaturesInMemory:
+    """Normal numbers for a grid of `side` x `side` tokens and texts of `words`; the same at every call."""
     generator = torch.Generator().manual_seed(0)
     latent = (rows, config.latent_channels, side * config.patch, side * config.patch)
     text = torch.randn(rows * words, config.text_dim, generator=generator)
@@ -165,7 +187,7 @@ def _random_features(config: StudentConfig, side: int, words: int, rows: int) ->
 
 
 @dataclass(frozen=True)
-class _Published(MaskedDiffusion):
+class Published(MaskedDiffusion):
     """The same loss, computed as the published code does."""
 
     half: bool = False
@@ -175,7 +197,7 @@ class _Published(MaskedDiffusion):
         keys = batch.keys(self.seed)
         tokens, grid = as_tokens(student, batch.latents(keys))
         order = counter_rng.permutations(counter_rng.stream(keys, "order"), grid.tokens)
-        hidden = self.masks.hidden(grid.tokens, 0.5)
+        hidden = self.masks.hidden(grid.tokens, self._mask_quantile(microbatch))
         with self._precision():
             text = student.text(batch.text, batch.keep)
             return self._head_everywhere(student, tokens, text, grid, order[:, hidden:], order[:, :hidden]), {}
@@ -186,9 +208,14 @@ class _Published(MaskedDiffusion):
     def _precision(self) -> AbstractContextManager:
         return torch.autocast("cuda", torch.float16) if self.half else torch.autocast("cpu", enabled=False)
 
-    @staticmethod
     def _head_everywhere(
-        student: Student, tokens: torch.Tensor, text: Text, grid: Grid, visible: torch.Tensor, masked: torch.Tensor
+        self,
+        student: Student,
+        tokens: torch.Tensor,
+        text: Text,
+        grid: Grid,
+        visible: torch.Tensor,
+        masked: torch.Tensor,
     ) -> torch.Tensor:
         """The loss of hidden tokens, with a head that runs on all tokens and a trunk that runs twice."""
 
@@ -197,17 +224,18 @@ class _Published(MaskedDiffusion):
             return student.conditions(encoded, visible, grid, Text(words, text.keep))[0]
 
         z: torch.Tensor = checkpoint(trunk, tokens, text.tokens, use_reentrant=False)  # type: ignore[assignment]
-        rows = COPIES * tokens.shape[0] * tokens.shape[1]
+        rows = self.copies * tokens.shape[0] * tokens.shape[1]
         times = torch.randint(0, 1000, (rows,), device=tokens.device)
         noise = torch.randn(rows, tokens.shape[2], device=tokens.device)
-        x0 = tokens.flatten(0, 1).repeat(COPIES, 1)
+        x0 = tokens.flatten(0, 1).repeat(self.copies, 1)
         xt = add_noise(x0, times, noise)
-        output = student.head(xt, times, student.head.condition(z.flatten(0, 1)).repeat(COPIES, 1))
+        output = student.head(xt, times, student.head.condition(z.flatten(0, 1)).repeat(self.copies, 1))
         kind = student.config.prediction
         error = prediction_error(kind, output, x0, noise, times)
-        error = error + variance_bound(as_noise(kind, output, xt, times), x0, xt, times)
+        if self.bound:
+            error = error + variance_bound(as_noise(kind, output, xt, times), x0, xt, times)
         hidden = torch.zeros(tokens.shape[:2], device=tokens.device).scatter_(1, masked, 1.0)
-        weight = hidden.flatten().repeat(COPIES)
+        weight = hidden.flatten().repeat(self.copies)
         return (error * weight).sum() / weight.sum()
 
 

@@ -1,5 +1,7 @@
 """Commands that measure."""
 
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -59,11 +61,22 @@ def bench_train(
     batch: Annotated[int, typer.Option(min=1)] = 8,
     steps: Annotated[int, typer.Option(min=1)] = 5,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the blocks of ours")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="of the CPU; preset demo only")] = None,
 ) -> None:
-    """Training steps on random features: ours against the published code's way."""
-    from lightgen.bench.training import bench_train as measure
+    """Training steps on random features: ours against the published code's way.
 
-    _table_of_rates(measure(preset, size_px, batch, steps, compiled=compiled))
+    Preset `demo` is the last pretraining of the recipe demo, batch and optimizer included, in rounds of --steps.
+    """
+    if preset == "demo":
+        from lightgen.bench.demo import bench_demo
+
+        rates, ratios = bench_demo(steps, threads=threads)
+        _table_of_rates(rates)
+        out.print(f"ours is {min(ratios):.2f}x to {max(ratios):.2f}x, median {median(ratios):.2f}x, in rounds in turns")
+    else:
+        from lightgen.bench.training import bench_train as measure
+
+        _table_of_rates(measure(preset, size_px, batch, steps, compiled=compiled))
     out.print(
         "FLOPs: lightgen/model/flops.py; MFU: over the faster of bf16 and fp32 matrix products, measured in this run"
     )
@@ -76,11 +89,14 @@ def bench_sample(
     batch: Annotated[int, typer.Option(min=1)] = 4,
     iterations: Annotated[int, typer.Option(min=1)] = 64,
     head_steps: Annotated[int, typer.Option(min=2)] = 100,
+    precision: Annotated[str, typer.Option(help="as `samples.precision` of a recipe: fp32, bf16 or auto")] = "fp32",
 ) -> None:
-    """Whole images under guidance: ours against the published code's way."""
+    """Whole images under guidance, as a recipe draws them: ours against the published code's way."""
     from lightgen.bench.training import bench_sample as measure
+    from lightgen.model.sampling import SampleConfig
 
-    rates = measure(preset, size_px, batch, iterations, head_steps)
+    given = {"iterations": iterations, "head_steps": head_steps, "precision": precision}
+    rates = measure(preset, size_px, batch, SampleConfig.model_validate(given))
     _table_of_rates(rates)
     out.print(f"both draw the same images: no number is more than {rates[-1].difference:.2g} standard deviations apart")
 
@@ -116,6 +132,18 @@ def bench_loader(
         need = f"{rate.rows_per_s / needs:.1f}" if needs else ""
         table.add_row(rate.name, f"{rate.rows_per_s:,.0f}", *(f"{figure:.2f}" for figure in figures), need)
     out.print(table)
+
+
+@app.command("gpu")
+def bench_gpu(
+    minutes: Annotated[float, typer.Option(min=0.5, help="after which what is left is named and not measured")] = 10,
+    folder: Annotated[Path, typer.Option(help="where gpu.json and gpu.md are written")] = Path("bench-gpu"),
+    cpu: Annotated[bool, typer.Option("--cpu", help="the same items in their smallest sizes, on the CPU")] = False,
+) -> None:
+    """The whole table of a GPU: training, drawing, DPO, loading, memory, and paths against the CPU."""
+    from lightgen.bench.gpu import run
+
+    run(minutes, folder, cpu)
 
 
 @app.command("fetch")

@@ -60,15 +60,16 @@ class CrossAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with GELU between them."""
+    """Two linear layers with GELU between them, and dropout after it as in the published blocks."""
 
-    def __init__(self, width: int, ratio: float) -> None:
+    def __init__(self, width: int, ratio: float, dropout: float) -> None:
         super().__init__()
         self.up = nn.Linear(width, int(width * ratio))
         self.down = nn.Linear(int(width * ratio), width)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        return self.down(F.gelu(self.up(x)))
+        return self.down(self.drop(F.gelu(self.up(x))))
 
 
 class SelfBlock(nn.Module):
@@ -79,7 +80,7 @@ class SelfBlock(nn.Module):
         self.attention_norm = norm(width)
         self.attention = SelfAttention(width, heads, dropout)
         self.mlp_norm = norm(width)
-        self.mlp = Mlp(width, mlp_ratio)
+        self.mlp = Mlp(width, mlp_ratio, dropout)
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "b n d"], keep: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
@@ -99,7 +100,7 @@ class CrossBlock(nn.Module):
         self.query_norm, self.text_norm = norm(width), norm(width)
         self.attention = CrossAttention(width, heads, dropout)
         self.mlp_norm = norm(width)
-        self.mlp = Mlp(width, mlp_ratio)
+        self.mlp = Mlp(width, mlp_ratio, dropout)
         self.drop = nn.Dropout(dropout)
 
     def read(self, text: Float[Tensor, "b l d"]) -> KeyValue:
@@ -126,7 +127,7 @@ class InterleavedBlock(nn.Module):
         self.query_norm, self.text_norm = norm(width), norm(width)
         self.cross = CrossAttention(width, heads, dropout)
         self.mlp_norm = norm(width)
-        self.mlp = Mlp(width, mlp_ratio)
+        self.mlp = Mlp(width, mlp_ratio, dropout)
         self.drop = nn.Dropout(dropout)
 
     def read(self, text: Float[Tensor, "b l d"]) -> KeyValue:

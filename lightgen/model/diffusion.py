@@ -51,9 +51,36 @@ def cosine_schedule(kept: int = STEPS, below: int = STEPS) -> Schedule:
     return Schedule(times, betas, bars, before, np.log(betas), np.log(posterior))
 
 
+@dataclass(frozen=True)
+class Tables:
+    """What losses look up of the whole schedule, by step: float32 on one device.
+
+    The mean of q(x_{t-1} | x_t, x_0) is `of_x0` x_0 + `of_xt` x_t.
+    """
+
+    alpha_bars: Float[Tensor, " steps"]
+    log_beta: Float[Tensor, " steps"]
+    log_posterior: Float[Tensor, " steps"]
+    of_x0: Float[Tensor, " steps"]
+    of_xt: Float[Tensor, " steps"]
+
+
+@lru_cache(maxsize=16)
+def tables(device: torch.device) -> Tables:
+    """The tables on `device`, copied there once: a copy in a step lets a GPU wait for the CPU."""
+    schedule = cosine_schedule()
+    bars, before, betas = schedule.alpha_bars, schedule.alpha_bars_before, schedule.betas
+    columns = (
+        bars, schedule.log_beta, schedule.log_posterior, betas * np.sqrt(before) / (1 - bars),
+        (1 - before) * np.sqrt(1 - betas) / (1 - bars),
+    )  # fmt: skip
+    with torch.inference_mode(False):
+        return Tables(*(torch.from_numpy(values).to(device, torch.float32) for values in columns))
+
+
 def add_noise(x0: Float[Tensor, "m d"], t: Int[Tensor, " m"], noise: Float[Tensor, "m d"]) -> Float[Tensor, "m d"]:
     """x_t = sqrt(abar) x_0 + sqrt(1 - abar) eps."""
-    bars = _table(cosine_schedule().alpha_bars, x0)[t].unsqueeze(-1)
+    bars = tables(x0.device).alpha_bars[t].unsqueeze(-1)
     return bars.sqrt() * x0 + (1 - bars).sqrt() * noise
 
 
@@ -72,7 +99,7 @@ def prediction_error(
     predicted = output[:, : x0.shape[1]]
     if prediction == "noise":
         return (predicted - noise).square().mean(dim=1)
-    bars = _table(cosine_schedule().alpha_bars, x0)[t].unsqueeze(-1)
+    bars = tables(x0.device).alpha_bars[t].unsqueeze(-1)
     if prediction == "sample":
         return ((predicted - x0).square() / (1 - bars).clamp(min=LEAST_NOISE)).mean(dim=1)
     return (predicted - bars.sqrt() * noise + (1 - bars).sqrt() * x0).square().mean(dim=1)
@@ -84,7 +111,7 @@ def as_noise(
     """The head's output with its first half turned into a prediction of the noise."""
     if prediction == "noise":
         return output
-    bars = _table(cosine_schedule().alpha_bars, xt)[t].unsqueeze(-1)
+    bars = tables(xt.device).alpha_bars[t].unsqueeze(-1)
     predicted, variance = output.chunk(2, dim=1)
     if prediction == "sample":
         return torch.cat([(xt - bars.sqrt() * predicted) / (1 - bars).sqrt(), variance], dim=1)
@@ -95,11 +122,10 @@ def variance_bound(
     output: Float[Tensor, "m dd"], x0: Float[Tensor, "m d"], xt: Float[Tensor, "m d"], t: Int[Tensor, " m"]
 ) -> Float[Tensor, " m"]:
     """Variational bound in bits a number, `output` as noise; its gradient teaches the variance, not the mean."""
-    schedule = cosine_schedule()
     noise, raw = output.detach()[:, : x0.shape[1]], output[:, x0.shape[1] :]
-    mean, log_variance = _posterior(schedule, xt, noise, raw, t)
-    true_mean = _posterior_mean(schedule, x0, xt, t)
-    true_log = _table(schedule.log_posterior, x0)[t].unsqueeze(-1)
+    mean, log_variance = _posterior(xt, noise, raw, t)
+    true_mean = _posterior_mean(x0, xt, t)
+    true_log = tables(x0.device).log_posterior[t].unsqueeze(-1)
     kl = 0.5 * (-1 + log_variance - true_log + (true_log - log_variance).exp())
     kl = kl + 0.5 * (true_mean - mean).square() * (-log_variance).exp()
     first = -_discretised_log_likelihood(x0, mean, 0.5 * log_variance)
@@ -191,11 +217,11 @@ class DiffusionHead(nn.Module):
     def _times(self, t: Int[Tensor, " m"]) -> Float[Tensor, "m w"]:
         # With more rows than steps it is cheaper to embed every step once and to look them up.
         if len(t) <= STEPS:
-            return self._embedded(t)
-        return F.embedding(t, self._embedded(torch.arange(STEPS, device=t.device)))
+            return self._embedded(time_embedding(t))
+        return F.embedding(t, self._embedded(_every_time(t.device)))
 
-    def _embedded(self, t: Int[Tensor, " m"]) -> Float[Tensor, "m w"]:
-        return self.time_out(F.silu(self.time_in(time_embedding(t).to(self.time_in.weight.dtype))))
+    def _embedded(self, angles: Float[Tensor, "m c"]) -> Float[Tensor, "m w"]:
+        return self.time_out(F.silu(self.time_in(angles.to(self.time_in.weight.dtype))))
 
 
 def time_embedding(t: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:
@@ -206,27 +232,27 @@ def time_embedding(t: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def _table(values: np.ndarray, like: Tensor) -> Tensor:
-    """A constant of the schedule as float32 beside `like`."""
-    return torch.from_numpy(values).to(like.device, torch.float32)
+@lru_cache(maxsize=16)
+def _every_time(device: torch.device) -> Float[Tensor, "steps c"]:
+    """The embedding of every step."""
+    with torch.inference_mode(False):
+        return time_embedding(torch.arange(STEPS, device=device))
 
 
-def _posterior_mean(schedule: Schedule, x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
+def _posterior_mean(x0: Tensor, xt: Tensor, t: Tensor) -> Tensor:
     """Mean of q(x_{t-1} | x_t, x_0)."""
-    bars, before, betas = schedule.alpha_bars, schedule.alpha_bars_before, schedule.betas
-    of_x0 = _table(betas * np.sqrt(before) / (1 - bars), x0)[t].unsqueeze(-1)
-    of_xt = _table((1 - before) * np.sqrt(1 - betas) / (1 - bars), x0)[t].unsqueeze(-1)
-    return of_x0 * x0 + of_xt * xt
+    table = tables(x0.device)
+    return table.of_x0[t].unsqueeze(-1) * x0 + table.of_xt[t].unsqueeze(-1) * xt
 
 
-def _posterior(schedule: Schedule, xt: Tensor, eps: Tensor, raw: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def _posterior(xt: Tensor, eps: Tensor, raw: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log variance of p(x_{t-1} | x_t) from the head's two outputs."""
-    bars = _table(schedule.alpha_bars, xt)[t].unsqueeze(-1)
+    table = tables(xt.device)
+    bars = table.alpha_bars[t].unsqueeze(-1)
     x0 = (xt - (1 - bars).sqrt() * eps) / bars.sqrt()
-    low = _table(schedule.log_posterior, xt)[t].unsqueeze(-1)
-    high = _table(schedule.log_beta, xt)[t].unsqueeze(-1)
+    low, high = table.log_posterior[t].unsqueeze(-1), table.log_beta[t].unsqueeze(-1)
     fraction = (raw + 1) / 2
-    return _posterior_mean(schedule, x0, xt, t), fraction * high + (1 - fraction) * low
+    return _posterior_mean(x0, xt, t), fraction * high + (1 - fraction) * low
 
 
 def _discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from lightgen.model.student import Student
 from lightgen.progress import SILENT, Progress
 from lightgen.seeds import derive_seed
 from lightgen.training import state as states
+from lightgen.training.allocator import kept_memory
 from lightgen.training.checkpoint import Saver
 from lightgen.training.data import Batch
 from lightgen.training.ema import update_ema
@@ -122,7 +123,9 @@ def train(
     `draw_samples` with the EMA every `sample_every` steps. Raises ConfigError, TrainingDiverged, TrainingFailed.
     """
     world, launch = world or World(), launch or LaunchConfig()
-    with deterministic_mode(config.deterministic, config.threads), float32_products(config.precision):
+    device = student.null_text.device.type
+    exact = deterministic_mode(config.deterministic, config.threads)
+    with exact, float32_products(config.precision), kept_memory(device):
         trainer = make_trainer(student, objective, config, seed, world, launch)
         trainer.split.check(objective.batch_size)
         states.resume(trainer.state, folder, run_id, world)

@@ -16,15 +16,26 @@ from torch import Tensor
 
 # Quintic whose repeated application drives every singular value in (0, 1] towards 1, quickly rather than exactly.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
+ITERATIONS = 4
+LEAST_SIZE = 1e-14  # square of a norm below which a matrix counts as zero
 ADAMW_RMS = 0.2  # root mean square of AdamW's update, to which a matrix's update is scaled
 
 
 class Muon(torch.optim.Optimizer):
-    """For the hidden matrices of a network only; every parameter must have two dimensions."""
+    """For the hidden matrices of a network only; every parameter must have two dimensions.
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    A group's `parts` is the number of matrices of equal size that each of its parameters holds one below the other, as
+    the projections to queries, keys and values do. Each is made orthogonal by itself.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "parts": 1})
         wrong = [tuple(p.shape) for group in self.param_groups for p in group["params"] if p.ndim != 2]
         if wrong:
             raise ValueError(f"Muon takes matrices only, not shapes {wrong[:3]}")
@@ -32,40 +43,54 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Nesterov momentum, orthogonalised; parameters without a gradient are left alone."""
+        alike: dict[tuple[torch.Size, float], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for group in self.param_groups:
             moving = [parameter for parameter in group["params"] if parameter.grad is not None]
-            updates = [self._momentum(parameter, group["momentum"]) for parameter in moving]
-            for index, update in _orthogonal(updates):
-                scale = ADAMW_RMS * math.sqrt(max(update.shape))
-                moving[index].mul_(1 - group["lr"] * group["weight_decay"])
-                moving[index].add_(update, alpha=-group["lr"] * scale)
+            for parameter, update in zip(moving, self._updates(moving, group["momentum"]), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                for matrix, change in zip(parameter.chunk(group["parts"]), update.chunk(group["parts"]), strict=True):
+                    alike[matrix.shape, group["lr"]].append((matrix, change))
+        for (shape, lr), members in alike.items():
+            matrices, changes = zip(*members, strict=True)
+            scale = ADAMW_RMS * math.sqrt(max(shape))
+            for matrix, change in zip(matrices, newton_schulz(stack_bfloat16(changes)), strict=True):
+                matrix.add_(change, alpha=-lr * scale)
 
-    def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        gradient: Tensor = parameter.grad  # pyright: ignore[reportAssignmentType]
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(state["momentum"], momentum)
+    def _updates(self, moving: list[Tensor], momentum: float) -> list[Tensor]:
+        """Nesterov's look ahead of the momenta, which take in the gradients."""
+        if not moving:
+            return []
+        gradients: list[Any] = [parameter.grad for parameter in moving]
+        for parameter in moving:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in moving]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
+        return list(torch._foreach_lerp(gradients, momenta, momentum))  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _orthogonal(updates: list[Tensor]) -> Iterable[tuple[int, Tensor]]:
-    """(index, orthogonalised matrix), matrices of one shape together; tall ones are worked on lying down."""
-    shapes: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, update in enumerate(updates):
-        rows, columns = sorted(update.shape)
-        shapes[rows, columns].append(index)
-    for members in shapes.values():
-        lying = [updates[i] if updates[i].shape[0] <= updates[i].shape[1] else updates[i].mT for i in members]
-        for i, matrix in zip(members, newton_schulz(torch.stack(lying)), strict=True):
-            yield i, (matrix if updates[i].shape[0] <= updates[i].shape[1] else matrix.mT).to(updates[i].dtype)
+def stack_bfloat16(matrices: tuple[Float[Tensor, "m n"], ...]) -> Float[Tensor, "k m n"]:
+    """Matrices of one shape as one tensor in bfloat16, copied once."""
+    stacked = torch.empty(len(matrices), *matrices[0].shape, dtype=torch.bfloat16, device=matrices[0].device)
+    torch._foreach_copy_(stacked.unbind(), matrices)  # pyright: ignore[reportPrivateImportUsage]
+    return stacked
 
 
 def newton_schulz(matrices: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
-    """Nearly U V^T of each matrix U S V^T, in bfloat16: singular values end between about 0.7 and 1.2. m <= n."""
+    """Nearly U V^T of each matrix U S V^T, in bfloat16: singular values end between about 0.7 and 1.2.
+
+    Singular values must begin in (0, 1], and the nearer to 1 the fewer iterations they take. The root of the norm of
+    the Gram matrix bounds them, like the norm of the matrix, from above, but more closely: that saves an iteration.
+    """
     a, b, c = QUINTIC
-    x = (matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)).bfloat16()
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = matrices.bfloat16()
+    wide = x.shape[1] <= x.shape[2]
+    gram = x @ x.mT if wide else x.mT @ x
+    size = torch.linalg.matrix_norm(gram, dtype=torch.float32, keepdim=True).clamp_(min=LEAST_SIZE)
+    x, gram = x * size.rsqrt().bfloat16(), gram * size.reciprocal().bfloat16()
+    for iteration in range(ITERATIONS):
+        if iteration:
+            gram = x @ x.mT if wide else x.mT @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a) if wide else torch.baddbmm(x, x, polynomial, beta=a)
     return x

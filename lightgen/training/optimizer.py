@@ -1,6 +1,7 @@
 """AdamW with the paper's weight-decay groups, Muon for the matrices of the blocks, and the learning rate of a step."""
 
 import math
+from collections import defaultdict
 from typing import Literal
 
 import torch
@@ -49,21 +50,23 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 def make_optimizers(student: Student, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
     """AdamW in two groups, with and without weight decay; with `muon`, Muon for the hidden matrices before it."""
+    hidden: dict[tuple[int, float], list[Tensor]] = defaultdict(list)
+    plain: dict[float, list[Tensor]] = {config.weight_decay: [], 0.0: []}
     for name, parameter in student.named_parameters():
         # At the paper's rate for DPO no step is as large as half an ulp of a bfloat16 weight: nothing would move.
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}: weights are kept in float32"
-    hidden: list[Tensor] = []
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = []
-    for name, parameter in student.named_parameters():
         exempt = parameter.ndim < 2 or name.endswith("bias") or name.startswith("head.")
+        decay = 0.0 if exempt else config.weight_decay
         if config.kind == "muon" and is_hidden_matrix(name, parameter):
-            hidden.append(parameter)
+            hidden[stacked_matrices(name), decay].append(parameter)
         else:
-            (plain if exempt else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+            plain[decay].append(parameter)
+    groups = [{"params": members, "weight_decay": decay} for decay, members in plain.items()]
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    return [Muon(hidden, lr=config.lr, weight_decay=config.weight_decay), adamw] if hidden else [adamw]
+    if not hidden:
+        return [adamw]
+    stacks = [{"params": each, "parts": parts, "weight_decay": decay} for (parts, decay), each in hidden.items()]
+    return [Muon(stacks, lr=config.lr), adamw]
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
@@ -73,3 +76,8 @@ def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """
     inside = any(part in name for part in ("encoder.", "decoder.", "late.", "blocks."))
     return inside and parameter.ndim == 2 and "modulation" not in name
+
+
+def stacked_matrices(name: str) -> int:
+    """How many matrices the weight `name` holds: attention makes queries, keys and values with one product."""
+    return 3 if name.endswith(".qkv.weight") else 2 if name.endswith(".key_value.weight") else 1

@@ -13,6 +13,7 @@ import torch
 from lightgen.encoders.patch_pca import PatchPcaConfig
 from lightgen.encoders.restore import FILE
 from lightgen.seeds import content_id
+from lightgen.settings import Device
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.storage.pixels import decode_image
 from lightgen.storage.shards import ShardOutput
@@ -39,18 +40,19 @@ CAPTIONS = {
     "wide": "a photo of a dog",
     "flat": "two circles",
 }
+DEVICE: Device = "cpu"
 SIZE_PX, LATENT, TEXT_DIM = 32, (4, 8, 8), 6
 PCA = PatchPcaConfig(channels=4, fit_sizes_px=(SIZE_PX,))
 
 
 def context(folder: Path, seed: int = 3) -> Context:
-    """A store of its own, on the CPU."""
-    return Context(open_or_create(str(folder / "store")), seed, RunConfig(device="cpu"))
+    """A store of its own, on the CPU where outputs are written."""
+    return Context(open_or_create(str(folder / "store")), seed, RunConfig(device=DEVICE))
 
 
 def worker(folder: Path) -> Worker:
     """The same for a member."""
-    return Worker(context(folder).store)
+    return Worker(context(folder).store, device=DEVICE)
 
 
 @contextmanager

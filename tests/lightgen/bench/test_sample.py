@@ -12,10 +12,11 @@ from lightgen.model.student import Student
 from lightgen.training.speed import timed
 
 ITERATIONS, HEAD_STEPS, WORDS = 5, 6, 3
+SETTINGS = SampleConfig(iterations=ITERATIONS, head_steps=HEAD_STEPS)
 
 
 def test_rates_count_the_same_work_and_the_same_images() -> None:
-    ours, theirs = bench.bench_sample("ci-tiny", 64, 2, ITERATIONS, HEAD_STEPS, words=WORDS)
+    ours, theirs = bench.bench_sample("ci-tiny", 64, 2, SETTINGS, words=WORDS)
     assert 0 < ours.mfu < 1
     assert ours.tflops / ours.images_per_s == pytest.approx(theirs.tflops / theirs.images_per_s)
     config = bench._lively_student("ci-tiny", 64).config

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lightgen.bench import training as bench
+from lightgen.bench.demo import bench_demo
 from lightgen.bench.training import COPIES, bench_dpo, bench_sample, bench_train
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
@@ -28,7 +29,10 @@ def test_sample_draws_the_same_tokens_both_ways(student: Student) -> None:
     text = student.without_text(2)
     ours, theirs = (draw(student, text, 3, 2, config) for draw in (bench._draw_ours, bench._draw_published))
     torch.testing.assert_close(ours, theirs)
-    assert all(rate.images_per_s > 0 for rate in bench_sample("ci-tiny", 64, 1, 2, 2, words=3))
+    assert all(
+        rate.images_per_s > 0
+        for rate in bench_sample("ci-tiny", 64, 1, SampleConfig(iterations=2, head_steps=2), words=3)
+    )
 
 
 def test_the_baselines_loss_is_that_of_hidden_tokens(
@@ -38,7 +42,7 @@ def test_the_baselines_loss_is_that_of_hidden_tokens(
     monkeypatch.setattr(bench, "variance_bound", lambda output, *_: torch.zeros(len(output)))
     law = MaskLaw(mean=0.6, std=1e-6, low=0.599, high=0.601)
     ours = MaskedDiffusion(features, 24, COPIES, 0, bound=False, masks=law)
-    theirs = bench._Published(features, 24, COPIES, 0, bound=False, masks=law)
+    theirs = bench.Published(features, 24, COPIES, 0, bound=False, masks=law)
     student.config = student.config.model_copy(update={"text_drop": 0.0})
     torch.manual_seed(0)
     with torch.no_grad():
@@ -60,3 +64,32 @@ def _loss(objective: Objective, student: Student, step: int) -> torch.Tensor:
 
 def test_the_ceiling_is_a_rate_of_this_machine() -> None:
     assert matmul_ceiling("cpu") > 1e9
+
+
+def test_the_demos_step_is_that_of_its_recipe_in_turns() -> None:
+    (ours, theirs), ratios = bench_demo(steps=1, rounds=2, threads=1)
+    assert (ours.name, theirs.name, len(ratios)) == ("lightgen", "published code's way", 2)
+    assert ours.tflops / ours.images_per_s == pytest.approx(theirs.tflops / theirs.images_per_s)
+    assert all(ratio > 1 for ratio in ratios)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_drawing_is_measured_in_the_precision_of_the_recipe(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    real = bench._draw_ours
+
+    def watched(*args: object) -> torch.Tensor:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "_draw_ours", watched)
+    products: list[torch.dtype] = []
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, _, out: products.append(out.dtype) if isinstance(module, torch.nn.Linear) else None
+    )
+    try:
+        bench_sample("ci-tiny", 64, 1, SampleConfig(iterations=1, head_steps=2, precision=precision), words=3)  # type: ignore[arg-type]
+    finally:
+        hook.remove()
+    assert not any(seen), "a user's command runs under no autocast of its own"
+    assert (torch.bfloat16 in products) is (precision == "bf16")

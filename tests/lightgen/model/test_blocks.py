@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightgen.model.blocks import VECTOR, CrossAttention, Mlp
 from lightgen.model.config import StudentConfig
 from lightgen.model.masking import gather_tokens
 from lightgen.model.student import Grid, Student
@@ -161,3 +162,25 @@ def test_a_copy_of_a_compiled_student_is_not_compiled(limits) -> None:
     student.compile_blocks(lambda graph, _: graphs.append(graph) or graph.forward)
     _loss(copy.deepcopy(student), 3)
     assert graphs == []
+
+
+@pytest.mark.parametrize("words", [1, VECTOR - 1, VECTOR, VECTOR + 1])
+def test_attention_is_a_softmax_over_the_kept_keys_whatever_their_number(words: int) -> None:
+    torch.manual_seed(0)
+    attention = CrossAttention(8, 2, 0.0)
+    x, text = torch.randn(3, 5, 8), torch.randn(3, words, 8)
+    keep = torch.arange(words) < torch.tensor([[1], [words], [(words + 1) // 2]])
+    query = attention.query(x).view(3, 5, 2, 4).double()
+    key, value = attention.key_value(text).view(3, words, 2, 2, 4).double().unbind(2)
+    scores = torch.einsum("bqhk,bwhk->bhqw", query, key) / 2.0
+    weights = torch.where(keep[:, None, None, :], scores.exp(), 0.0)
+    joined = torch.einsum("bhqw,bwhk->bqhk", weights / weights.sum(-1, keepdim=True), value).flatten(2)
+    torch.testing.assert_close(attention(x, attention.read(text), keep), attention.proj(joined.float()))
+
+
+def test_the_mlp_drops_hidden_numbers_in_training_only() -> None:
+    mlp, x = Mlp(16, 4.0, 0.5), torch.randn(64, 16)
+    mlp.down = torch.nn.Identity()
+    dropped = (mlp.train()(x) == 0).float().mean()
+    assert 0.45 < float(dropped) < 0.55
+    assert bool((mlp.eval()(x) != 0).all())

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightgen.model.diffusion import (
     LEAST_NOISE,
@@ -161,3 +162,31 @@ def test_every_kind_of_prediction_says_the_same() -> None:
         weight * prediction_error("velocity", torch.cat([velocity, velocity], dim=1), x0, noise, t),
         rtol=1e-2,
     )
+
+
+class _Copies(TorchDispatchMode):
+    """Counts copies from the CPU to a device of another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        moved = str(kwargs.get("device") or "cpu") != "cpu"
+        self.count += func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu" and moved
+        return func(*args, **kwargs)
+
+
+def test_the_schedule_is_copied_to_a_device_once() -> None:
+    device = torch.device("meta", 1)  # of its own, so that nothing is there yet
+    x0, noise, output = (torch.zeros(6, width, device=device) for width in (4, 4, 8))
+    t = torch.zeros(6, dtype=torch.long, device=device)
+    counts = []
+    for _ in range(2):
+        with _Copies() as copies:
+            xt = add_noise(x0, t, noise)
+            prediction_error("velocity", output, x0, noise, t)
+            variance_bound(as_noise("velocity", output, xt, t), x0, xt, t)
+        counts.append(copies.count)
+    assert counts == [5, 0]

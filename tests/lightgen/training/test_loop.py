@@ -401,6 +401,15 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest(fresh: Student
         assert name in left
 
 
+def test_muon_decays_no_head_and_knows_which_weights_hold_several_matrices(fresh: Student) -> None:
+    muon, _ = make_optimizers(fresh, OptimizerConfig(kind="muon", weight_decay=0.1))
+    names = {id(parameter): name for name, parameter in fresh.named_parameters()}
+    for group in muon.param_groups:
+        for name in (names[id(parameter)] for parameter in group["params"]):
+            assert group["weight_decay"] == (0.0 if name.startswith("head.") else 0.1), name
+            assert group["parts"] == {"qkv": 3, "key_value": 2}.get(name.split(".")[-2], 1), name
+
+
 def test_bfloat16_reaches_the_loss_but_not_the_weights(
     objective: MaskedDiffusion, fresh: Student, tmp_path: Path
 ) -> None:

@@ -47,6 +47,30 @@ def test_first_step_moves_every_matrix_by_its_own_polar_factor_of_adamws_size() 
         assert float(moved.square().mean().sqrt()) == pytest.approx(0.1 * ADAMW_RMS, rel=0.25)
 
 
+def test_matrices_stacked_in_one_parameter_are_made_orthogonal_each_by_itself() -> None:
+    torch.manual_seed(2)
+    whole, stacked = (torch.nn.Parameter(torch.zeros(36, 12)) for _ in range(2))
+    # The first part is larger by far: as one matrix, its directions would leave nothing to the others.
+    gradient = torch.randn(36, 12) * torch.tensor([30.0, 1.0, 1.0]).repeat_interleave(12).unsqueeze(1)
+    whole.grad = stacked.grad = gradient
+    Muon([{"params": [whole], "parts": 1}, {"params": [stacked], "parts": 3}], lr=0.1).step()
+    sizes = [part.square().mean().sqrt().item() for part in stacked.detach().chunk(3)]
+    for moved, part in zip(stacked.detach().chunk(3), gradient.chunk(3), strict=True):
+        assert float(-(moved * _polar(part)).sum() / (moved.norm() * _polar(part).norm())) > 0.97
+    assert sizes == pytest.approx([0.1 * ADAMW_RMS] * 3, rel=0.25)
+    lone = [part.square().mean().sqrt().item() for part in whole.detach().chunk(3)]
+    assert lone[1] < 0.25 * lone[0], "null control: the parts of one matrix share its directions"
+
+
+def test_a_tiny_gradient_gives_a_finite_step_and_none_at_all_no_step() -> None:
+    for size, moves in ((1e-5, True), (0.0, False)):
+        parameter = torch.nn.Parameter(torch.zeros(8, 8))
+        parameter.grad = size * torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+        Muon([parameter], lr=0.1).step()
+        assert bool(parameter.detach().isfinite().all())
+        assert bool(parameter.detach().any()) is moves
+
+
 def test_momentum_is_nesterovs() -> None:
     parameter = torch.nn.Parameter(torch.zeros(4, 4))
     optimizer = Muon([parameter], lr=0.0, momentum=0.9)
