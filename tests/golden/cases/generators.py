@@ -48,6 +48,8 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "ddim": {"head": "ddim", "head_steps": 4},
     "cold": {"temperature": 0.5, "start_temperature": 0.7},
     "clipped": {"clip_x0": 0.5},
+    "drawn again": {"redraw": {"sweeps": 1, "noise": 0.5, "head_steps": 3}},
+    "drawn again twice": {"redraw": {"sweeps": 2, "noise": 0.9, "head_steps": 2}, "head": "ddim"},
     "bfloat16": {"precision": "bf16"},
     "as the device has it": {"precision": "auto"},
 }
