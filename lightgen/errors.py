@@ -174,12 +174,12 @@ class TryLater(LightgenError):
 class ServiceRefused(LightgenError):
     """A service refuses a request for good: its key, its address, its quota or the request itself is wrong.
 
-    `status` is that of HTTP, 0 where there is none.
+    `status` is that of HTTP, 0 where there is none; `kinds` are the types and codes that the service gives its answer.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, kinds: frozenset[str] = frozenset()) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.kinds = status, kinds
 
 
 class SpendLimit(LightgenError):

@@ -32,6 +32,8 @@ LARGEST_ANSWER = 256 << 20  # bytes
 DETAIL = 300  # characters of what a service says
 AGAIN = {408, 409, 429}  # and all from 500 on
 SPENT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
+# What services call the tokens that were sent, and those that were answered.
+COUNTS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 TAGS = re.compile(r"(?s)<(script|style).*?</\1>|<[^>]*>")
 KEPT = "What was answered is kept: give the same command again"
@@ -48,6 +50,9 @@ class Patience(Config):
     longest_wait_s: float = Field(
         default=120, ge=0, description="a service that asks for a longer wait is tried later", json_schema_extra=RUN
     )
+    per_minute: float | None = Field(
+        default=None, gt=0, description="requests of each worker at most; null: no limit", json_schema_extra=RUN
+    )
 
 
 class Prices(Config):
@@ -55,6 +60,9 @@ class Prices(Config):
 
     usd_per_million_in: float = Field(default=0.0, ge=0, description="tokens that are sent", json_schema_extra=RUN)
     usd_per_million_out: float = Field(default=0.0, ge=0, description="tokens that are answered", json_schema_extra=RUN)
+    usd_per_answer: float = Field(
+        default=0.0, ge=0, description="each answer whatever its length, such as one image", json_schema_extra=RUN
+    )
     limit_usd: float | None = Field(
         default=None, gt=0, description="of each worker from its start; null: no limit", json_schema_extra=RUN
     )
@@ -68,7 +76,7 @@ class Spend:
 
     def __init__(self, prices: Prices) -> None:
         self.prices = prices
-        self.usd = self.dearest = 0.0
+        self.usd, self.dearest = 0.0, prices.usd_per_answer
         self.under_way = self.answers = 0
         self._lock = threading.Lock()
 
@@ -98,15 +106,16 @@ class Spend:
             self.dearest = max(self.dearest, cost)
 
     def _cost(self, usage: Any) -> float:
-        counts = [
-            usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")
-        ]
-        if not all(isinstance(count, int | float) and count >= 0 for count in counts):
+        each = (self.prices.usd_per_million_in, self.prices.usd_per_million_out)
+        if self.prices.usd_per_answer and not any(each):
+            return self.prices.usd_per_answer
+        counts = [next((usage[name] for name in names if name in usage), None) for names in COUNTS] if usage else []
+        if not counts or not all(isinstance(count, int | float) and count >= 0 for count in counts):
             if self.prices.limit_usd is not None:
                 raise SpendLimit("the service does not say how many tokens it took, so limit_usd cannot be kept")
-            return 0.0
-        each = (self.prices.usd_per_million_in, self.prices.usd_per_million_out)
-        return sum(count * price for count, price in zip(counts, each, strict=True) if count) / 1e6
+            return self.prices.usd_per_answer
+        tokens = sum(count * price for count, price in zip(counts, each, strict=True) if count) / 1e6
+        return self.prices.usd_per_answer + tokens
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,7 @@ class _Trouble:
     again: bool
     wait_s: float | None = None
     status: int = 0
+    kinds: frozenset[str] = frozenset()
 
 
 class Service:
@@ -149,7 +159,8 @@ class Service:
         self.patience, self.timing = patience or Patience(), timing or Timing()
         self.spend = spend or Spend(Prices())
         self._key = _key(key_env)
-        self._closed_until = -math.inf
+        self._closed_until = self._next_turn = -math.inf
+        self._turns = threading.Lock()
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.Client(headers=headers, limits=limits, follow_redirects=False)
@@ -162,11 +173,12 @@ class Service:
         end = self.timing.clock() + self.patience.deadline_s
         for attempt in range(self.patience.tries):
             self._pause(self._closed_until - self.timing.clock(), end, "it asks to wait")
+            self._take_turn(end)
             answer = self._paid(path, body, end)
             if not isinstance(answer, _Trouble):
                 return answer
             if not answer.again:
-                raise ServiceRefused(f"{self.host}: {answer.what}", answer.status)
+                raise ServiceRefused(f"{self.host}: {answer.what}", answer.status, answer.kinds)
             if attempt + 1 < self.patience.tries:
                 self._wait(attempt, answer, end)
         raise self._later(f"{answer.what}, after {self.patience.tries} tries")
@@ -226,7 +238,8 @@ class Service:
         if asked == "false" and passing:
             raise self._later(f"{what}, and it says not to ask again now")
         again = passing or asked == "true"
-        return _Trouble(what, again, retry_after(answer.headers, self.timing.now()), answer.status)
+        asks = retry_after(answer.headers, self.timing.now())
+        return _Trouble(what, again, asks, answer.status, frozenset(kinds))
 
     def _wait(self, attempt: int, trouble: _Trouble, end: float) -> None:
         jitter = self.timing.random.uniform(0, min(LONGEST_JITTER_S, FIRST_WAIT_S * 2**attempt))
@@ -236,6 +249,15 @@ class Service:
                 raise self._later(f"{trouble.what}, and it asks to wait {told:.0f} s")
             self._closed_until = max(self._closed_until, self.timing.clock() + told)
         self._pause(told + jitter, end, trouble.what)
+
+    def _take_turn(self, end: float) -> None:
+        """Wait so that requests are as far apart as `per_minute` says. Raises TryLater."""
+        if self.patience.per_minute is None:
+            return
+        with self._turns:
+            turn = max(self.timing.clock(), self._next_turn)
+            self._next_turn = turn + 60 / self.patience.per_minute
+        self._pause(turn - self.timing.clock(), end, f"per_minute is {self.patience.per_minute:g}")
 
     def _pause(self, seconds: float, end: float, why: str) -> None:
         """Sleep. Raises TryLater where that would pass the deadline."""

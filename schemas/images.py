@@ -22,6 +22,11 @@ SCHEMA = pa.schema(
     ]
 )
 
+# Of services that draw other words than those they were given.
+REVISED = pa.schema(
+    [*SCHEMA, pa.field("revised", pa.string(), nullable=False, metadata={"is": "the words drawn; empty: the caption"})]
+)
+
 # What `fetch` writes: where each picture came from stands beside it.
 FETCHED = pa.schema(
     [

@@ -98,14 +98,15 @@ def _show(found: "Preflight") -> None:
 
 
 def _table(found: "Preflight") -> Table:
-    priced = found.usd_per_hour > 0
+    priced = found.usd_per_hour > 0 or any(line.fees for line in found.lines)
     table = Table("step", "state", box=None, header_style="bold")
     for name in ("rows", "size", "device-hours", "hours", *(["USD"] if priced else [])):
         table.add_column(name, justify="right")
     table.add_column("by")
     for line in found.lines:
         hours = None if line.seconds is None else line.seconds / 3600
-        cost = [_number(None if hours is None else hours * found.usd_per_hour)] if priced else []
+        unknown = hours is None and not line.fees
+        cost = [_number(None if unknown else (hours or 0.0) * found.usd_per_hour + line.fees)] if priced else []
         device_hours = None if line.device_seconds is None else line.device_seconds / 3600
         table.add_row(
             line.step.name, _state(line), _rows(line), _size(line.bytes), _number(device_hours), _number(hours), *cost,
@@ -147,7 +148,9 @@ def _legend(found: "Preflight") -> str:
     seconds = sum(line.seconds or 0.0 for line in left)
     unknown = sum(line.seconds is None for line in left)
     size = sum(line.bytes or 0.0 for line in left)
-    cost = f", USD {seconds / 3600 * found.usd_per_hour:,.0f}" if found.usd_per_hour else ""
+    fees = sum(line.fees for line in left)
+    usd = seconds / 3600 * found.usd_per_hour + fees
+    cost = f", USD {usd:,.0f}{f' ({fees:,.2f} to services)' if fees else ''}" if usd else ""
     without = f", and {unknown} steps without a figure" if unknown else ""
     gpu = found.machine.gpu
     peak = f"{gpu.flops / 1e12:,.0f} TFLOP/s of the data sheet" if gpu else "what this processor reached in a trial"
@@ -173,6 +176,7 @@ def _plain(found: "Preflight") -> dict[str, object]:
             "step": line.step.name, "state": line.found.state, "detail": line.found.detail,
             "rows": line.rows.count if line.rows else None, "rows_at_most": bool(line.rows and line.rows.most),
             "bytes": line.bytes, "device_seconds": line.device_seconds, "seconds": line.seconds, "by": line.by,
+            "usd_to_services": line.fees,
         }
         for line in found.lines
     ]  # fmt: skip

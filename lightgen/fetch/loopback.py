@@ -3,24 +3,29 @@
 Rehearsals fetch from it, benchmarks ask it in a process of its own, and tests add every bad case to it.
 
     /picture/<number>.jpg|png|webp?caption=...   the scene that the caption asks for, else a slope that the number turns
+    /v1/images/generations               an API of images: POST as to OpenAI's, the picture of the prompt as base64
     /missing.jpg 404, /gone.jpg 410, /page.jpg an HTML page, /cut.jpg half a JPEG, /busy/<anything>.jpg 503 once
 """
 
 import asyncio
+import base64
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from aiohttp import web
+from PIL import Image
 
 from lightgen.scenes.draw import draw
 from lightgen.scenes.grammar import parse
 from lightgen.storage.pixels import ImageFormat, encode_image
 
 SIDE_PX = 96
+IMAGES_API = "/v1/images/generations"
 LEAST_PX = SIDE_PX * 3 // 4  # the shorter side
 MIMES: dict[ImageFormat, str] = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
@@ -90,6 +95,8 @@ class Loopback:
             if number.isdigit() and format in MIMES:
                 data = picture(int(number), format, self.side_px, request.query.get("caption", ""))
                 return web.Response(body=data, content_type=MIMES[format])
+        if path == IMAGES_API:
+            return web.json_response(drawn(await request.json()))
         if path.startswith("/busy/"):
             if self.hits[path] == 1:
                 return web.Response(status=503, headers={"Retry-After": "0.1"})
@@ -107,9 +114,25 @@ def picture(number: int, format: ImageFormat, side_px: int, caption: str) -> byt
     height_px, scene = side_px * 3 // 4, parse(caption) if caption else None
     if scene is not None:
         return encode_image(draw(scene, height_px, number, side_px), format, 90)
-    y, x = np.mgrid[0:height_px, 0:side_px]
+    return encode_image(_slopes(number, height_px, side_px), format, 90)
+
+
+def drawn(ask: Mapping[str, Any]) -> dict[str, Any]:
+    """What an API of images answers: a picture of the size that is asked for, coarse where it is large."""
+    width_px, height_px = (int(side) for side in str(ask["size"]).split("x"))
+    coarse = max(1, max(width_px, height_px) // SIDE_PX)
+    caption = str(ask["prompt"])
+    height, width = max(1, height_px // coarse), max(1, width_px // coarse)
+    scene, number = parse(caption), sum(caption.encode())
+    small = draw(scene, height, number, width) if scene else _slopes(number, height, width)
+    file = encode_image(np.asarray(Image.fromarray(small).resize((width_px, height_px))), "png")
+    return {"created": 0, "data": [{"b64_json": base64.b64encode(file).decode()}]}
+
+
+def _slopes(number: int, height_px: int, width_px: int) -> np.ndarray:
+    y, x = np.mgrid[0:height_px, 0:width_px]
     slopes = [x * (1 + number % 5) + number, y * (1 + number % 7) + number * 3, 255 - (x + y) // 2 + number]
-    return encode_image((np.stack(slopes, -1) % 256).astype(np.uint8), format, 90)
+    return (np.stack(slopes, -1) % 256).astype(np.uint8)
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from lightgen.config import Member
+from lightgen.errors import LightgenError
 from lightgen.work import Work, Worker
 
 
@@ -27,7 +28,25 @@ class Retry:
     detail: str
 
 
-Drawn = np.ndarray | Failure | Retry
+@dataclass(frozen=True)
+class Stop:
+    """Why one caption has no image, and no other will have one now: the error ends the stage.
+
+    What was drawn in the same batch is kept before.
+    """
+
+    error: LightgenError
+
+
+@dataclass(frozen=True)
+class Revised:
+    """An image for which a service drew other words than those it was given."""
+
+    pixels: np.ndarray
+    caption: str
+
+
+Drawn = np.ndarray | Revised | Failure | Retry | Stop
 
 
 class Generator(Protocol):
@@ -58,9 +77,27 @@ class GeneratorMember(Member):
         return False
 
     @property
+    def revises(self) -> bool:
+        """Whether it may draw other words than those it was given, and say which."""
+        return False
+
+    @property
     def multiple_px(self) -> int:
         """Sides of its images are multiples of this."""
         return 1
+
+    def cannot_draw(self, height_px: int, width_px: int) -> tuple[str, str]:
+        """Why it draws no images of these sides, and what to do; two empty texts where it does."""
+        unit = self.multiple_px
+        if not height_px % unit and not width_px % unit:
+            return "", ""
+        near = " x ".join(str(max(1, round(side / unit)) * unit) for side in (height_px, width_px))
+        return f"draws multiples of {unit} px, not {height_px} x {width_px}", f"take {near}"
+
+    @property
+    def usd_per_image(self) -> float:
+        """What a service asks for an image."""
+        return 0.0
 
     def flops(self, height_px: int, width_px: int) -> float | None:
         """Operations of one image, by formula; None where there is no formula."""

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lightgen.errors import RefNotFound, StoreCorrupt, TryLater
-from lightgen.generators.base import Drawn, Failure, Generator, Retry
+from lightgen.generators.base import Drawn, Failure, Generator, Retry, Revised, Stop
 from lightgen.progress import Progress
 from lightgen.storage.journal import Journal
 from lightgen.storage.pixels import ImageFormat, encode_image
@@ -28,6 +28,7 @@ JOURNAL = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("reason", pa.string(), nullable=False, metadata={"is": "why there is no image, or empty"}),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("revised", pa.string(), nullable=False, metadata={"is": "the words that were drawn; empty: as asked"}),
     ]
 )
 
@@ -45,12 +46,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The encoded file of an image."""
+    """The encoded file of an image; `revised` are the words that were drawn, "" for those that were asked for."""
 
     data: bytes
     sha256: str
     height: int
     width: int
+    revised: str = ""
 
 
 Made = ImageFile | Failure
@@ -104,7 +106,8 @@ def _copied(lender: Lender, shard: int, keys: Sequence[str]) -> Iterator[tuple[s
     rows = {row["id"]: row for row in version.table(shard).to_pylist() if row["id"] in wanted}
     for id, members in version.members_of(shard, rows).items():
         row = rows[id]
-        yield id, ImageFile(members[row["format"]], row["image_sha256"], row["height"], row["width"])
+        sides = row["height"], row["width"]
+        yield id, ImageFile(members[row["format"]], row["image_sha256"], *sides, row.get("revised", ""))
     for reject in version.rejects(shard).to_pylist():
         if reject["id"] in wanted:
             yield reject["id"], Failure(reject["reason"], reject["detail"])
@@ -113,8 +116,8 @@ def _copied(lender: Lender, shard: int, keys: Sequence[str]) -> Iterator[tuple[s
 def draw(samples: Sequence[Sample], drawing: Drawing, journal: Journal, progress: Progress) -> dict[str, Made]:
     """Every sample's file or failure: from the journal, else drawn, batch after batch, while threads encode.
 
-    Raises TryLater where an image cannot be drawn now, even after some tries; what was drawn is kept in the journal of
-    a generator that journals.
+    Raises TryLater where an image cannot be drawn now, even after some tries, and the error of a generator that stops;
+    what was drawn is kept in the journal of a generator that journals.
     """
     made = _read(journal) if drawing.journals else {}
     progress.advance(sum(sample.id in made for sample in samples))
@@ -143,7 +146,10 @@ def _pass(samples: Sequence[Sample], drawing: Drawing, journal: Journal, progres
             images = drawing.generator.generate(captions, seeds, height, width)
             assert len(images) == len(batch), f"the generator gave {len(images)} images for {len(batch)} captions"
             encoding.append(pool.submit(_finish, batch, images, drawing, journal))
-            progress.advance(sum(not isinstance(image, Retry) for image in images))
+            progress.advance(sum(not isinstance(image, Retry | Stop) for image in images))
+            for stopped in (image for image in images if isinstance(image, Stop)):
+                wait(encoding)
+                raise stopped.error
     return {id: file for batch in encoding for id, file in batch.result().items()}
 
 
@@ -151,6 +157,8 @@ def _finish(batch: Sequence[Sample], images: Sequence[Drawn], drawing: Drawing, 
     """Encode a batch, and keep it where that is worth while."""
     made: dict[str, Made] = {}
     for sample, image in zip(batch, images, strict=True):
+        if isinstance(image, Stop):
+            continue
         if isinstance(image, Retry):
             log.warning("%s: %s; it will be tried again", image.reason, image.detail)
         else:
@@ -160,17 +168,20 @@ def _finish(batch: Sequence[Sample], images: Sequence[Drawn], drawing: Drawing, 
     return made
 
 
-def _encoded(image: np.ndarray, drawing: Drawing) -> ImageFile:
+def _encoded(drawn: np.ndarray | Revised, drawing: Drawing) -> ImageFile:
+    image, revised = (drawn.pixels, drawn.caption) if isinstance(drawn, Revised) else (drawn, "")
     assert image.shape == (*(drawing.sides or image.shape[:2]), 3), f"the generator gave {image.shape}"
     assert image.dtype == np.uint8, f"the generator gave {image.dtype}"
     data = encode_image(image, drawing.format, drawing.quality)
-    return ImageFile(data, hashlib.sha256(data).hexdigest(), image.shape[0], image.shape[1])
+    return ImageFile(data, hashlib.sha256(data).hexdigest(), image.shape[0], image.shape[1], revised)
 
 
 def _entry(id: str, file: Made) -> dict[str, object]:
     if isinstance(file, Failure):
-        return {"id": id, "data": b"", "height": 0, "width": 0, "reason": file.reason, "detail": file.detail}
-    return {"id": id, "data": file.data, "height": file.height, "width": file.width, "reason": "", "detail": ""}
+        none = {"data": b"", "height": 0, "width": 0, "revised": ""}
+        return {"id": id, "reason": file.reason, "detail": file.detail, **none}
+    picture = {name: getattr(file, name) for name in ("data", "height", "width", "revised")}
+    return {"id": id, "reason": "", "detail": "", **picture}
 
 
 def _read(journal: Journal) -> dict[str, Made]:
@@ -180,6 +191,6 @@ def _read(journal: Journal) -> dict[str, Made]:
         if row["reason"]:
             found[row["id"]] = Failure(row["reason"], row["detail"])
         else:
-            digest = hashlib.sha256(row["data"]).hexdigest()
-            found[row["id"]] = ImageFile(row["data"], digest, row["height"], row["width"])
+            digest, sides = hashlib.sha256(row["data"]).hexdigest(), (row["height"], row["width"])
+            found[row["id"]] = ImageFile(row["data"], digest, *sides, row.get("revised", ""))
     return found

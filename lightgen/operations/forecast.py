@@ -119,6 +119,11 @@ class Forecast:
             return rows.count * _feature_bytes(config, 2 if config.flips == "safe" else 1)
         return rows.count * _feature_bytes(self.recipe.encode[-1], 2) if step.stage == "encode_pairs" else None
 
+    def usd_per_unit(self, step: Step) -> float:
+        """What a service asks for one unit; 0 for work of one's own machines."""
+        config = step.config
+        return config.generator.usd_per_image if isinstance(config, GenerateConfig) else 0.0
+
     def memory(self, step: Step) -> float:
         """Bytes that each device must hold: weights, and what training keeps beside them."""
         config = step.config

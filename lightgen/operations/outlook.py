@@ -30,6 +30,8 @@ class Line:
     device_seconds: float | None
     devices: int
     by: str
+    fees: float = 0.0
+    """USD that services ask for."""
 
     @property
     def step(self) -> Step:
@@ -71,7 +73,8 @@ def _line(
     rate = _fitting([found.rate, rates.get(key) if key else None], step, forecast, machine)
     size = given.count * rate.bytes if rate and given and rate.bytes else forecast.bytes(step, given)
     seconds, by = _device_seconds(step, units, rate, forecast, machine)
-    return Line(found, given, size, seconds, devices_of(step, forecast, machine), by)
+    fees = units.count * forecast.usd_per_unit(step) if units else 0.0
+    return Line(found, given, size, seconds, devices_of(step, forecast, machine), by, fees)
 
 
 def _fitting(rates: Sequence[Rate | None], step: Step, forecast: Forecast, machine: Machine) -> Rate | None:

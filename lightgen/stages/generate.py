@@ -27,7 +27,7 @@ from lightgen.storage.reuse import Lender, LentShard, family_of, lenders, row_an
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.canonical import canonical_json
-from schemas.images import SCHEMA
+from schemas.images import REVISED, SCHEMA
 from schemas.ref import ArtifactRef
 
 STAGE = Stage("generate", "images", revision=1)
@@ -82,14 +82,14 @@ class GenerateConfig(Config):
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: sides that the generator cannot draw."""
-        unit = self.generator.multiple_px
-        if self.sides is not None and any(side % unit for side in self.sides):
-            key = "height_px" if self.size_px is None else "size_px"
-            near = " x ".join(str(max(1, round(side / unit)) * unit) for side in self.sides)
-            what = (
-                f"generator {self.generator.kind} draws multiples of {unit} px, not {self.sides[0]} x {self.sides[1]}"
+        what, mend = self.generator.cannot_draw(*self.sides) if self.sides is not None else ("", "")
+        if what:
+            yield Problem(
+                "recipe",
+                "height_px" if self.size_px is None else "size_px",
+                f"generator {self.generator.kind} {what}",
+                mend,
             )
-            yield Problem("recipe", key, what, f"take {near}")
 
     def samples(self, source: str) -> int:
         """Samples of each prompt from `source`."""
@@ -194,10 +194,13 @@ def _shard(
             rejects.append(Reject(sample.id, file.reason, file.detail, vars(sample)))
             continue
         facts = {"generator": config.generator.kind, "width": file.width, "height": file.height}
+        if config.generator.revises:
+            facts["revised"] = file.revised
         row = {**vars(sample), **facts, "format": config.format, "image_sha256": file.sha256}
         rows.append(row)
         blobs.append({config.format: file.data, "json": canonical_json({**row, "generator_digest": name})})
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    schema = REVISED if config.generator.revises else SCHEMA
+    table = pa.Table.from_pylist(rows, schema=schema)
     return ShardOutput(
-        table=table, schema=SCHEMA, rejects=rejects, rows_in=len(samples), blobs=blobs, rows_reused=reused
+        table=table, schema=schema, rejects=rejects, rows_in=len(samples), blobs=blobs, rows_reused=reused
     )

@@ -36,6 +36,7 @@ from schemas.ref import ArtifactRef
 
 STAGE = Stage("recaption", "prompts", revision=2)
 READ = ["id", "caption", "image_sha256"]
+REVISED = "revised"  # words that a service drew in place of the caption
 SOURCED = ("source", "licence")  # of images that were fetched
 
 
@@ -128,12 +129,13 @@ def wanted_of(source: Version, shard: int, chosen: set[str] | None, showing: Sho
     table = source.table(shard)
     if chosen is not None and not chosen <= set(table["id"].to_pylist()):
         raise StoreCorrupt(f"recaption: shard {shard} keeps images that are not in {source.ref}")
-    names = [*READ, *(name for name in SOURCED if name in table.column_names)]
+    names = [*READ, *(name for name in (*SOURCED, REVISED) if name in table.column_names)]
     weights, looks = showing.member.styles_by_weight, showing.member.looks
     rows = []
     for row in table.select(names).to_pylist():
         if chosen is None or row["id"] in chosen:
-            id, original, sha256 = (row[name] for name in READ)
+            id, caption, sha256 = (row[name] for name in READ)
+            original = row.get(REVISED) or caption
             style = style_of(id, weights, showing.seed)
             facts = (row.get("source", ""), row.get("licence", ""))
             rows.append(Wanted(id, sha256, original, *facts, style, key_of(sha256, style, original, looks)))

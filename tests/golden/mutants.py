@@ -113,6 +113,12 @@ MUTANTS: dict[str, list[Mutant]] = {
         ("if value is not None} | unwanted", "if value is None} | unwanted"),
         ("if self.config.negative_prompt else {}", "if not self.config.steps else {}"),
     ),
+    "generator images api": _of(
+        "generators.images_api",
+        ("return round(1 - scale", "return -round(1 - scale"),
+        ("seed % 2**31", "seed % 2**30 + 1"),
+        ("Revised(cropped, revised)", 'Revised(cropped, "")'),
+    ),
     "generator student": _of("model.sampling", ("scale * (with_text", "(scale + 0.5) * (with_text"))
     + _of("generators.restore", ('load_file(version.file(f"{weights}.', 'load_file(version.file(f"ema.')),
     "generator untrained": _of("model.sampling", ("config.start_temperature * noise[0]", "noise[0]")),

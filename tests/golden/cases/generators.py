@@ -10,9 +10,10 @@ import torch
 
 from lightgen.encoders.vae import Vae
 from lightgen.errors import ConfigError
-from lightgen.generators.base import Failure, Generator, GeneratorMember
+from lightgen.generators.base import Failure, Generator, GeneratorMember, Revised
 from lightgen.generators.diffusers import DiffusersConfig
 from lightgen.generators.flux import FluxConfig
+from lightgen.generators.images_api import ImagesApiConfig
 from lightgen.generators.scenes import ScenesConfig
 from lightgen.generators.sprites import SpritesConfig
 from lightgen.generators.student import StudentGenerator, StudentGeneratorConfig, UntrainedGeneratorConfig
@@ -22,6 +23,7 @@ from lightgen.work import Needs, Work, Worker
 from tests.golden.compare import numbers, png
 from tests.golden.given import FLUX, WEIGHTS, context, one_thread, sealed_checkpoint
 from tests.golden.subject import Output, Subject, Tolerance
+from tests.servers.images import ImagesServer, refusal
 
 SCENES = [
     "a photo of a red circle", "two blue crosses on a light background", "three triangles", "a green square",
@@ -54,6 +56,14 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "as the device has it": {"precision": "auto"},
 }
 
+NOWHERE = {"url": "http://127.0.0.1:1/v1", "model": "m"}
+API: dict[str, dict[str, Any]] = {
+    "plain": NOWHERE | {"sizes": ("32x32", "64x64", "64x32")},
+    "more": NOWHERE | {
+        "model": "n", "sizes": ("48x40",), "served": "2026-11-28", "options": {"quality": "hd"}, "seed_key": "seed",
+    },
+}  # fmt: skip
+
 
 def subjects() -> list[Subject]:
     """One a member."""
@@ -75,6 +85,7 @@ def subjects() -> list[Subject]:
                  "guidance not said": any_flux | {"guidance": None},
                  "bfloat16": any_flux | {"dtype": "bfloat16"}, "float16": any_flux | {"dtype": "float16"}},
                 _or_refused(_draws(WORDS, (32, 32), (16, 32))), NETWORK, loose={"bfloat16": LOOSE, "float16": LOOSE}),
+        Subject("generator images api", (ImagesApiConfig,), ImagesApiConfig, API, _api, EXACT),
         Subject("generator student", (StudentGeneratorConfig,), StudentGeneratorConfig,
                 student | {"model": {"sample": SAMPLE, "weights": "model"}}, _student, NETWORK,
                 loose=HALVES),
@@ -94,6 +105,20 @@ def _draws(captions: Sequence[str], *sizes: tuple[int, int]) -> Any:
             return _pictures(member.open(work, Worker(works.store)), captions, sizes)
 
     return run
+
+
+def _api(member: ImagesApiConfig, folder: Path) -> Output:
+    """What a server on loopback is asked and draws: a square, a cut, and a prompt that it refuses."""
+    with ImagesServer(always={WORDS[1]: refusal()}, shape=_revised) as server:
+        # One after the other, so that they arrive in order.
+        there = {"url": server.api, "concurrency": 1, "allow_private": (server.address,)}
+        drawn = _draws([SCENES[0], *WORDS], (32, 32), (16, 32))(member.model_copy(update=there), folder)
+    return {**drawn, "asked": server.asked}
+
+
+def _revised(ask: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    answer["data"][0]["revised_prompt"] = f"{ask['prompt']}, drawn"
+    return answer
 
 
 def _or_refused(draws: Any) -> Any:
@@ -151,6 +176,8 @@ def _pictures(generator: Generator, captions: Sequence[str], sizes: Sequence[tup
             if isinstance(one, np.ndarray)
             else {"failure": one.reason}
             if isinstance(one, Failure)
+            else {"png": png(one.pixels)["png"], "revised": one.caption}
+            if isinstance(one, Revised)
             else str(one)
             for one in drawn
         ]
