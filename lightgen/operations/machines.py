@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from lightgen.errors import ConfigError
+from lightgen.model.precision import TrainingPrecision
 from lightgen.settings import cores
 
 GB = 10**9
@@ -15,22 +16,27 @@ SPEC = re.compile(r"^(?:(\d+)\s*x\s*)?([A-Za-z0-9-]+)$")
 
 @dataclass(frozen=True)
 class Gpu:
-    """A model of GPU by its data sheet: memory, and dense bfloat16 products without sparsity."""
+    """A model of GPU by its data sheet: memory, and dense products without sparsity, of bfloat16 and of float32."""
 
     name: str
     memory: float
     flops: float
+    float32_flops: float
+
+    def flops_in(self, precision: TrainingPrecision) -> float:
+        """Products of a precision; those of TF32 are half of those of bfloat16 on every one of them."""
+        return {"fp32": self.float32_flops, "tf32": self.flops / 2}.get(precision, self.flops)
 
 
 # Longer names first: the first whose parts are all in the driver's name of a device counts.
 GPUS = (
-    Gpu("A100-80", 80 * GB, 312e12),
-    Gpu("A100-40", 40 * GB, 312e12),
-    Gpu("H100", 80 * GB, 989e12),
-    Gpu("H200", 141 * GB, 989e12),
-    Gpu("L40S", 48 * GB, 362e12),
-    Gpu("4090", 24 * GB, 165e12),
-    Gpu("L4", 24 * GB, 121e12),
+    Gpu("A100-80", 80 * GB, 312e12, 19.5e12),
+    Gpu("A100-40", 40 * GB, 312e12, 19.5e12),
+    Gpu("H100", 80 * GB, 989e12, 67e12),
+    Gpu("H200", 141 * GB, 989e12, 67e12),
+    Gpu("L40S", 48 * GB, 362e12, 91.6e12),
+    Gpu("4090", 24 * GB, 165e12, 82.6e12),
+    Gpu("L4", 24 * GB, 121e12, 30.3e12),
 )
 
 
@@ -48,10 +54,9 @@ class Machine:
     memory: float
     disk: float | None = None
 
-    @property
-    def device_flops(self) -> float:
+    def device_flops(self, precision: TrainingPrecision = "auto") -> float:
         """Operations a second of one device: of the data sheet, or as a processor reaches in a trial of a second."""
-        return self.gpu.flops if self.gpu else _measured_flops("cpu")
+        return self.gpu.flops_in(precision) if self.gpu else _measured_flops("cpu")
 
     @property
     def devices(self) -> int:
@@ -82,7 +87,8 @@ def this_machine(store: str) -> Machine:
     facts = torch.cuda.get_device_properties(0)
     count, memory = torch.cuda.device_count(), facts.total_memory
     sheet = known_gpu(facts.name, memory)
-    gpu = Gpu(facts.name, memory, sheet.flops if sheet else _measured_flops("cuda"))
+    measured = 0.0 if sheet else _measured_flops("cuda")
+    gpu = Gpu(facts.name, memory, sheet.flops if sheet else measured, sheet.float32_flops if sheet else measured)
     return Machine(f"this machine, {count} x {facts.name}", count, gpu, memory, disk)
 
 

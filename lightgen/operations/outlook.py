@@ -8,7 +8,7 @@ from lightgen.operations.machines import GB, Machine, known_gpu
 from lightgen.operations.measured import TRAINS, Rate, key_of_step
 from lightgen.operations.steps import Step
 from lightgen.operations.survey import Found
-from lightgen.operations.training_cost import StudentAtSize, Trains
+from lightgen.operations.training_cost import StudentAtSize, Trains, precision_of
 from lightgen.problems import Problem
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.pretrain import PretrainConfig
@@ -103,7 +103,7 @@ def _device_seconds(
     flops = forecast.flops(step)
     if flops is None:
         return None, "no figure"
-    return units.count * flops / (machine.device_flops * MFU), "formula"
+    return units.count * flops / (machine.device_flops(precision_of(step.config)) * MFU), "formula"
 
 
 def devices_of(step: Step, forecast: Forecast, machine: Machine) -> int:

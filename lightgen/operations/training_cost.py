@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from functools import cache
 
+from lightgen.config import Config
 from lightgen.model.config import StudentConfig
 from lightgen.model.flops import forward_flops, sample_flops, text_flops
 from lightgen.model.masking import MaskLaw
 from lightgen.model.memory import FLOAT, Activations, state_bytes
+from lightgen.model.precision import TrainingPrecision
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import parameter_count
 from lightgen.stages.align import AlignConfig
@@ -104,10 +106,16 @@ def _asks_live(config: Trains) -> bool:
     return isinstance(config, AlignConfig) and config.objective == "dpo" and config.reference is None
 
 
+def precision_of(config: Config) -> TrainingPrecision:
+    """Of the products of a stage; what neither trains nor is compared with training takes what the device does best."""
+    if isinstance(config, ReferenceConfig):
+        return config.precision
+    return config.loop.precision if isinstance(config, PretrainConfig | AlignConfig) else "auto"
+
+
 def _product(config: Trains) -> int:
     """Bytes of an input of a matrix product; GPUs that matter multiply bfloat16 natively, which is what auto takes."""
-    precision = config.precision if isinstance(config, ReferenceConfig) else config.loop.precision
-    return 2 if precision in ("auto", "bf16") else FLOAT
+    return 2 if precision_of(config) in ("auto", "bf16") else FLOAT
 
 
 @cache

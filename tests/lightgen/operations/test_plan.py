@@ -202,3 +202,14 @@ def test_gaps_do_not_stop_a_run(tmp_path: Path) -> None:
     recipe: Recipe = load_recipe(TINY, {"align.loop.precision": "auto"})
     assert any(problem.weight == "gap" for problem in preflight(recipe, str(tmp_path / "store")).problems)
     check(recipe, str(tmp_path / "store"))
+
+
+def test_time_is_that_of_the_precision_of_the_products() -> None:
+    seconds = {}
+    for precision in ("bf16", "tf32", "fp32"):
+        found = preflight(load_recipe("paper", {"align.loop.precision": precision}), "nowhere", machine=EIGHT)
+        seconds[precision] = {line.step.name: line.device_seconds for line in found.lines}
+    for name in ("reference-dpo", "align-dpo"):
+        assert seconds["tf32"][name] == pytest.approx(2 * seconds["bf16"][name])
+        assert seconds["fp32"][name] == pytest.approx(989 / 67 * seconds["bf16"][name])
+    assert seconds["fp32"]["pretrain-512px"] == seconds["bf16"]["pretrain-512px"]

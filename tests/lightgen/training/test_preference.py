@@ -3,11 +3,13 @@
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightgen.model.flops import time_flops
@@ -262,3 +264,30 @@ def test_operations_of_a_pair_are_those_that_torch_counts(pairs: FeaturesInMemor
         _loss(objective, student, 0)
     times = 4 * time_flops(student.config, 6 * 2 * masks.hidden(9, 0.5))
     assert counter.get_total_flops() - times == pytest.approx(6 * objective.flops(student) * 2 / 4)
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number of a tensor is read by Python, for which it would wait on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_loss_reads_nothing_back(student: Student, objective: Preference, cached: bool) -> None:
+    batch = objective.features.batch(np.arange(6), np.zeros(6, int))
+    objective = replace(objective, weights=PairWeights.of_margins(batch.ids, torch.rand(6)))
+    if cached:
+        estimator = replace(objective.estimator, draws=2)
+        asked = cache_reference(_live(objective), objective.features, estimator, 6)
+        objective = replace(objective, estimator=estimator, reference=asked)
+    with Reads() as reads:
+        objective.loss(student, batch, Microbatch(0))
+        assert reads.count == 0
+        int(batch.epochs[0])
+    assert reads.count == 1, "the null control"

@@ -140,7 +140,7 @@ def test_every_world_takes_the_same_steps_with_two_shares_of_hidden_tokens(
     rank_pool: RankPool, mixed: Callable[..., dict], tmp_path: Path, objective: ObjectiveName, strategy: Strategy,
     processes: int, accumulate: int, precision: TrainingPrecision,
 ) -> None:  # fmt: skip
-    """As one process does. In bfloat16 a weight whose gradient is mostly rounding may go either way, by whole steps of Adam.
+    """As one process does. In bfloat16 a weight whose gradient is mostly rounding may go either way by steps of Adam.
     So the way that all weights went is compared.
     """
     settings = TinyRun(tmp_path, objective, strategy, accumulate, steps=4, precision=precision, ratios=2)
