@@ -9,7 +9,7 @@ from lightgen.pages.report import Panel, best_student, panels, shown_tasks
 from lightgen.progress import duration
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
-from schemas.report import ModelScores, Report
+from schemas.report import Likeness, ModelScores, Report
 
 
 def summary(ref: ArtifactRef) -> str:
@@ -22,6 +22,7 @@ def summary(ref: ArtifactRef) -> str:
             "",
             _stages(ref, store),
             *(_panel(panel, report) for panel in panels(report)),
+            *([_likeness(report.likeness)] if report.likeness else []),
             f"Report:   {write_page(version, store).resolve()}\n"
             f"Look:     lightgen gallery images@train --store {ref.uri}\n"
             f"Draw:     lightgen generate checkpoint@{_best(report, store)} 'two red circles' --store {ref.uri}",
@@ -60,6 +61,20 @@ def _score(model: ModelScores, tasks: Sequence[str]) -> tuple[str, ...]:
     overall = model.overall
     cells = (f"{model.tasks[task].mean:.2f}" if task in model.tasks else "-" for task in tasks)
     return (model.name, f"{overall.mean:.3f}", f"{overall.low:.3f} to {overall.high:.3f}", *cells)
+
+
+def _likeness(like: Likeness) -> str:
+    """How like the reference each model's pictures are, and how unlike one another."""
+    lines = [("model", "Fréchet distance", "MMD", "distance of samples", "Vendi score")]
+    for one in like.models:
+        diversity = (f"{value.mean:.3g}" if value else "-" for value in (one.distance, one.vendi))
+        lines.append((one.name, *map(_far, (one.frechet, one.mmd)), *diversity))
+    lines.append((f"halves of {like.reference}", *map(_far, (like.halves.frechet, like.halves.mmd)), "", ""))
+    return "\n".join([f"In the space of {like.network}", "", _table(lines)])
+
+
+def _far(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _table(lines: Sequence[tuple[str, ...]]) -> str:

@@ -67,6 +67,36 @@ class Gate(_Part):
     findings: list[str]
 
 
+class Spread(_Part):
+    """One model in the space of a feature network."""
+
+    name: str
+    images: int = Field(description="with features")
+    frechet: float | None = Field(description="squared distance to the reference; null for the reference itself")
+    mmd: float | None = Field(description="1000 times the squared MMD to the reference, biased; null as well")
+    distance: Interval | None = Field(description="cosine distance of two samples of a prompt; null: one sample each")
+    vendi: Interval | None = Field(description="effective number of distinct samples of a prompt")
+
+
+class Halves(_Part):
+    """The reference against itself, half of its prompts against the others: the level of no difference."""
+
+    images: int = Field(description="of the smaller half")
+    frechet: float | None
+    mmd: float | None
+
+
+class Likeness(_Part):
+    """How like a reference the pictures of each model are, and how unlike one another those of one prompt."""
+
+    network: str
+    features: int = Field(description="numbers of a vector")
+    reference: str
+    reference_images: int
+    halves: Halves
+    models: list[Spread]
+
+
 class Report(_Part):
     """`report.json`."""
 
@@ -79,3 +109,4 @@ class Report(_Part):
     differences: list[Difference]
     findings: list[str] = Field(description="what alignment changed, in words")
     gates: list[Gate] = Field(default=[], description="the same scores at other overlaps")
+    likeness: Likeness | None = Field(default=None, description="where the recipe names a feature network")

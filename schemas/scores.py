@@ -18,6 +18,8 @@ UNSCORED = [
     pa.field("unscored", pa.string(), nullable=False, metadata={"is": "why there is no score, snake_case, or empty"}),
     pa.field("unscored_detail", pa.string(), nullable=False, metadata={"is": "the same for people"}),
 ]
+# The column of a feature network.
+VECTOR = pa.field("vector", pa.binary(), metadata={"dtype": "float32, little-endian", "shape": "features"})
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,13 @@ def overall(tasks: Iterable[tuple[Counts, Counts]]) -> Interval:
     return Interval(joined.value, min(joined.low, pooled.low), max(joined.high, pooled.high))
 
 
+def value_interval(values: Float[np.ndarray, " prompts"]) -> Interval:
+    """Student's interval of the mean of one figure a prompt, of any size; of two prompts or more."""
+    mean, n = float(values.mean()), len(values)
+    reach = float(stdtrit(n - 1, 1 - TAIL) * values.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - reach, mean + reach)
+
+
 def mean_interval(parts: Sequence[Interval]) -> Interval:
     """Interval of the unweighted mean of independent estimates, from theirs: widths of each side add in squares."""
     value, low, high = (np.array([getattr(part, name) for part in parts]) for name in ("value", "low", "high"))

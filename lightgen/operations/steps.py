@@ -11,6 +11,7 @@ from lightgen.errors import ConfigError
 from lightgen.recipe import Audit, HeldOut, OrUse, Recipe, Scorers, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig
+from lightgen.stages.evaluate import FEATURES, REFERENCE, EvaluateConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
 from lightgen.stages.pair import LINKS, PairConfig
@@ -280,7 +281,22 @@ def _evaluation(recipe: Recipe) -> Iterator[Step]:
         )
         yield Step(f"score-{role}", "score", ScoreConfig(scorer=config.detector), (f"generate-{role}",), role=role)
         names.append(name)
-    yield Step(
-        "evaluate", "evaluate", config, ("select-test", *(f"score-test-{name}" for name in names)),
-        ("prompts", *names), "test",
-    )  # fmt: skip
+    features = list(_features(config, names))
+    yield from features
+    of_features = [(step.name, step.name) for step in features if step.stage == "score"]
+    labels, inputs = zip(*[(name, f"score-test-{name}") for name in names], *of_features, strict=True)
+    yield Step("evaluate", "evaluate", config, ("select-test", *inputs), ("prompts", *labels), "test")
+
+
+def _features(config: EvaluateConfig, names: Sequence[str]) -> Iterator[Step]:
+    """Every model's pictures, and the reference's, as vectors."""
+    if config.features is None:
+        return
+    drawn = {name: f"generate-test-{name}" for name in names}
+    if config.reference not in drawn:
+        yield Step("images-reference", "generate", Use(use=config.reference))
+        drawn[REFERENCE] = "images-reference"
+    for name, images in drawn.items():
+        yield Step(
+            f"{FEATURES}{name}", "score", ScoreConfig(scorer=config.features), (images,), role=f"features-{name}"
+        )

@@ -55,7 +55,9 @@ def _displays(version: Version, store: Store, each: int) -> list[Display]:
     """Image 0 of the first `each` prompts of every task, not chosen by result."""
     rows = [row for row in version.table().to_pylist() if row["index"] == 0]
     names = list(dict.fromkeys(row["model"] for row in rows))
-    images = [store.open(store.open(ref).parent("images")) for ref in version.parents if ref.kind == "scores"]
+    # The scores of the verdicts come first, then those of a feature network.
+    judged = [ref for ref in version.parents if ref.kind == "scores"][: len(names)]
+    images = [store.open(store.open(ref).parent("images")) for ref in judged]
     found = {(row["model"], row["prompt_id"]): row for row in rows}
     drawn_by = dict(zip(names, images, strict=True))
     return [

@@ -46,6 +46,11 @@ class ScorerMember(Member):
         return None
 
     @property
+    def network(self) -> str | None:
+        """What its vectors are called, by content alone; None for a scorer that gives none."""
+        return None
+
+    @property
     def batch(self) -> int:
         """Images that it wants to see together."""
         return 64

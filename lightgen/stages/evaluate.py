@@ -3,7 +3,10 @@
 The verdicts are GenEval's, or those of a judge that was asked questions of each caption: `questions.json` then holds
 the mean probabilities of the right answers.
 
-A decision: no image is opened. Memory: the verdicts of all models.
+With SCORES of a feature network there is also how like a reference the pictures of each model are.
+
+A decision: no image is opened. Memory: the verdicts of all models, and two shards of vectors. Time of the MMD grows
+with the square of the images: ten thousand of 768 numbers take a core some two minutes a model.
 """
 
 import hashlib
@@ -17,6 +20,7 @@ from pydantic import Field
 
 from lightgen.config import QUIET, RUN, Config
 from lightgen.decisions.derive import NO_MEANING, NO_QUESTIONS, Geneval, Meaning, Questions, Scenes, derive
+from lightgen.decisions.likeness import likeness
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.geneval import Metadata, scene_meaning
@@ -39,7 +43,8 @@ from schemas.ref import ArtifactRef
 from schemas.report import SCHEMA
 
 STAGE = Stage("evaluate", "report", revision=2)
-TEACHER, UNTRAINED = "teacher", "untrained"
+TEACHER, UNTRAINED, REFERENCE = "teacher", "untrained", "reference"
+FEATURES = "features-test-"  # in names of steps, before that of a model
 NO_IMAGE = "no image could be drawn"
 QUESTIONS_TASK = "questions"
 Row = dict[str, Any]
@@ -57,6 +62,16 @@ class EvaluateConfig(Config):
         default=(),
         description="further overlaps (IoU) at which the same scores are judged, beside the verdict's; scenes only",
         json_schema_extra=QUIET,
+    )
+    features: ScorerConfig | None = Field(
+        default=None,
+        description="a network (embedding, or layout, which is none) in whose space pictures are compared",
+        json_schema_extra=RUN,
+    )
+    reference: str = Field(
+        default=TEACHER,
+        description="whom pictures are compared with: a model of the report, or images@version, as of photographs",
+        json_schema_extra=RUN,
     )
     sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
     weights: Weights = Field(
@@ -109,6 +124,11 @@ class EvaluateConfig(Config):
         if self.gates and self.verdict.kind != "scenes":
             what = f"verdict {self.verdict.kind} asks for no overlap, so there is no other one to ask for"
             yield Problem("recipe", "gates", what, "leave gates out, or take the verdict scenes")
+        if self.features is not None and self.features.network is None:
+            what = f"{self.features.kind} gives no vectors"
+            yield Problem("recipe", "features", what, "take embedding with a model, or layout")
+        if self.features is not None and self.reference == TEACHER and self.teacher is None:
+            yield Problem("recipe", "reference", "no teacher is drawn", "give a teacher, or images@version")
 
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
         """What draws the test captions, by the name of the model in the report."""
@@ -135,22 +155,31 @@ class _Work(Config):
     gates: tuple[float, ...] = Field(default=(), json_schema_extra=QUIET)
     samples_per_prompt: int
     resamples: int
+    network: str = Field(default="", json_schema_extra=QUIET)
+    reference: str = Field(default=TEACHER, json_schema_extra=QUIET)
     metadata: str | None = Field(json_schema_extra=RUN)
     max_reject_fraction: float = Field(json_schema_extra=RUN)
 
 
 def evaluate(
-    prompts: ArtifactRef, scores: Mapping[str, ArtifactRef], config: EvaluateConfig, context: Context
-) -> ArtifactRef:
-    """A sealed report over the scores of each model, in their order; differences are to the first trained student."""
+    prompts: ArtifactRef, scores: Mapping[str, ArtifactRef], config: EvaluateConfig, context: Context,
+    features: Mapping[str, ArtifactRef] | None = None,
+) -> ArtifactRef:  # fmt: skip
+    """A sealed report over the scores of each model, in their order; differences are to the first trained student.
+
+    `features` are SCORES of `config.features` by model, and of REFERENCE where that is none of the models.
+    """
     if not scores:
         raise ConfigError("evaluate: no model to judge; give the scores of at least one")
     _, digest = read_metadata(config.metadata)
+    vectors = _vectors(features or {}, scores, config)
     settings = _Work(
         models=tuple(scores), verdict=config.verdict, gates=config.gates, samples_per_prompt=config.samples_per_prompt,
-        resamples=config.resamples, metadata=config.metadata, max_reject_fraction=config.max_reject_fraction,
+        resamples=config.resamples, network=(config.features and config.features.network) or "" if vectors else "",
+        reference=config.reference if vectors else TEACHER, metadata=config.metadata,
+        max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
-    parents = [prompts, *scores.values()]
+    parents = [prompts, *scores.values(), *vectors]
     plan = STAGE.plan(settings, context.seed, parents, 1, {"metadata_sha256": digest})
     total = len(scores) * prompts.rows * config.samples_per_prompt
     needs = Needs(sort="decision", unit="images", total=total)
@@ -160,7 +189,8 @@ def evaluate(
 def open(work: Work, worker: Worker) -> MakeShard:
     """See `lightgen.work`."""
     settings = _Work.model_validate(work.config)
-    prompts, *scores = (worker.store.open(ref) for ref in work.parents)
+    prompts, *judged = (worker.store.open(ref) for ref in work.parents)
+    scores, vectors = judged[: len(settings.models)], judged[len(settings.models) :]
     known, _ = read_metadata(settings.metadata)
 
     def meaning(caption: str) -> Metadata | None:
@@ -168,8 +198,8 @@ def open(work: Work, worker: Worker) -> MakeShard:
 
     def rows_at(verdict: AnyVerdict, asked: Sequence[Asked]) -> dict[str, list[Row]]:
         how = settings.model_copy(update={"verdict": verdict})
-        judged = zip(settings.models, scores, strict=True)
-        return {name: list(_verdicts(name, version, asked, how, meaning)) for name, version in judged}
+        named = zip(settings.models, scores, strict=True)
+        return {name: list(_verdicts(name, version, asked, how, meaning)) for name, version in named}
 
     def make_shard(_: int) -> ShardOutput:
         task = _with_questions(scores) if isinstance(settings.verdict, Questions) else _tag(meaning)
@@ -184,6 +214,10 @@ def open(work: Work, worker: Worker) -> MakeShard:
                 for verdict in _at_other_gates(settings.verdict, settings.gates)
             ]
             report = report.model_copy(update={"sure": settings.verdict.sure, "gates": gates})
+        if vectors:
+            named, other = dict(zip(settings.models, vectors, strict=False)), vectors[len(settings.models) :]
+            found = likeness(settings.network, settings.reference, named, *other)
+            report = report.model_copy(update={"likeness": found})
         table = pa.Table.from_pylist([row for one in rows.values() for row in one], schema=SCHEMA)
         files = {"report.json": report.model_dump_json(indent=1).encode()}
         if isinstance(settings.verdict, Questions):
@@ -193,6 +227,18 @@ def open(work: Work, worker: Worker) -> MakeShard:
         return ShardOutput(table=table, schema=SCHEMA, rows_in=count, rejects=rejects, files=files)
 
     return make_shard
+
+
+def _vectors(
+    features: Mapping[str, ArtifactRef], scores: Mapping[str, ArtifactRef], config: EvaluateConfig
+) -> list[ArtifactRef]:
+    """Features of the models, in their order, then those of a reference that is none of them. Raises ConfigError."""
+    if not features:
+        return []
+    wanted = [*scores, *([] if config.reference in scores else [REFERENCE])]
+    if missing := [name for name in wanted if name not in features]:
+        raise ConfigError(f"evaluate: no features of {', '.join(missing)}; reference is {config.reference!r}")
+    return [features[name] for name in wanted]
 
 
 def _at_other_gates(verdict: Scenes, gates: Sequence[float]) -> list[Scenes]:

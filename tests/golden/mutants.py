@@ -182,7 +182,9 @@ MUTANTS: dict[str, list[Mutant]] = {
         "decisions.auditing", ("lead > 0 else", "lead > 0.4 else"), ("value >= bound", "value > bound + 1")
     )
     + _of("decisions.agreement", ("Z = 1.95", "Z = 1.65"), ("[0.025, 0.975]", "[0.05, 0.95]")),
-    "stage evaluate": _of("evaluation.scoring", ("(1 - CONFIDENCE) / 2", "1 - CONFIDENCE")),
+    "scorer layout": _of("scorers.layout", ("0.587", "0.487")),
+    "scorer embedding": _of("scorers.embedding", ("picture.width - width) // 2", "picture.width - width) // 3")),
+    "stage evaluate": _of("evaluation.statistics", ("value + others * (most - value)", "value + others")),
     "stage pretrain": _of("model.masking", ("inside = below + uniform", "inside = above - uniform"))
     + _of("training.objectives", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),
     "stage reference": _of("training.pair_schedule", ("(draw + 0.5)", "(draw + 0.4)")),

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from lightgen.scorers.base import ScorerMember
+from lightgen.scorers.embedding import EmbeddingConfig
+from lightgen.scorers.layout import LayoutConfig
 from lightgen.scorers.mask2former import Mask2FormerConfig
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.scorers.scenes import ScenesDetectorConfig
@@ -42,6 +44,10 @@ def subjects() -> list[Subject]:
         Subject("scorer scenes", (ScenesDetectorConfig,), ScenesDetectorConfig, {"plain": {}}, _scores, near),
         Subject("scorer mask2former", (Mask2FormerConfig,), Mask2FormerConfig,
                 {"plain": eyes, "low": eyes | {"floor": 0.05}}, _scores, near),
+        Subject("scorer layout", (LayoutConfig,), LayoutConfig, {"plain": {}}, _vectors, Tolerance(1e-5, 1e-5)),
+        Subject("scorer embedding", (EmbeddingConfig,), EmbeddingConfig,
+                {pool: {"weights": eyes["colors"], "pool": pool} for pool in ("projected", "pooled", "first", "mean")},
+                _vectors, Tolerance(1e-3, 1e-4)),
         Subject("scorer vlm", (VlmScorerConfig,), VlmScorerConfig, judges, _judged, Tolerance(1e-3, 1e-4)),
     ]  # fmt: skip
 
@@ -52,6 +58,12 @@ def _scores(member: ScorerMember, folder: Path) -> Output:
         table = member.open(worker(folder)).score(list(shown.values()), [*CAPTIONS.values(), "slopes"])
     rows = dict(zip(shown, table.to_pylist(), strict=True))
     return plain({name: row | _opened(row) for name, row in rows.items()})
+
+
+def _vectors(member: ScorerMember, folder: Path) -> Output:
+    with one_thread():
+        table = member.open(worker(folder)).score([*map(picture, CAPTIONS), _large()], [*CAPTIONS.values(), "slopes"])
+    return plain([np.frombuffer(row, "<f4").tolist() for row in table["vector"].to_pylist()])
 
 
 def _large() -> np.ndarray:

@@ -8,10 +8,13 @@ import pyarrow as pa
 import pytest
 
 from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.pages.evaluation import report_html
 from lightgen.pages.report import shown_tasks
+from lightgen.scorers.layout import LayoutConfig
 from lightgen.scorers.scenes import DETECTIONS
 from lightgen.seeds import derive_seed
 from lightgen.stages.evaluate import EvaluateConfig, evaluate, read_metadata
+from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context
@@ -81,6 +84,41 @@ def test_two_checkpoints_are_compared_with_the_first(chain: Chain, sample) -> No
     assert [(one.name, one.baseline) for one in said.differences] == [("again", "pretrained")]
     assert said.differences[0].overall.mean == 0, "the same weights, prompts and seeds"
     assert said.findings[0].startswith("again: no change against pretrained")
+
+
+@pytest.mark.parametrize("reference", ["teacher", "images@given"])
+def test_pictures_are_compared_in_the_space_of_a_network_with_the_teachers_or_with_any_images(
+    chain: Chain, sample, reference: str
+) -> None:
+    config = exam_config(sample, features={"kind": "layout"}, reference=reference)
+    found = scores_of(chain, config, {"student": chain.checkpoint})
+    context, scorer = chain.context(4), ScoreConfig(scorer=LayoutConfig())
+    vectors = {name: score(chain.store.open(ref).parent("images"), scorer, context) for name, ref in found.items()}
+    if reference not in found:
+        with pytest.raises(ConfigError, match="no features of reference"):
+            evaluate(chain.prompts, found, config, context, vectors)
+        vectors["reference"] = score(chain.images, scorer, context)
+    version = chain.store.open(evaluate(chain.prompts, found, config, context, vectors))
+    like = figures(version).likeness
+    assert like is not None
+    assert (like.reference, like.features, like.network[:6]) == (reference, 256, "layout")
+    teacher, untrained, student = like.models
+    assert (teacher.frechet is None) == (reference == "teacher")
+    assert untrained.frechet is not None
+    assert student.frechet is not None
+    assert like.halves.frechet is not None
+    assert like.halves.frechet < untrained.frechet / 2, "noise is farther than half the reference from its other half"
+    assert all(model.images == 48 and model.distance and model.vendi for model in like.models)
+    assert version.table().equals(chain.store.open(evaluate(chain.prompts, found, config, context)).table())
+    page = report_html(version, chain.store, each=1)
+    assert "In the space of layout" in page
+    assert "FID" not in page
+
+
+def test_a_network_without_vectors_and_a_reference_that_nobody_draws_are_refused(sample) -> None:
+    wrong = exam_config(sample, features={"kind": "pixels"}, teacher=None)
+    assert [problem.where for problem in wrong.problems()] == ["features", "reference"]
+    assert list(exam_config(sample, features={"kind": "layout"}).problems()) == []
 
 
 CIRCLE = {"class": "circle", "color": "red", "score": 0.95, "box": [8, 8, 24, 24]}
