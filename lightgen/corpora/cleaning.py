@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-import ftfy
 from pydantic import Field
 
 from lightgen.config import Config
 from lightgen.corpora.tokenizer import Count
+from lightgen.texts import repaired
 
 UNREADABLE = {
     "\0": "a NUL character",
@@ -55,10 +55,3 @@ def clean(text: str | bytes | None, limits: Limits, count: Count) -> Cleaned | t
     if tokens > limits.max_tokens:
         return "caption_too_long", f"{tokens} tokens, at most {limits.max_tokens}"
     return Cleaned(fixed, tokens)
-
-
-def repaired(text: str) -> str:
-    """The text with its Unicode mended, its entities decoded and its white space made single spaces."""
-    # ftfy leaves plain ASCII without entities as it is, and takes 15 us to find that out.
-    plain = text.isascii() and text.isprintable() and "&" not in text
-    return " ".join((text if plain else ftfy.fix_text(text, normalization="NFC")).split())

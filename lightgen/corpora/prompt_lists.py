@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightgen.corpora.base import Corpus
-from lightgen.corpora.cleaning import repaired
 from lightgen.errors import InputChanged
 from lightgen.seeds import content_id
+from lightgen.texts import repaired
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pydantic import Field
 from scipy import sparse
 
 from lightgen.config import Config
-from lightgen.decisions.plain_words import plain_words, subject
 from lightgen.decisions.shingles import Shingles, shingle
+from lightgen.texts import plain_words, subject
 
 BLOCK = 4096
 

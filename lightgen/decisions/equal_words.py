@@ -6,7 +6,7 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Int64, UInt64
 
-from lightgen.decisions.plain_words import normalised
+from lightgen.texts import normalised
 
 
 def word_digests(captions: Sequence[str]) -> UInt64[np.ndarray, "n 2"]:

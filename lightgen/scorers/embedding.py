@@ -35,7 +35,7 @@ class EmbeddingConfig(ScorerMember):
     ANSWERS: ClassVar[pa.Schema] = pa.schema([VECTOR])
 
     kind: Literal["embedding"] = "embedding"
-    weights: Weights
+    weights: Weights = Field(description="of the network")
     pool: Pool = Field(
         default="pooled",
         description="projected into the space of texts, pooled by the network, its first token, or the mean of tokens",

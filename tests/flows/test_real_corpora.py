@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from flows.build_distill_set import build_distill_set
-from lightgen.decisions.plain_words import normalised
 from lightgen.encoders.tiny import tiny_t5, tiny_vae
 from lightgen.generators.tiny_flux import tiny_flux
 from lightgen.operations.run import run_recipe
 from lightgen.recipe import load_recipe
 from lightgen.storage.store import open_or_create, open_store
+from lightgen.texts import normalised
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests" / "recipes" / "real_corpora.yaml"

@@ -3,8 +3,8 @@
 import random
 
 from lightgen.decisions.contamination import ContaminationConfig, contaminated
-from lightgen.decisions.plain_words import normalised
 from lightgen.decisions.shingles import shingle
+from lightgen.texts import normalised
 
 PROMPTS = ["a photo of a red bench", "life", "two green birds above a small wooden boat", "🐶"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lightgen.decisions.contamination import ContaminationConfig, contaminated
-from lightgen.decisions.plain_words import plain_words, subject
+from lightgen.texts import plain_words, subject
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
 GENEVAL = DATA / "geneval_evaluation_metadata.jsonl"

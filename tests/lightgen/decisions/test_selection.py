@@ -11,9 +11,9 @@ from lightgen.decisions.embed import hashed_ngrams
 from lightgen.decisions.equal_words import first_of_equal, word_digests
 from lightgen.decisions.kcenter import k_center
 from lightgen.decisions.near_duplicates import NearDuplicateConfig
-from lightgen.decisions.plain_words import normalised
 from lightgen.decisions.selection import CHOSEN, CONTAMINATED, EXACT, REASONS, choose_captions
 from lightgen.seeds import content_id
+from lightgen.texts import normalised
 
 WORDS = ["red", "Blue", "cat", "dog", "big", "old", "car."]
 
