@@ -24,6 +24,7 @@ from lightgen.decisions.likeness import likeness
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.geneval import Metadata, scene_meaning
+from lightgen.evaluation.geneval_folder import read_meaning
 from lightgen.evaluation.scoring import NOT_DRAWN, NOT_SCORED, Bootstrap, at_gate, make_report
 from lightgen.evaluation.statistics import score_intervals
 from lightgen.generators.config import GeneratorConfig
@@ -257,7 +258,7 @@ def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
     known: dict[str, Metadata] = {}
     for number, line in enumerate(data.splitlines(), 1):
         try:
-            meaning = Metadata.model_validate_json(line)
+            meaning, _ = read_meaning(line)
         except ValueError as error:
             raise InputCorrupt(f"{path}, line {number}: not a line of GenEval's metadata: {error}") from error
         known[meaning.prompt] = meaning
