@@ -7,11 +7,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lightgen.cli import bench, drawing, fetching, planning, running, training, versions
+from lightgen.cli import ablating, bench, drawing, fetching, planning, running, training, versions
 from lightgen.errors import LightgenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for part in (planning, running, versions, fetching, drawing, training):
+for part in (planning, running, ablating, versions, fetching, drawing, training):
     app.add_typer(part.app)
 app.add_typer(bench.app, name="bench")
 

@@ -22,7 +22,7 @@ from lightgen.scorers.base import ScorerMember
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
-from lightgen.stages.evaluate import EvaluateConfig
+from lightgen.stages.evaluate import BEST_OF, EvaluateConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
 from lightgen.stages.pretrain import PretrainConfig
@@ -72,7 +72,8 @@ class Forecast:
         if isinstance(config, ReferenceConfig):
             return given.times(config.draws)
         if isinstance(config, EvaluateConfig):
-            return given.times(config.samples_per_prompt * (len(step.inputs) - 1))
+            judged = sum(not label.startswith(BEST_OF) for label in step.labels[1:])
+            return given.times(config.samples_per_prompt * judged)
         return given
 
     def rows(self, step: Step, units: Rows | None) -> Rows | None:

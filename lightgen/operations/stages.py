@@ -7,7 +7,7 @@ from lightgen.stages.audit import AuditConfig, audit
 from lightgen.stages.compare import CompareConfig, compare
 from lightgen.stages.encode import EncodeConfig, encode
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
-from lightgen.stages.evaluate import EvaluateConfig, evaluate
+from lightgen.stages.evaluate import BEST_OF, EvaluateConfig, evaluate
 from lightgen.stages.fetch import FetchConfig, fetch
 from lightgen.stages.filter import FilterConfig, filter_images
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
@@ -71,7 +71,9 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
         case AlignConfig():
             return align(refs[0], refs[1], config, context, *refs[2:])
         case EvaluateConfig():
-            return evaluate(refs[0], dict(zip(labels, refs[1:], strict=True)), config, context)
+            given = dict(zip(labels, refs[1:], strict=True))
+            best = {name.removeprefix(BEST_OF): given.pop(name) for name in labels if name.startswith(BEST_OF)}
+            return evaluate(refs[0], given, config, context, best=best)
         case _:
             raise AssertionError(f"no stage takes {type(config).__name__}")
 

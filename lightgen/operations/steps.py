@@ -11,6 +11,7 @@ from lightgen.errors import ConfigError
 from lightgen.recipe import Audit, HeldOut, OrUse, Recipe, Scorers, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig
+from lightgen.stages.evaluate import BEST_OF
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
 from lightgen.stages.pair import LINKS, PairConfig
@@ -280,7 +281,12 @@ def _evaluation(recipe: Recipe) -> Iterator[Step]:
         )
         yield Step(f"score-{role}", "score", ScoreConfig(scorer=config.detector), (f"generate-{role}",), role=role)
         names.append(name)
+    best = [f"{BEST_OF}{name}" for name in names if config.best_of]
+    for name, step in zip(names, best, strict=False):
+        assert config.best_of is not None, "asked before"
+        how = ScoreConfig(scorer=config.best_of.scorer)
+        yield Step(step, "score", how, (f"generate-test-{name}",), role=step, key="evaluate.best_of")
     yield Step(
-        "evaluate", "evaluate", config, ("select-test", *(f"score-test-{name}" for name in names)),
-        ("prompts", *names), "test",
+        "evaluate", "evaluate", config, ("select-test", *(f"score-test-{name}" for name in names), *best),
+        ("prompts", *names, *best), "test",
     )  # fmt: skip

@@ -15,10 +15,23 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from lightgen.config import RUN, Config
-from lightgen.decisions.derive import NO_MEANING, NO_QUESTIONS, Geneval, Meaning, Questions, Scenes, derive
+from lightgen.config import QUIET, RUN, Config
+from lightgen.decisions.columns import numbers
+from lightgen.decisions.derive import (
+    NO_MEANING,
+    NO_QUESTIONS,
+    DeriveConfig,
+    Geneval,
+    Meaning,
+    Questions,
+    Scenes,
+    derive,
+    derived_names,
+    with_derived,
+)
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.evaluation.best_of import BestOfCurves, best_of_curve
 from lightgen.evaluation.geneval import Metadata, scene_meaning
 from lightgen.evaluation.scoring import Bootstrap, make_report
 from lightgen.evaluation.statistics import score_intervals
@@ -42,8 +55,24 @@ STAGE = Stage("evaluate", "report", revision=1)
 TEACHER, UNTRAINED = "teacher", "untrained"
 NO_IMAGE = "no image could be drawn"
 QUESTIONS_TASK = "questions"
+BEST_OF = "best-of-test-"  # in names of steps, before that of a model
 Row = dict[str, Any]
 Task = Callable[[str], str | None]
+
+
+class BestOf(Config):
+    """The score where the best of N images of a prompt is taken, for N from 1 to `most`."""
+
+    scorer: ScorerConfig = Field(description="looks at the images of the evaluation", json_schema_extra=RUN)
+    column: str = Field(min_length=1, description="of its scores, greater is better")
+    derive: DeriveConfig | None = Field(default=None, description="how its raw answers become that column")
+    most: int = Field(default=16, ge=2, description="the greatest N; so many images of each prompt must be drawn")
+
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: a column that is not there."""
+        known = [*self.scorer.ANSWERS.names, *(derived_names(self.derive) if self.derive else [])]
+        if self.column not in known:
+            yield Problem("recipe", "column", f"no column {self.column}", f"there are {', '.join(known)}")
 
 
 class EvaluateConfig(Config):
@@ -52,6 +81,11 @@ class EvaluateConfig(Config):
     detector: ScorerConfig = Field(json_schema_extra=RUN)
     verdict: Scenes | Geneval | Questions = Field(
         default=Scenes(), discriminator="kind", description="what counts as right"
+    )
+    best_of: BestOf | None = Field(
+        default=None,
+        description="the curve of the score by N, the best of N images by a scorer",
+        json_schema_extra=QUIET,
     )
     sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
     weights: Weights = Field(default="ema", json_schema_extra=RUN)
@@ -94,6 +128,10 @@ class EvaluateConfig(Config):
             what = f"the scores of {self.detector.kind} are no {self.verdict.kind} overlaps, so its threshold is wrong"
             yield Problem("recipe", "verdict", what, "take the verdict of the detector's kind")
 
+        if self.best_of is not None and self.best_of.most > self.samples_per_prompt:
+            what = f"the best of {self.best_of.most} of {self.samples_per_prompt} images a prompt"
+            yield Problem("recipe", "best_of.most", what, "lower it, or raise samples_per_prompt")
+
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
         """What draws the test captions, by the name of the model in the report."""
         found: dict[str, GenerateConfig] = {}
@@ -118,22 +156,30 @@ class _Work(Config):
     verdict: Scenes | Geneval | Questions = Field(discriminator="kind")
     samples_per_prompt: int
     resamples: int
+    best_of: BestOf | None = Field(default=None, json_schema_extra=QUIET)
     metadata: str | None = Field(json_schema_extra=RUN)
     max_reject_fraction: float = Field(json_schema_extra=RUN)
 
 
 def evaluate(
-    prompts: ArtifactRef, scores: Mapping[str, ArtifactRef], config: EvaluateConfig, context: Context
-) -> ArtifactRef:
-    """A sealed report over the scores of each model, in their order; differences are to the first trained student."""
+    prompts: ArtifactRef, scores: Mapping[str, ArtifactRef], config: EvaluateConfig, context: Context,
+    best: Mapping[str, ArtifactRef] | None = None,
+) -> ArtifactRef:  # fmt: skip
+    """A sealed report over the scores of each model, in their order; differences are to the first trained student.
+
+    `best` are SCORES of the same images by `config.best_of.scorer`, by model.
+    """
     if not scores:
         raise ConfigError("evaluate: no model to judge; give the scores of at least one")
+    if config.best_of is not None and set(best or {}) != set(scores):
+        raise ConfigError(f"evaluate.best_of: give the scores of its scorer for {', '.join(scores)}")
     _, digest = read_metadata(config.metadata)
     settings = _Work(
         models=tuple(scores), verdict=config.verdict, samples_per_prompt=config.samples_per_prompt,
-        resamples=config.resamples, metadata=config.metadata, max_reject_fraction=config.max_reject_fraction,
+        resamples=config.resamples, best_of=config.best_of, metadata=config.metadata,
+        max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
-    parents = [prompts, *scores.values()]
+    parents = [prompts, *scores.values(), *((best or {})[name] for name in scores if config.best_of)]
     plan = STAGE.plan(settings, context.seed, parents, 1, {"metadata_sha256": digest})
     total = len(scores) * prompts.rows * config.samples_per_prompt
     needs = Needs(sort="decision", unit="images", total=total)
@@ -143,7 +189,8 @@ def evaluate(
 def open(work: Work, worker: Worker) -> MakeShard:
     """See `lightgen.work`."""
     settings = _Work.model_validate(work.config)
-    prompts, *scores = (worker.store.open(ref) for ref in work.parents)
+    prompts, *judged = (worker.store.open(ref) for ref in work.parents)
+    scores, best = judged[: len(settings.models)], judged[-len(settings.models) :]
     known, _ = read_metadata(settings.metadata)
 
     def meaning(caption: str) -> Metadata | None:
@@ -163,10 +210,31 @@ def open(work: Work, worker: Worker) -> MakeShard:
         if isinstance(settings.verdict, Questions):
             named = dict(zip(settings.models, scores, strict=True))
             files["questions.json"] = _means(named, asked, settings, work.plan.seed)
+        if settings.best_of is not None:
+            named = dict(zip(settings.models, best, strict=True))
+            files["best_of.json"] = _best_of(settings.best_of, rows, named, settings, work.plan.seed)
         count = table.num_rows + len(rejects)
         return ShardOutput(table=table, schema=SCHEMA, rows_in=count, rejects=rejects, files=files)
 
     return make_shard
+
+
+def _best_of(
+    how: BestOf, rows: Mapping[str, Sequence[Row]], scores: Mapping[str, Version], settings: _Work, seed: int
+) -> bytes:
+    """The curve of each model: its verdicts, chosen by another score of the same images."""
+    curves = {}
+    for name, version in scores.items():
+        raw = version.table()
+        columns = with_derived(raw, derive(raw, how.derive)) if how.derive else raw
+        values = dict(zip(raw["id"].to_pylist(), numbers(columns, how.column).to_pylist(), strict=True))
+        judged: dict[str, dict[str, list[tuple[float | None, float]]]] = {}
+        for row in sorted(rows[name], key=lambda row: row["image_id"] or "~"):
+            value = values.get(row["image_id"])
+            judged.setdefault(row["task"], {}).setdefault(row["prompt_id"], []).append((value, float(row["correct"])))
+        curves[name] = best_of_curve(judged, how.most, seed, settings.resamples)
+    found = BestOfCurves(scorer=how.scorer.kind, column=how.column, curves=curves)
+    return found.model_dump_json(indent=1).encode()
 
 
 def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
