@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 420, 230
 LEFT, RIGHT, TOP, BOTTOM = 40, 14, 12, 40
 ROW_PX, NAMES_PX = 26, 132
 LONGEST_NAME = 22  # characters beside a row
+KEYS_PX = 20  # above a picture that stands alone
 NUDGE_PX = 5.0  # between curves that stand at the same x
 
 # A picture of its own: it has no part in the style of the page around it, which may be light or dark.
@@ -26,6 +27,7 @@ svg { background: #fff } text { font: 10.5px system-ui, sans-serif; fill: #5a5c6
 .whisker { stroke: var(--tone); stroke-width: 2; stroke-linecap: round; opacity: .6 }
 circle { fill: #fff; stroke: var(--tone); stroke-width: 1.4 } circle.sure { fill: var(--tone) }
 .name { font-size: 12px; fill: #1f2023 } .value { font-size: 11.5px; fill: #1f2023; font-weight: 600 }
+tspan { fill: var(--tone) }
 .c0 { --tone: #35618f } .c1 { --tone: #b57f26 } .c2 { --tone: #2f7d5b } .c4 { --tone: #8a5a94 } .c5 { --tone: #b4473c }
 """
 
@@ -37,6 +39,13 @@ class _Point:
     one: Pooled
     seeds: Sequence[Measured]
     tone: str
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The interval over seeds; with one seed that over prompts, of its own report."""
+        if self.one.low is None or self.one.high is None:
+            return self.seeds[0].low, self.seeds[0].high
+        return self.one.low, self.one.high
 
 
 def ablation_page(found: Figures) -> str:
@@ -60,7 +69,11 @@ def ablation_page(found: Figures) -> str:
 def overall_svg(found: Figures) -> str:
     """The chart of the overall score as a picture that stands alone."""
     width, height, body = _drawn(found, OVERALL)
-    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    tones = {point.one.curve: point.tone for point in _points(found, OVERALL)}
+    if len(tones) > 1:
+        keys = [f'<tspan class="{tone}" dx="10">{escape(visible(name))}</tspan>' for name, tone in tones.items()]
+        body += f'<text class="name" x="{LEFT}" y="-6">{"".join(keys)}</text>'
+    size = f'width="{width}" height="{height + KEYS_PX}" viewBox="0 -{KEYS_PX} {width} {height + KEYS_PX}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{ALONE}</style>{body}</svg>\n'
 
 
@@ -111,7 +124,7 @@ def _points(found: Figures, task: str) -> list[_Point]:
 
 def _reach(points: Sequence[_Point]) -> tuple[float, float]:
     """Range of all seeds and intervals with some air, within 0 and 1."""
-    ends = [end for p in points for end in (p.one.low, p.one.high, *(seed.mean for seed in p.seeds)) if end is not None]
+    ends = [end for p in points for end in (*p.ends, *(seed.mean for seed in p.seeds))]
     low, high = min(ends), max(ends)
     air = max(0.02, 0.08 * (high - low))
     return max(0.0, low - air), min(1.0, high + air)
@@ -148,9 +161,9 @@ def _along(found: Figures, points: Sequence[_Point]) -> str:
         parts.append(f'<polyline class="line {on[0].tone}" points="{joined}"/>')
         for point in on:
             at = x(point.one.x or 0.0, curve)
-            if point.one.low is not None and point.one.high is not None:
-                ends = f'x1="{at:.1f}" x2="{at:.1f}" y1="{y(point.one.low):.1f}" y2="{y(point.one.high):.1f}"'
-                parts.append(f'<line class="whisker {point.tone}" {ends}/>')
+            least, most = map(y, point.ends)
+            ends = f'x1="{at:.1f}" x2="{at:.1f}" y1="{least:.1f}" y2="{most:.1f}"'
+            parts.append(f'<line class="whisker {point.tone}" {ends}/>')
             parts += [_dot(at, y(seed.mean), point.tone, 2.4) for seed in point.seeds]
             parts.append(_dot(at, y(point.one.mean), f"{point.tone} sure", 3.4))
     return "".join(parts)
@@ -172,9 +185,8 @@ def _rows(points: Sequence[_Point]) -> tuple[int, int, str]:
         y, one = ROW_PX * number + 18, point.one
         name = one.variant if len(one.variant) <= LONGEST_NAME else f"{one.variant[: LONGEST_NAME - 1]}…"
         parts.append(f'<text class="name" x="0" y="{y + 4}">{escape(visible(name))}</text>')
-        if one.low is not None and one.high is not None:
-            ends = f'x1="{x(one.low):.1f}" x2="{x(one.high):.1f}" y1="{y}" y2="{y}"'
-            parts.append(f'<line class="whisker {point.tone}" {ends}/>')
+        least, most = map(x, point.ends)
+        parts.append(f'<line class="whisker {point.tone}" x1="{least:.1f}" x2="{most:.1f}" y1="{y}" y2="{y}"/>')
         parts += [_dot(x(seed.mean), y, point.tone, 2.6) for seed in point.seeds]
         parts.append(_dot(x(one.mean), y, f"{point.tone} sure", 4))
         parts.append(f'<text class="value sure" x="{WIDTH}" y="{y + 4}" text-anchor="end">{one.mean:.3f}</text>')
