@@ -9,11 +9,23 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lightgen.cli import bench, drawing, fetching, geneval, official, planning, reading, running, tidying, training
+from lightgen.cli import (
+    ablating,
+    bench,
+    drawing,
+    fetching,
+    geneval,
+    official,
+    planning,
+    reading,
+    running,
+    tidying,
+    training,
+)
 from lightgen.errors import LightgenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for part in (planning, running, reading, tidying, fetching, drawing, training, official):
+for part in (planning, running, ablating, reading, tidying, fetching, drawing, training, official):
     app.add_typer(part.app)
 app.add_typer(bench.app, name="bench")
 app.add_typer(geneval.app, name="geneval")

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
+from lightgen.decisions import best_of
+from lightgen.decisions.best_of import Best
 from lightgen.decisions.columns import UNSCORED, column, joined, texts, why_unscored
 from lightgen.decisions.repeats import Repeats, explained, first_kept
 from lightgen.decisions.rules import KEPT, Rule, Yield, apply_rules, yield_table
@@ -23,7 +25,7 @@ class Decision:
     kept: whether it passes
     reason, detail: why not; "" where it is kept
     twin: the row that is kept in the place of a repeat, else -1
-    yields: rows before and after each rule, and then before and after each kind of repeats
+    yields: rows before and after each rule, then each kind of repeats, then each choice of the best
     """
 
     kept: Bool[np.ndarray, " n"]
@@ -33,11 +35,12 @@ class Decision:
     yields: tuple[Yield, ...]
 
 
-def decide(columns: pa.Table, rules: Sequence[Rule], repeats: Sequence[Repeats]) -> Decision:
-    """Faults first, by the rules in order; then repeats among what is left, equal ones before near ones.
+def decide(columns: pa.Table, rules: Sequence[Rule], repeats: Sequence[Repeats], best: Sequence[Best] = ()) -> Decision:
+    """Faults first, by the rules in order; then repeats, equal ones before near ones; then the best of what is left.
 
     `columns` holds one row an image: `id`, all columns that are named, and `unscored` of each scorer. The order of the
-    rows changes no verdict. An image without a hash that repeats are found by is refused as one without a score.
+    rows changes no verdict. An image without a hash that repeats are found by, or without a value that the best is
+    chosen by, is refused as one without a score.
     Memory: the columns, and about 60 bytes and two texts a row; time: see `apply_rules` and `first_kept`.
     """
     verdicts, nobody = apply_rules(columns, rules), np.full(columns.num_rows, -1, np.int64)
@@ -45,9 +48,12 @@ def decide(columns: pa.Table, rules: Sequence[Rule], repeats: Sequence[Repeats])
     decision = Decision(verdicts.rule == KEPT, verdicts.reason, verdicts.detail, nobody, yields)
     for rule in repeats:
         decision = _with_hash(columns, rule, decision)
-    order = pc.sort_indices(columns["id"].combine_chunks()).to_numpy() if repeats else nobody
+    order = pc.sort_indices(columns["id"].combine_chunks()).to_numpy() if repeats or best else nobody
     for rule in sorted(repeats, key=lambda rule: rule.bits > 0):
         decision = _once(columns, rule, order[decision.kept[order]], decision)
+    for rule in best:
+        decision = _with_value(columns, rule, decision)
+        decision = _best(columns, rule, order[decision.kept[order]], decision)
     return _resolved(columns, decision)
 
 
@@ -66,6 +72,22 @@ def _once(columns: pa.Table, rule: Repeats, alive: Int64[np.ndarray, " k"], give
     details = explained(columns, rule, first)
     left = _refuse(given, first >= 0, texts(len(details), rule.reason), details, rule.reason)
     return replace(left, twin=np.maximum(left.twin, first))
+
+
+def _with_value(columns: pa.Table, rule: Best, given: Decision) -> Decision:
+    """The decision with images refused that have no value to be compared by; a step of its own where there are any."""
+    missing = given.kept & ~best_of.scored(columns, rule)
+    if not missing.any():
+        return given
+    why = why_unscored(columns.filter(pa.array(missing)), rule.column)
+    return _refuse(given, missing, why, texts(len(why), f"{rule.column} is missing"), UNSCORED)
+
+
+def _best(columns: pa.Table, rule: Best, alive: Int64[np.ndarray, " k"], given: Decision) -> Decision:
+    """The decision with all refused but the best of each group of `alive`, which is in order of id."""
+    found = best_of.contest(columns, rule, alive)
+    details = best_of.explained(columns, rule, found)
+    return _refuse(given, found.lost, texts(len(details), rule.reason), details, rule.reason)
 
 
 def _resolved(columns: pa.Table, given: Decision) -> Decision:

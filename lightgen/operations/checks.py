@@ -132,7 +132,7 @@ def _named(key: str, part: FilterConfig | Use | None, scorers: Mapping[str, AnyS
     known |= {f"{name}.{column}" for name, how in part.derive.items() for column in derived_names(how)}
     for name in part.derive.keys() - scorers.keys():
         yield _wrong(f"{key}.derive.{name}", f"no score is called {name}", f"there are {', '.join(scorers)}")
-    for group, named in (("rules", part.rules), ("repeats", part.repeats)):
+    for group, named in (("rules", part.rules), ("repeats", part.repeats), ("best", part.best)):
         for number, rule in enumerate(named):
             if rule.column not in known:
                 where = f"{key}.{group}.{number}.column"

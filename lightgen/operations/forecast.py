@@ -22,7 +22,7 @@ from lightgen.scorers.base import ScorerMember
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
-from lightgen.stages.evaluate import FEATURES, EvaluateConfig
+from lightgen.stages.evaluate import BEST_OF, FEATURES, EvaluateConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
 from lightgen.stages.pretrain import PretrainConfig
@@ -72,7 +72,7 @@ class Forecast:
         if isinstance(config, ReferenceConfig):
             return given.times(config.draws)
         if isinstance(config, EvaluateConfig):
-            judged = sum(not label.startswith(FEATURES) for label in step.labels[1:])
+            judged = sum(not label.startswith((FEATURES, BEST_OF)) for label in step.labels[1:])
             return given.times(config.samples_per_prompt * judged)
         return given
 

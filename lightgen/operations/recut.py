@@ -40,7 +40,7 @@ def recut(recipe: Recipe, other: Recipe, store: Store) -> Cut:
     def decided(config: FilterConfig) -> tuple[Yield, ...]:
         shards = range(version.n_shards)
         columns = pa.concat_tables([score_columns(version, opened, shard, config.derive) for shard in shards])
-        return decide(columns, config.rules, config.repeats).yields
+        return decide(columns, config.rules, config.repeats, config.best).yields
 
     cuts = [decided(config) for config in (old, new)]
     return Cut(cuts[0], cuts[1], images, scores)

@@ -7,7 +7,7 @@ from lightgen.stages.audit import AuditConfig, audit
 from lightgen.stages.compare import CompareConfig, compare
 from lightgen.stages.encode import EncodeConfig, encode
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
-from lightgen.stages.evaluate import FEATURES, EvaluateConfig, evaluate
+from lightgen.stages.evaluate import BEST_OF, FEATURES, EvaluateConfig, evaluate
 from lightgen.stages.fetch import FetchConfig, fetch
 from lightgen.stages.filter import FilterConfig, filter_images
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
@@ -72,10 +72,16 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return align(refs[0], refs[1], config, context, *refs[2:])
         case EvaluateConfig():
             given = dict(zip(labels, refs[1:], strict=True))
-            vectors = {name.removeprefix(FEATURES): given.pop(name) for name in labels if name.startswith(FEATURES)}
-            return evaluate(refs[0], given, config, context, vectors)
+            vectors, best = (_labelled(given, prefix) for prefix in (FEATURES, BEST_OF))
+            return evaluate(refs[0], given, config, context, vectors, best)
         case _:
             raise AssertionError(f"no stage takes {type(config).__name__}")
+
+
+def _labelled(given: dict[str, ArtifactRef], prefix: str) -> dict[str, ArtifactRef]:
+    """Takes what is labelled with `prefix` out of `given`, by the rest of its label."""
+    names = [name for name in given if name.startswith(prefix)]
+    return {name.removeprefix(prefix): given.pop(name) for name in names}
 
 
 def _vouched_for(asked: dict[str, ArtifactRef], config: Audit, context: Context) -> ArtifactRef:

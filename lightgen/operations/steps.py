@@ -11,7 +11,7 @@ from lightgen.errors import ConfigError
 from lightgen.recipe import Audit, HeldOut, OrUse, Recipe, Scorers, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig
-from lightgen.stages.evaluate import FEATURES, REFERENCE, EvaluateConfig
+from lightgen.stages.evaluate import BEST_OF, FEATURES, REFERENCE, EvaluateConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
 from lightgen.stages.pair import LINKS, PairConfig
@@ -281,10 +281,10 @@ def _evaluation(recipe: Recipe) -> Iterator[Step]:
         )
         yield Step(f"score-{role}", "score", ScoreConfig(scorer=config.detector), (f"generate-{role}",), role=role)
         names.append(name)
-    features = list(_features(config, names))
-    yield from features
-    of_features = [(step.name, step.name) for step in features if step.stage == "score"]
-    labels, inputs = zip(*[(name, f"score-test-{name}") for name in names], *of_features, strict=True)
+    further = [*_features(config, names), *_best_of(config, names)]
+    yield from further
+    of_further = [(step.name, step.name) for step in further if step.stage == "score"]
+    labels, inputs = zip(*[(name, f"score-test-{name}") for name in names], *of_further, strict=True)
     yield Step("evaluate", "evaluate", config, ("select-test", *inputs), ("prompts", *labels), "test")
 
 
@@ -300,3 +300,13 @@ def _features(config: EvaluateConfig, names: Sequence[str]) -> Iterator[Step]:
         yield Step(
             f"{FEATURES}{name}", "score", ScoreConfig(scorer=config.features), (images,), role=f"features-{name}"
         )
+
+
+def _best_of(config: EvaluateConfig, names: Sequence[str]) -> Iterator[Step]:
+    """Every model's pictures by the score that the best of them is told by."""
+    if config.best_of is None:
+        return
+    how = ScoreConfig(scorer=config.best_of.scorer)
+    for name in names:
+        step = f"{BEST_OF}{name}"
+        yield Step(step, "score", how, (f"generate-test-{name}",), role=step, key="evaluate.best_of")

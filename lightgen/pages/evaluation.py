@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.lineage import ancestors, roles, steps
+from lightgen.pages.best_of import best_of_charts
 from lightgen.pages.contact import Cell, Column, contact_sheet
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.html import picture
@@ -41,7 +42,8 @@ def report_html(version: Version, store: Store, each: int = EXHIBITS, usd_per_ho
     report, displays = read_report(version), _displays(version, store, each)
     versions, names = ancestors([version.ref], store), roles(store)
     charts = _charts(report, versions, names)
-    page = Page(report, version.ref, _exhibits(displays), charts, steps(versions, names), usd_per_hour)
+    best = best_of_charts(version, tones(report))
+    page = Page(report, version.ref, _exhibits(displays), charts, best, steps(versions, names), usd_per_hour)
     return report_page(page)
 
 
@@ -55,7 +57,7 @@ def _displays(version: Version, store: Store, each: int) -> list[Display]:
     """Image 0 of the first `each` prompts of every task, not chosen by result."""
     rows = [row for row in version.table().to_pylist() if row["index"] == 0]
     names = list(dict.fromkeys(row["model"] for row in rows))
-    # The scores of the verdicts come first, then those of a feature network.
+    # The scores of the verdicts come first, then others.
     judged = [ref for ref in version.parents if ref.kind == "scores"][: len(names)]
     images = [store.open(store.open(ref).parent("images")) for ref in judged]
     found = {(row["model"], row["prompt_id"]): row for row in rows}

@@ -58,6 +58,7 @@ class Page:
     ref: ArtifactRef
     exhibits: dict[str, list[Exhibit]]
     charts: list[Markup] = field(default_factory=list)
+    best_of: list[Markup] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     usd_per_hour: float = 0.0
 

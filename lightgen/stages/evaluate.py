@@ -34,6 +34,7 @@ from lightgen.model.sampling import SampleConfig
 from lightgen.problems import Problem
 from lightgen.scorers.config import ScorerConfig
 from lightgen.seeds import content_id
+from lightgen.stages.best_of import BestOf, curves_file
 from lightgen.stages.generate import GenerateConfig
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import Reject, ShardOutput
@@ -48,6 +49,7 @@ TEACHER, UNTRAINED, REFERENCE = "teacher", "untrained", "reference"
 FEATURES = "features-test-"  # in names of steps, before that of a model
 NO_IMAGE = "no image could be drawn"
 QUESTIONS_TASK = "questions"
+BEST_OF = "best-of-test-"  # in names of steps, before that of a model
 Row = dict[str, Any]
 Asked = tuple[str, str, str]  # id, caption and task of a prompt
 AnyVerdict = Scenes | Geneval | Questions
@@ -73,6 +75,11 @@ class EvaluateConfig(Config):
         default=TEACHER,
         description="whom pictures are compared with: a model of the report, or images@version, as of photographs",
         json_schema_extra=RUN,
+    )
+    best_of: BestOf | None = Field(
+        default=None,
+        description="the curve of the score by N, the best of N images by a scorer",
+        json_schema_extra=QUIET,
     )
     sample: SampleConfig = Field(default=SampleConfig(), description="how students draw", json_schema_extra=RUN)
     weights: Weights = Field(
@@ -131,6 +138,10 @@ class EvaluateConfig(Config):
         if self.features is not None and self.reference == TEACHER and self.teacher is None:
             yield Problem("recipe", "reference", "no teacher is drawn", "give a teacher, or images@version")
 
+        if self.best_of is not None and self.best_of.most > self.samples_per_prompt:
+            what = f"the best of {self.best_of.most} of {self.samples_per_prompt} images a prompt"
+            yield Problem("recipe", "best_of.most", what, "lower it, or raise samples_per_prompt")
+
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
         """What draws the test captions, by the name of the model in the report."""
         found: dict[str, GenerateConfig] = {}
@@ -158,6 +169,7 @@ class _Work(Config):
     resamples: int
     network: str = Field(default="", json_schema_extra=QUIET)
     reference: str = Field(default=TEACHER, json_schema_extra=QUIET)
+    best_of: BestOf | None = Field(default=None, json_schema_extra=QUIET)
     metadata: str | None = Field(json_schema_extra=RUN)
     max_reject_fraction: float = Field(json_schema_extra=RUN)
 
@@ -165,22 +177,26 @@ class _Work(Config):
 def evaluate(
     prompts: ArtifactRef, scores: Mapping[str, ArtifactRef], config: EvaluateConfig, context: Context,
     features: Mapping[str, ArtifactRef] | None = None,
+    best: Mapping[str, ArtifactRef] | None = None,
 ) -> ArtifactRef:  # fmt: skip
     """A sealed report over the scores of each model, in their order; differences are to the first trained student.
 
-    `features` are SCORES of `config.features` by model, and of REFERENCE where that is none of the models.
+    `features` are SCORES of `config.features` by model, and of REFERENCE where that is none of the models; `best` are
+    those of `config.best_of.scorer` by model.
     """
     if not scores:
         raise ConfigError("evaluate: no model to judge; give the scores of at least one")
+    if config.best_of is not None and set(best or {}) != set(scores):
+        raise ConfigError(f"evaluate.best_of: give the scores of its scorer for {', '.join(scores)}")
     _, digest = read_metadata(config.metadata)
     vectors = _vectors(features or {}, scores, config)
     settings = _Work(
         models=tuple(scores), verdict=config.verdict, gates=config.gates, samples_per_prompt=config.samples_per_prompt,
         resamples=config.resamples, network=(config.features and config.features.network) or "" if vectors else "",
-        reference=config.reference if vectors else TEACHER, metadata=config.metadata,
+        reference=config.reference if vectors else TEACHER, best_of=config.best_of, metadata=config.metadata,
         max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
-    parents = [prompts, *scores.values(), *vectors]
+    parents = [prompts, *scores.values(), *vectors, *((best or {})[name] for name in scores if config.best_of)]
     plan = STAGE.plan(settings, context.seed, parents, 1, {"metadata_sha256": digest})
     total = len(scores) * prompts.rows * config.samples_per_prompt
     needs = Needs(sort="decision", unit="images", total=total)
@@ -191,7 +207,9 @@ def open(work: Work, worker: Worker) -> MakeShard:
     """See `lightgen.work`."""
     settings = _Work.model_validate(work.config)
     prompts, *judged = (worker.store.open(ref) for ref in work.parents)
-    scores, vectors = judged[: len(settings.models)], judged[len(settings.models) :]
+    count = len(settings.models)
+    scores, further = judged[:count], judged[count:]
+    vectors, best = (further[:-count], further[-count:]) if settings.best_of else (further, [])
     known, _ = read_metadata(settings.metadata)
 
     def meaning(caption: str) -> Metadata | None:
@@ -224,6 +242,9 @@ def open(work: Work, worker: Worker) -> MakeShard:
         if isinstance(settings.verdict, Questions):
             named = dict(zip(settings.models, scores, strict=True))
             files["questions.json"] = _means(named, asked, settings)
+        if settings.best_of is not None:
+            named = dict(zip(settings.models, best, strict=True))
+            files["best_of.json"] = curves_file(settings.best_of, rows, named)
         count = table.num_rows + len(rejects)
         return ShardOutput(table=table, schema=SCHEMA, rows_in=count, rejects=rejects, files=files)
 

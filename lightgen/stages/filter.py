@@ -1,4 +1,4 @@
-"""IMAGES + SCORES -> KEPT: rules over scores, then repeats; diversity deduplication without a look at a pixel.
+"""IMAGES + SCORES -> KEPT: rules over scores, then repeats, then the best of N; without a look at a pixel.
 
 A decision. Memory: ids, captions and the columns that rules name, of all images; time n log n.
 """
@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from lightgen.config import QUIET, RUN, Config
+from lightgen.decisions.best_of import Best
 from lightgen.decisions.derive import AnyDerive, DeriveConfig, derive, with_derived
 from lightgen.decisions.filtering import Decision, decide
 from lightgen.decisions.repeats import Repeats
@@ -45,6 +46,9 @@ class FilterConfig(Config):
     repeats: tuple[Repeats, ...] = Field(
         default=REPEATS, description="of images that repeat each other the one of the smallest id stays"
     )
+    best: tuple[Best, ...] = Field(
+        default=(), description="of what is left the best images of each prompt stay", json_schema_extra=QUIET
+    )
     derive: dict[str, DeriveConfig] = Field(
         default={}, description="by score: columns that are made of its raw answers first", json_schema_extra=QUIET
     )
@@ -63,6 +67,7 @@ class _Work(Config):
     names: tuple[str, ...]
     rules: tuple[Rule, ...]
     repeats: tuple[Repeats, ...]
+    best: tuple[Best, ...] = Field(default=(), json_schema_extra=QUIET)
     derive: dict[str, DeriveConfig] = Field(default={}, json_schema_extra=QUIET)
     max_reject_fraction: float = Field(json_schema_extra=RUN)
 
@@ -85,7 +90,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     images, *scores = (worker.store.open(ref) for ref in work.parents)
     named = dict(zip(settings.names, scores, strict=True))
     tables = [score_columns(images, named, shard, settings.derive) for shard in range(images.n_shards)]
-    decision = decide(pa.concat_tables(tables), settings.rules, settings.repeats)
+    decision = decide(pa.concat_tables(tables), settings.rules, settings.repeats, settings.best)
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
 
     def make_shard(shard: int) -> ShardOutput:

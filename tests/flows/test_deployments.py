@@ -11,6 +11,7 @@ from lightgen.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+FURTHER = {"ablate": ["ablation"]}  # parameters of one flow alone
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["name"])
@@ -18,7 +19,7 @@ def test_entrypoint_is_a_flow_of_that_name_and_takes_the_parameters(deployment):
     module, _, function = deployment["entrypoint"].partition(":")
     flow = getattr(importlib.import_module(module), function)
     assert flow.name == deployment["name"]
-    assert list(flow.parameters.properties) == ["recipe", "overrides", "store"]
+    assert list(flow.parameters.properties) == ["recipe", "overrides", "store", *FURTHER.get(deployment["name"], [])]
     flow.validate_parameters(deployment["parameters"])
     load_recipe(deployment["parameters"]["recipe"])
 

@@ -29,6 +29,8 @@ FETCHED = {
 }  # fmt: skip
 PASSES = [{"column": "match", "least": 3}]
 
+BEST_OF_TWO = {"best_of": {"scorer": {"kind": "scenes"}, "column": "correct", "derive": {"kind": "scenes"}, "most": 2}}
+
 
 def subjects() -> list[Subject]:
     """One a stage."""
@@ -42,6 +44,7 @@ def subjects() -> list[Subject]:
     reports = {
         "scenes": exam, "geneval": exam | {"verdict": {"kind": "geneval"}}, "twice": exam | {"samples_per_prompt": 2},
         "more resamples": exam | {"resamples": 150}, "gates": exam | {"gates": [0.5]},
+        "best of two": exam | {"samples_per_prompt": 2} | BEST_OF_TWO,
     }  # fmt: skip
     return [
         Subject("stage pair", (pair,), pair.PairConfig, pairs, _pair),
@@ -98,4 +101,4 @@ def _evaluate(config: evaluate.EvaluateConfig, folder: Path) -> Output:
         (folder / "metadata.jsonl").write_text(json.dumps(meaning) + "\n")
         config = config.model_copy(update={"metadata": str(folder / "metadata.jsonl")})
     judged = {name: _drawn(works.store, name, turn, 1, DETECTIONS)[1] for turn, name in enumerate(("one", "two"))}
-    return described(works.store, evaluate.evaluate(asked, judged, config, works))
+    return described(works.store, evaluate.evaluate(asked, judged, config, works, best=judged))

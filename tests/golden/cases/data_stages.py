@@ -90,6 +90,9 @@ FILTERS: dict[str, dict[str, Any]] = {
     "default": REJECTS,
     "derived": {"rules": [{"column": "pixels.mean", "least": 0.5}], "repeats": [],
                 "derive": {"pixels": {"kind": "answers", "columns": ["width", "short_side"], "best": 50}}} | REJECTS,
+    "best": {"rules": [], "repeats": [], "best": [
+        {"column": "pixels.contrast", "group": "caption", "of": 3},
+        {"column": "pixels.width", "group": "prompt_id", "keep": 2, "reason": "not_second"}]} | REJECTS,
     "rules": {"rules": [BY_CONTRAST, {"column": "pixels.width", "least": 30}], "repeats": []} | REJECTS,
     "repeats": {"rules": [], "repeats": [{"column": "pixels.phash", "bits": 2}, {"column": "caption"},
                                          {"column": "pixels.phash", "bits": 40, "group": "caption"}]} | REJECTS,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from lightgen.config import problems_of
 from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.evaluation.best_of import BestOfCurves
 from lightgen.pages.evaluation import report_html
 from lightgen.pages.report import shown_tasks
 from lightgen.scorers.layout import LayoutConfig
@@ -270,3 +272,38 @@ def test_a_judge_that_was_asked_questions_of_each_caption_gives_a_report_with_in
     reasons = {row["reason"] for row in version.table().to_pylist() if row["model"] == "bad"}
     assert reasons == {"", "q1", "no image could be drawn"}
     assert "questions" in shown_tasks(figures(version))
+
+
+def test_the_best_of_n_by_the_verdict_itself_is_the_ceiling_and_by_nothing_is_the_plain_score(
+    chain: Chain, sample
+) -> None:
+    right = {"scorer": {"kind": "scenes"}, "column": "correct", "derive": {"kind": "scenes"}, "most": 2}
+    blind = {"scorer": {"kind": "pixels"}, "column": "width", "most": 2}
+    for best_of, meaning in ((right, "ceiling"), (blind, "plain")):
+        config = exam_config(sample, untrained=False, best_of=best_of)
+        found = scores_of(chain, config, {"student": chain.checkpoint})
+        how = ScoreConfig(scorer=config.best_of.scorer)
+        best = {n: score(chain.store.open(one).parent("images"), how, chain.context(4)) for n, one in found.items()}
+        version = chain.store.open(evaluate(chain.prompts, found, config, chain.context(4), best=best))
+        curves = BestOfCurves.model_validate_json(version.file("best_of.json").read_bytes()).curves
+        for model in figures(version).models:
+            one, two = curves[model.name]
+            assert one.mean == pytest.approx(model.overall.mean)
+            if meaning == "ceiling":
+                assert two.mean == pytest.approx(two.oracle)
+        assert "The best of N images" in report_html(version, chain.store)
+
+
+def test_best_of_without_scores_of_its_scorer_is_refused(chain: Chain, sample) -> None:
+    config = exam_config(sample, best_of={"scorer": {"kind": "pixels"}, "column": "width", "most": 2})
+    found = scores_of(chain, config, {"student": chain.checkpoint})
+    with pytest.raises(ConfigError, match=r"evaluate\.best_of: give the scores"):
+        evaluate(chain.prompts, found, config, chain.context(4))
+
+
+def test_best_of_more_than_is_drawn_and_of_a_column_that_is_not_there_are_problems(sample) -> None:
+    best_of = {"scorer": {"kind": "pixels"}, "column": "beauty", "most": 3}
+    config = exam_config(sample, best_of=best_of)
+    said = {problem.where: problem.what for problem in problems_of(config, "evaluate")}
+    assert said["evaluate.best_of.most"] == "the best of 3 of 2 images a prompt"
+    assert said["evaluate.best_of.column"] == "no column beauty"
