@@ -30,6 +30,7 @@ FETCHED = {
 PASSES = [{"column": "match", "least": 3}]
 
 BEST_OF_TWO = {"best_of": {"scorer": {"kind": "scenes"}, "column": "correct", "derive": {"kind": "scenes"}, "most": 2}}
+LAST_OF_TWO = {"best_of": {"scorer": {"kind": "scenes"}, "column": "index", "most": 2}}
 
 
 def subjects() -> list[Subject]:
@@ -45,6 +46,7 @@ def subjects() -> list[Subject]:
         "scenes": exam, "geneval": exam | {"verdict": {"kind": "geneval"}}, "twice": exam | {"samples_per_prompt": 2},
         "more resamples": exam | {"resamples": 150}, "gates": exam | {"gates": [0.5]},
         "best of two": exam | {"samples_per_prompt": 2} | BEST_OF_TWO,
+        "the last of two": exam | {"samples_per_prompt": 2} | LAST_OF_TWO,
     }  # fmt: skip
     return [
         Subject("stage pair", (pair,), pair.PairConfig, pairs, _pair),
