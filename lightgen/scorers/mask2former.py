@@ -1,7 +1,8 @@
 """Scorer `mask2former`, GenEval's own detector: Mask2Former finds the 80 COCO things, CLIP names their colours.
 
 GenEval ran mmdet's Mask2Former (Swin-S, instance) and OpenCLIP's ViT-L-14 "openai"; the defaults are the same weights
-in transformers' format, so scores are comparable and not bit-equal. See model_facts 5.1.
+in transformers' format, so scores are comparable and not bit-equal. Pictures are resized, masks scaled back and scored
+as mmdet does it; transformers' own steps cut masks out at 384 x 384 px, whatever the picture. See model_facts 5.1.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as functional
 from pydantic import Field
 
 from lightgen.config import RUN
@@ -29,6 +31,8 @@ COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
 TEMPLATES = ("a photo of a {c} {name}", "a photo of a {c}-colored {name}", "a photo of a {c} object")
 # GenEval's names where they are not COCO's.
 RENAMED = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "computer keyboard"}
+MEAN, STD, STRIDE = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), 32
+Thing = tuple[str, float, np.ndarray]  # name, score and mask [h, w]
 GRAY = 0x99  # what stands in place of all that is not the object
 
 
@@ -36,6 +40,8 @@ class Mask2FormerConfig(ScorerMember):
     """Which weights look at the images; `floor` is the least score of a thing that is written down."""
 
     ANSWERS: ClassVar[pa.Schema] = DETECTIONS
+
+    REVISION = 2
 
     kind: Literal["mask2former"] = "mask2former"
     segmenter: Weights = Field(
@@ -45,6 +51,8 @@ class Mask2FormerConfig(ScorerMember):
         default=Weights(model="openai/clip-vit-large-patch14"), description="which CLIP names colours"
     )
     floor: float = Field(default=THRESHOLD, gt=0, lt=1, description="boxes below this confidence are not kept")
+    short_px: int = Field(default=800, ge=32, description="shorter side that the segmenter sees, as GenEval's did")
+    long_px: int = Field(default=1333, ge=32, description="unless the longer side would be longer than this")
     batch_size: int = Field(default=4, ge=1, description="images looked at together", json_schema_extra=RUN)
 
     @property
@@ -71,7 +79,7 @@ class Mask2FormerConfig(ScorerMember):
             tiny_segmenter(own / "segmenter")
             tiny_clip(own / "colors")
         places = {name: Weights(model=str(own / name)) for name in ("segmenter", "colors")}
-        return self.model_copy(update=places)
+        return self.model_copy(update={**places, "short_px": 64, "long_px": 107})
 
     @property
     def batch(self) -> int:
@@ -90,18 +98,22 @@ class Mask2FormerDetector:
         self.config, self.device = config, device
 
     @cached_property
-    def segmenter(self) -> tuple[Any, Any]:
-        """Processor and model."""
-        from transformers import Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor
+    def segmenter(self) -> Any:
+        """The model; pictures are prepared here."""
+        from transformers import Mask2FormerForUniversalSegmentation
 
-        return _load(self.config.segmenter, Mask2FormerImageProcessor, Mask2FormerForUniversalSegmentation, self.device)
+        return _load(self.config.segmenter, Mask2FormerForUniversalSegmentation, self.device)
 
     @cached_property
     def clip(self) -> tuple[Any, Any]:
         """Processor and model."""
         from transformers import CLIPModel, CLIPProcessor
 
-        return _load(self.config.colors, CLIPProcessor, CLIPModel, self.device)
+        model = _load(self.config.colors, CLIPModel, self.device)
+        try:
+            return CLIPProcessor.from_pretrained(weights_folder(self.config.colors), local_files_only=True), model
+        except (OSError, ValueError) as error:
+            raise ModelError(f"model {self.config.colors.model}: no usable processor: {str(error)[:300]}") from None
 
     def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
         """See `Scorer.score`."""
@@ -111,23 +123,47 @@ class Mask2FormerDetector:
         ]
         return answer_table(DETECTIONS, rows)
 
-    @torch.inference_mode()
-    def _segment(self, images: Sequence[np.ndarray]) -> list[list[tuple[str, float, np.ndarray]]]:
-        """Name, score and mask [h, w] of every thing."""
-        processor, model = self.segmenter
-        outputs = model(**processor(images=list(images), return_tensors="pt").to(self.device))
-        sizes = [image.shape[:2] for image in images]
-        results = processor.post_process_instance_segmentation(
-            outputs, threshold=self.config.floor, target_sizes=sizes, return_binary_maps=True
-        )
-        return [self._things(result) for result in results]
+    def _segment(self, images: Sequence[np.ndarray]) -> list[list[Thing]]:
+        """Name, score and mask [h, w] of every thing; pictures of one size are looked at together."""
+        found: dict[int, list[Thing]] = {}
+        for shape in dict.fromkeys(image.shape for image in images):
+            places = [place for place, image in enumerate(images) if image.shape == shape]
+            found |= zip(places, self._of_one_size([images[place] for place in places]), strict=True)
+        return [found[place] for place in range(len(images))]
 
-    def _things(self, result: dict[str, Any]) -> list[tuple[str, float, np.ndarray]]:
-        names, things = self.segmenter[1].config.id2label, []
-        for info in result["segments_info"]:
-            mask = np.asarray(result["segmentation"][info["id"]].cpu()) > 0.5
-            name = names[info["label_id"]]
-            things += [(RENAMED.get(name, name), float(info["score"]), mask)] if mask.any() else []
+    @torch.inference_mode()
+    def _of_one_size(self, images: Sequence[np.ndarray]) -> list[list[Thing]]:
+        pixels = torch.stack([torch.from_numpy(image.copy()) for image in images]).to(self.device)
+        size = resized(pixels.shape[1], pixels.shape[2], self.config.short_px, self.config.long_px)
+        ready = prepared(pixels, size)
+        output = self.segmenter(pixel_values=ready)
+        pairs = zip(output.class_queries_logits, output.masks_queries_logits, strict=True)
+        return [
+            self._things(classes, functional.interpolate(masks[None], ready.shape[-2:], mode="bilinear")[0], size,
+                         images[0].shape[:2])
+            for classes, masks in pairs
+        ]  # fmt: skip
+
+    def _things(
+        self, classes: torch.Tensor, masks: torch.Tensor, size: tuple[int, int], shape: tuple[int, ...]
+    ) -> list[Thing]:
+        """Of each class and query among the surest: mmdet's rules, masks at the picture's own size."""
+        names, things = self.segmenter.config.id2label, []
+        scores = classes.softmax(-1)[:, :-1]
+        best = scores.flatten().topk(min(len(scores), scores.numel()))
+        # A mask only lowers a score, so those below the floor need none.
+        for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            if score < self.config.floor:
+                continue
+            query, label = divmod(place, scores.shape[1])
+            logits = functional.interpolate(masks[query][None, None, : size[0], : size[1]], shape, mode="bilinear")[
+                0, 0
+            ]
+            inside = logits > 0
+            sure = score * float(logits[inside].sigmoid().mean()) if inside.any() else 0.0
+            name = names[label]
+            if sure >= self.config.floor:
+                things.append((RENAMED.get(name, name), sure, inside.cpu().numpy()))
         return things
 
     def _plain(self, image: Pixels, name: str, score: float, mask: np.ndarray) -> dict[str, object]:
@@ -159,13 +195,24 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / vectors.norm(dim=-1, keepdim=True)
 
 
-def _load(weights: Weights, processor: Any, model: Any, device: str) -> tuple[Any, Any]:
+def resized(height: int, width: int, short_px: int, long_px: int) -> tuple[int, int]:
+    """Height and width with the shorter side at `short_px` unless the longer would pass `long_px`; mmdet's rounding."""
+    scale = min(long_px / max(height, width), short_px / min(height, width))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def prepared(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 [b, h, w, 3] as mmdet's test pipeline leaves it: [b, 3, H, W], sides padded with 0 to multiples of 32."""
+    plain = functional.interpolate(pixels.movedim(-1, 1).float(), size, mode="bilinear")
+    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
+    return functional.pad((plain - mean) / std, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE))
+
+
+def _load(weights: Weights, model: Any, device: str) -> Any:
     from safetensors import SafetensorError
 
-    folder = weights_folder(weights)
     try:
-        reads = processor.from_pretrained(folder, local_files_only=True)
-        looks = model.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        looks = model.from_pretrained(weights_folder(weights), use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model {weights.model}: not a usable {model.__name__}: {str(error)[:300]}") from None
-    return reads, looks.to(device).eval().requires_grad_(False)
+    return looks.to(device).eval().requires_grad_(False)

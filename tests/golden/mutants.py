@@ -128,7 +128,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         "scorers.mask2former",
         ("GRAY = 0x99", "GRAY = 0x00"),
         ("rows.max() + 1", "rows.max()"),
-        ("threshold=self.config.floor", "threshold=0.5"),
+        ("sure >= self.config.floor", "sure >= 0.9"),
     ),
     "scorer vlm": _of("vlm.prompts", ('question.replace("{caption}", quoted(caption))', "question"))
     + _of("scorers.vlm", ("1 - yes if question", "yes if question"), ("round(one.yes, DIGITS)", "one.no"))

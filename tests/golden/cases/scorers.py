@@ -31,6 +31,7 @@ OWN = {"kind": "list", "ask": [{"name": "dog", "asked": "Is {caption} a dog?", "
 def subjects() -> list[Subject]:
     """One a member; the models of the judge have goldens of their own."""
     eyes = {name: {"model": str(WEIGHTS / "mask2former" / name)} for name in ("segmenter", "colors")}
+    small = {"short_px": 64, "long_px": 107}
     near = Tolerance(1e-3, 2e-2)
     served = {"model": {"kind": "server", "url": "http://127.0.0.1:1/v1", "model": "arithmetic"}}
     judges = {
@@ -43,7 +44,8 @@ def subjects() -> list[Subject]:
         Subject("scorer pixels", (PixelsConfig,), PixelsConfig, {"plain": {}}, _scores),
         Subject("scorer scenes", (ScenesDetectorConfig,), ScenesDetectorConfig, {"plain": {}}, _scores, near),
         Subject("scorer mask2former", (Mask2FormerConfig,), Mask2FormerConfig,
-                {"plain": eyes, "low": eyes | {"floor": 0.05}}, _scores, near),
+                {"plain": eyes | small, "low": eyes | small | {"floor": 0.05},
+                 "shorter": eyes | {"short_px": 32, "long_px": 64}}, _scores, near),
         Subject("scorer layout", (LayoutConfig,), LayoutConfig, {"plain": {}}, _vectors, Tolerance(1e-5, 1e-5)),
         Subject("scorer embedding", (EmbeddingConfig,), EmbeddingConfig,
                 {pool: {"weights": eyes["colors"], "pool": pool} for pool in ("projected", "pooled", "first", "mean")},

@@ -5,13 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 from lightgen.errors import ConfigError, ModelError
 from lightgen.evaluation.detections import read_detections
 from lightgen.evaluation.geneval import THRESHOLD, Detected
 from lightgen.scorers.config import ScorerConfig
-from lightgen.scorers.mask2former import COLORS, GRAY, Mask2FormerConfig, Mask2FormerDetector
+from lightgen.scorers.mask2former import (
+    COLORS,
+    GRAY,
+    MEAN,
+    STD,
+    Mask2FormerConfig,
+    Mask2FormerDetector,
+    prepared,
+    resized,
+)
 from lightgen.scorers.tiny import tiny_clip, tiny_segmenter
 
 
@@ -25,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Mask2FormerConfig:
 
 def config_of(root: Path, **changes: object) -> Mask2FormerConfig:
     models = {name: {"model": str(root / name)} for name in ("segmenter", "colors")}
-    return Mask2FormerConfig.model_validate(models | changes)
+    return Mask2FormerConfig.model_validate({**models, "short_px": 64, "long_px": 107, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +74,43 @@ def test_the_batch_does_not_matter(detector: Mask2FormerDetector) -> None:
     for boxes, others in zip(together, alone, strict=True):
         assert [box.name for box in boxes] == [box.name for box in others]
         assert [box.score for box in boxes] == pytest.approx([box.score for box in others], abs=1e-4)
+
+
+def test_sides_are_those_of_mmdet() -> None:
+    assert resized(512, 512, 800, 1333) == (800, 800)
+    assert resized(480, 640, 800, 1333) == (800, 1067)
+    assert resized(300, 900, 800, 1333) == (444, 1333)
+
+
+def test_a_mask_keeps_its_place_on_a_wide_picture_and_its_score_is_class_times_mask(
+    detector: Mask2FormerDetector,
+) -> None:
+    """Written out anew: logits at the padded size, cut to the resized picture, scaled to its own size, above zero."""
+    size, shape = (64, 96), (40, 60)
+    classes, masks = torch.full((2, 4), -20.0), torch.full((2, 96, 128), -3.0)
+    classes[0, 2], classes[1, 3] = 5.0, 5.0
+    masks[0, 16:48, 24:72] = 2.0
+    masks[:, 64:] = masks[:, :, 96:] = 9.0  # padding, which is no part of the picture
+    [(name, score, mask)] = detector._things(classes, masks, size, shape)
+    scaled = torch.nn.functional.interpolate(masks[:1, None, :64, :96], shape, mode="bilinear")[0, 0]
+    assert name == "cat"
+    np.testing.assert_array_equal(mask, (scaled > 0).numpy())
+    rows, columns = np.nonzero(mask)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (10, 30, 15, 45)
+    sure = classes[0].softmax(0)[2] * scaled[scaled > 0].sigmoid().mean()
+    assert score == pytest.approx(float(sure), abs=1e-6)
+
+
+def test_pictures_are_normalised_and_padded_below_and_to_the_right() -> None:
+    pixels = torch.full((1, 40, 60, 3), 255, dtype=torch.uint8)
+    ready = prepared(pixels, (64, 96))
+    assert ready.shape == (1, 3, 64, 96)
+    assert ready[0, :, 0, 0].tolist() == pytest.approx(
+        [(255 - m) / s for m, s in zip(MEAN, STD, strict=True)], rel=1e-5
+    )
+    padded = prepared(pixels, (53, 80))
+    assert padded.shape == (1, 3, 64, 96)
+    assert padded[:, :, 53:].abs().sum() == padded[..., 80:].abs().sum() == 0
 
 
 def test_the_colour_is_that_of_the_object_on_gray_alone(detector: Mask2FormerDetector) -> None:
