@@ -113,6 +113,12 @@ MUTANTS: dict[str, list[Mutant]] = {
         ("if value is not None} | unwanted", "if value is None} | unwanted"),
         ("if self.config.negative_prompt else {}", "if not self.config.steps else {}"),
     ),
+    "pictures folder": _of("corpora.picture_folder", ("self._one(place.first + at, name)", "self._one(at, name)")),
+    "pictures webdataset": _of(
+        "corpora.picture_tars", ('removeprefix("./").rpartition', 'removeprefix("s").rpartition')
+    ),
+    "pictures parquet": _of("corpora.picture_tables", ('value.get("path") or name', "name")),
+    "stage pictures": _of("stages.pictures", ("{one.row:012x}", "{one.row:013x}"), ('"index": 0', '"index": 1')),
     "generator images api": _of(
         "generators.images_api",
         ("return round(1 - scale", "return -round(1 - scale"),
