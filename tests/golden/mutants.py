@@ -110,10 +110,10 @@ MUTANTS: dict[str, list[Mutant]] = {
     "generator diffusers": _of(
         "generators.diffusers",
         ("manual_seed(seed)", "manual_seed(seed + 1)"),
-        ("if value is not None} | unwanted", "if value is None} | unwanted"),
+        ('if ours != "negative_prompt"}', 'if ours == "max_tokens"}'),
         ("if self.config.negative_prompt else {}", "if not self.config.steps else {}"),
     ),
-    "pictures folder": _of("corpora.picture_folder", ("self._one(place.first + at, name)", "self._one(at, name)")),
+    "pictures folder": _of("corpora.picture_folder", ("self._listed()][: self.limit]", "self._listed()][1:]")),
     "pictures webdataset": _of(
         "corpora.picture_tars", ('removeprefix("./").rpartition', 'removeprefix("s").rpartition')
     ),
