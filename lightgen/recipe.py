@@ -25,6 +25,7 @@ from lightgen.stages.filter import FilterConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
 from lightgen.stages.pair import LINKS, PairConfig
+from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.probe import ProbeConfig
 from lightgen.stages.recaption import RecaptionConfig
@@ -93,7 +94,10 @@ class Recipe(Config):
     name: str = Field(description="what runs and reports call it")
     seed: int = Field(default=0, description="from which all random numbers of the run come")
     run: RunConfig = Field(default=RunConfig(), description="engine and workers; in no name")
-    source: OrUse[SourceConfig] = Field(description="where captions come from")
+    source: OrUse[SourceConfig] | None = Field(default=None, description="where captions come from")
+    pictures: OrUse[PicturesConfig] | None = Field(
+        default=None, description="pictures that exist, with their captions: in place of source, select and generate"
+    )
     select: OrUse[SelectConfig] | None = Field(default=None, description="which captions are drawn")
     generate: OrUse[GenerateConfig] | None = Field(default=None, description="who draws the images, the teacher")
     score: Scorers = Field(
@@ -120,6 +124,14 @@ class Recipe(Config):
     evaluate: EvaluateConfig | None = Field(default=None, description="who is judged, by whom")
 
     @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if (self.source is None) == (self.pictures is None):
+            raise ValueError("give `source` (captions that a generator draws) or `pictures` (pictures that exist)")
+        if self.pictures is not None and (self.select is not None or self.generate is not None):
+            raise ValueError("pictures are there already: leave select and generate out, or give source in their place")
+        return self
+
+    @model_validator(mode="after")
     def _one_resolution_each(self) -> Self:
         if self.pretrain and len(self.pretrain) != len(self.encode):
             raise ValueError(
@@ -133,7 +145,8 @@ class Recipe(Config):
         if self.shuffled_control and (self.align is None or self.align.objective != "dpo"):
             raise ValueError("shuffled_control is a control of DPO: align must be there, with objective dpo")
         for part, needed in {**NEEDED, "pair": ("pretrain", captions)}.items():
-            missing = [name for name in needed if not getattr(self, name)]
+            there = {"generate"} if self.pictures is not None else set[str]()
+            missing = [name for name in needed if not getattr(self, name) and name not in there]
             if getattr(self, part) and missing:
                 raise ValueError(f"{part} needs {' and '.join(missing)}, which this recipe leaves out")
         return self

@@ -1,4 +1,4 @@
-"""IMAGES: drawn or fetched images in tar shards (`<id>.<format>` and `<id>.json`); of stages `generate` and `fetch`."""
+"""IMAGES: drawn or fetched images in tar shards (`<id>.<format>` and `<id>.json`); of `generate`, `fetch` and `pictures`."""
 
 import pyarrow as pa
 
@@ -14,7 +14,7 @@ SCHEMA = pa.schema(
         pa.field("caption", pa.string(), nullable=False),
         pa.field("index", pa.int32(), nullable=False, metadata={"is": "number among the images of one prompt"}),
         pa.field("seed", pa.int64(), nullable=False),
-        pa.field("generator", pa.string(), nullable=False, metadata={"is": "kind of the generator"}),
+        pa.field("generator", pa.string(), nullable=False, metadata={"is": "kind of the generator, or who drew it"}),
         pa.field("width", pa.int32(), nullable=False, metadata={"unit": "px"}),
         pa.field("height", pa.int32(), nullable=False, metadata={"unit": "px"}),
         pa.field("format", pa.string(), nullable=False, metadata={"values": "png, webp, jpg"}),
@@ -33,6 +33,16 @@ FETCHED = pa.schema(
         *SCHEMA,
         pa.field("url", pa.string(), nullable=False),
         pa.field("host", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+    ]
+)
+
+# What `pictures` writes: pictures that were there before.
+IMPORTED = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("file", pa.string(), nullable=False, metadata={"is": "what its set calls it"}),
         pa.field("source", pa.string(), nullable=False),
         pa.field("licence", pa.string(), nullable=False),
     ]

@@ -28,6 +28,7 @@ TITLES: Final = {
     "pretrain": "training job",
     "links": "links of pictures",
     "fetch": "download of pictures",
+    "pictures": "import of pictures",
     "recaption": "captions of pictures",
     "pair": "filtering of preference pairs",
     "probe": "probes of the judge",

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import typer.main
+import yaml
 
 from lightgen.cli import app
+from lightgen.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -63,3 +65,15 @@ def test_make_targets_are_those_of_the_makefile():
     named = {name for path in DOCUMENTS for name in re.findall(r"`make ([a-z-]+)`", path.read_text(encoding="utf-8"))}
     assert named
     assert named <= targets
+
+
+BEGUN = {"source": {"corpora": [{"kind": "scenes", "split": "train", "count": 6}]}, "select": {}}
+
+
+@pytest.mark.parametrize(
+    "block", re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/generators.md").read_text(), re.DOTALL | re.MULTILINE)
+)
+def test_recipes_of_the_page_on_generators_are_recipes(block):
+    given = yaml.safe_load(block.replace("<40 hex digits>", "a" * 40))
+    begun = {} if "pictures" in given else BEGUN
+    Recipe.model_validate({"name": "of the page", **begun, **given})

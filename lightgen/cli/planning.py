@@ -150,7 +150,8 @@ def _legend(found: "Preflight") -> str:
     size = sum(line.bytes or 0.0 for line in left)
     fees = sum(line.fees for line in left)
     usd = seconds / 3600 * found.usd_per_hour + fees
-    cost = f", USD {usd:,.0f}{f' ({fees:,.2f} to services)' if fees else ''}" if usd else ""
+    services = f" ({fees:,.2f} to services)" if fees else ""
+    cost = f", USD {usd:,.{0 if usd >= 100 else 2}f}{services}" if usd else ""
     without = f", and {unknown} steps without a figure" if unknown else ""
     gpu = found.machine.gpu
     peak = f"{gpu.flops / 1e12:,.0f} TFLOP/s of the data sheet" if gpu else "what this processor reached in a trial"

@@ -33,7 +33,7 @@ from lightgen.stages.select import SelectConfig
 from lightgen.vlm.base import VlmMember
 
 WORDS = 39  # tokens of a caption on average
-SIEVES = ("source", "links", "fetch", "filter", "recaption", "pair", "probe")  # stages that refuse rows
+SIEVES = ("source", "pictures", "links", "fetch", "filter", "recaption", "pair", "probe")  # stages that refuse rows
 FILE_BYTES = {"webp": 70e3, "jpg": 70e3, "png": 379e3}  # of an image of 512 x 512 px
 
 

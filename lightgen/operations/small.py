@@ -18,6 +18,7 @@ from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
 from lightgen.stages.pair import PairConfig
+from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig
@@ -60,7 +61,8 @@ def small_recipe(recipe: Recipe, folder: Path, processes: int | None, compiles: 
         raise ConfigError(f"{', '.join(taken)} takes a version as it is (`use:`); a rehearsal makes all: give settings")
     model, scale = recipe.rehearse(folder), _scale(recipe, processes, compiles)
     parts: dict[str, Any] = {
-        "source": _source(model.source),
+        "source": None if model.source is None else _source(model.source),
+        "pictures": _pictures(model.pictures, scale),
         "select": _select(model.select),
         "generate": _generate(model.generate, scale),
         "filter": _changed(model.filter, **ANY),
@@ -120,6 +122,13 @@ def _drawn_px(recipe: Recipe) -> int:
 
 def _source(part: SourceConfig | Use) -> SourceConfig | Use:
     return part.model_copy(update={"shard_rows": min(getattr(part, "shard_rows", 1), SOME), "max_reject_fraction": 1.0})
+
+
+def _pictures(part: PicturesConfig | Use | None, scale: Scale) -> PicturesConfig | Use | None:
+    if not isinstance(part, PicturesConfig):
+        return part
+    crop = None if part.crop_px is None else scale.side(part.crop_px)
+    return part.model_copy(update={"shard_rows": min(part.shard_rows, SOME), "crop_px": crop, **ANY})
 
 
 def _select(part: SelectConfig | Use | None) -> SelectConfig | Use | None:

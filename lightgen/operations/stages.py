@@ -14,6 +14,7 @@ from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.links import LinksConfig, links
 from lightgen.stages.pair import PairConfig, pair
+from lightgen.stages.pictures import PicturesConfig, pictures
 from lightgen.stages.pretrain import PretrainConfig, pretrain
 from lightgen.stages.probe import ProbeConfig, probe
 from lightgen.stages.recaption import RecaptionConfig, recaption
@@ -34,6 +35,8 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return context.store.open(config.use).ref
         case SourceConfig():
             return source(config, context)
+        case PicturesConfig():
+            return pictures(config, context)
         case SelectConfig():
             return select(refs[0], config, context)
         case GenerateConfig():

@@ -99,28 +99,37 @@ def _at(key: str, steps: Iterable[Step]) -> Iterator[Step]:
 
 def _distill_set(recipe: Recipe) -> Iterator[Step]:
     """Captions to features."""
+    images = "generate" if recipe.pictures is None else "pictures"
+    yield from _images(recipe)
+    if recipe.filter is None:
+        return
+    yield from _filtered(images, recipe.score, recipe.filter, "train")
+    captioned = "filter"
+    if recipe.recaption is not None:
+        captioned = "recaption"
+        yield Step("recaption", "recaption", recipe.recaption, (images, "filter"), role="train", key="recaption")
+    if recipe.encode:
+        vae = FitVaeConfig(vae=recipe.encode[-1].vae)
+        yield Step(
+            "fit-vae", "fit_vae", vae, ("filter", images), role="train", key=f"encode.{len(recipe.encode) - 1}.vae"
+        )
+    for number, encode in enumerate(recipe.encode):
+        size, parents = f"{encode.size_px}px", (captioned, images, "fit-vae")
+        yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
+
+
+def _images(recipe: Recipe) -> Iterator[Step]:
+    """Pictures that exist, or captions and who draws them, as far as the recipe goes."""
+    if recipe.pictures is not None:
+        yield Step("pictures", "pictures", recipe.pictures, role="train", key="pictures")
+        return
+    assert recipe.source is not None, "the recipe has checked it"
     yield Step("source", "source", recipe.source, role="train", key="source")
     if recipe.select is None:
         return
     yield Step("select", "select", recipe.select, ("source",), role="train", key="select")
-    if recipe.generate is None:
-        return
-    yield Step("generate", "generate", recipe.generate, ("select",), role="train", key="generate")
-    if recipe.filter is None:
-        return
-    yield from _filtered("generate", recipe.score, recipe.filter, "train")
-    captioned = "filter"
-    if recipe.recaption is not None:
-        captioned = "recaption"
-        yield Step("recaption", "recaption", recipe.recaption, ("generate", "filter"), role="train", key="recaption")
-    if recipe.encode:
-        vae = FitVaeConfig(vae=recipe.encode[-1].vae)
-        yield Step(
-            "fit-vae", "fit_vae", vae, ("filter", "generate"), role="train", key=f"encode.{len(recipe.encode) - 1}.vae"
-        )
-    for number, encode in enumerate(recipe.encode):
-        size, parents = f"{encode.size_px}px", (captioned, "generate", "fit-vae")
-        yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
+    if recipe.generate is not None:
+        yield Step("generate", "generate", recipe.generate, ("select",), role="train", key="generate")
 
 
 def _filtered(

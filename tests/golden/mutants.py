@@ -110,9 +110,15 @@ MUTANTS: dict[str, list[Mutant]] = {
     "generator diffusers": _of(
         "generators.diffusers",
         ("manual_seed(seed)", "manual_seed(seed + 1)"),
-        ("if value is not None} | unwanted", "if value is None} | unwanted"),
+        ('if ours != "negative_prompt"}', 'if ours == "max_tokens"}'),
         ("if self.config.negative_prompt else {}", "if not self.config.steps else {}"),
     ),
+    "pictures folder": _of("corpora.picture_folder", ("self._listed()][: self.limit]", "self._listed()][1:]")),
+    "pictures webdataset": _of(
+        "corpora.picture_tars", ('removeprefix("./").rpartition', 'removeprefix("s").rpartition')
+    ),
+    "pictures parquet": _of("corpora.picture_tables", ('value.get("path") or name', "name")),
+    "stage pictures": _of("stages.pictures", ("{one.row:012x}", "{one.row:013x}"), ('"index": 0', '"index": 1')),
     "generator images api": _of(
         "generators.images_api",
         ("return round(1 - scale", "return -round(1 - scale"),

@@ -10,6 +10,7 @@ from tests.golden.cases import (
     encoders,
     generators,
     links,
+    pictures,
     scorers,
     training,
     vlm,
@@ -17,8 +18,8 @@ from tests.golden.cases import (
 from tests.golden.subject import Subject
 
 FAMILIES = (
-    corpora, links, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons, audits,
-    training,
+    corpora, links, pictures, generators, vlm, scorers, captioners, encoders, decisions, data_stages, comparisons,
+    audits, training,
 )  # fmt: skip
 SUBJECTS: list[Subject] = [subject for family in FAMILIES for subject in family.subjects()]
 BY_NAME: dict[str, Subject] = {subject.name: subject for subject in SUBJECTS}

@@ -16,6 +16,7 @@ from lightgen.captioners.config import CaptionerConfig
 from lightgen.config import QUIET, RUN, Config, Member
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.laion import LaionLinks
+from lightgen.corpora.picture_config import PictureSetConfig
 from lightgen.decisions.derive import DeriveConfig
 from lightgen.encoders.text import TextConfig
 from lightgen.encoders.vae import VaeConfig
@@ -35,8 +36,8 @@ from tests.golden.write import keep
 pytestmark = pytest.mark.xdist_group("golden")
 LinksConfig = Annotated[LaionLinks, "tables of links: there is one kind"]
 FAMILIES = (
-    GeneratorConfig, ScorerConfig, VlmConfig, CaptionerConfig, CorpusConfig, LinksConfig, VaeConfig, TextConfig,
-    DeriveConfig,
+    GeneratorConfig, ScorerConfig, VlmConfig, CaptionerConfig, CorpusConfig, LinksConfig, PictureSetConfig, VaeConfig,
+    TextConfig, DeriveConfig,
 )  # fmt: skip
 HERE = Path(__file__).parent
 

@@ -1,13 +1,18 @@
 """Generator `images_api` against a real server on loopback that misbehaves; nothing of the client is replaced."""
 
+import asyncio
 import base64
 import logging
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from lightgen.config import problems_of
@@ -350,6 +355,27 @@ def test_what_was_paid_for_before_the_limit_is_not_bought_again(tmp_path: Path) 
         assert len(server.asked) == version.rows == 12
     prompts = [ask["prompt"] for ask in server.asked]
     assert len(set(prompts)) == 12
+
+
+def test_a_kill_buys_one_batch_again_at_most(tmp_path: Path) -> None:
+    def slow(*_: Any) -> Any:
+        return asyncio.sleep(0.15)
+
+    path, base = tmp_path / "paid.yaml", str(tmp_path / "store")
+    with ImagesServer([slow] * 100) as server:
+        path.write_text(yaml.safe_dump(recipe(server, concurrency=1).model_dump(mode="json", exclude_unset=True)))
+        words = [sys.executable, "-m", "lightgen.cli", "run", str(path), "--store", base]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(server.asked) < 8 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        assert 8 <= len(server.asked) < 12
+        version = images_of(open_or_create(base), server, concurrency=1)
+    prompts = [ask["prompt"] for ask in server.asked]
+    assert version.rows == len(set(prompts)) == 12
+    assert len(prompts) - 12 <= 3  # of the batch under way
 
 
 def test_a_wrong_key_is_one_error_and_nothing_is_bought_again_after_it_is_mended(

@@ -1,0 +1,123 @@
+"""Pictures in Parquet: a column of bytes, or of the Hub's struct of bytes and path, and one of captions.
+
+Memory: one batch of rows, and of a range of pictures its bytes.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from lightgen.corpora import places
+from lightgen.corpora.parquet import opened, sound
+from lightgen.corpora.pictures import (
+    CAPTIONS,
+    NO_CAPTION,
+    NO_PICTURE,
+    Found,
+    PictureSet,
+    caption_of,
+    rehearsed_pictures,
+    same,
+)  # fmt: skip
+from lightgen.corpora.ranges import Inventory, Place, Range
+from lightgen.errors import InputCorrupt
+
+COLUMNS = ("image", "jpg", "png", "webp", "bytes")
+BATCH_ROWS = 16
+
+
+class PictureTables(PictureSet):
+    """Which Parquet files: one, all of a folder, or those that fit a pattern, in order of their names."""
+
+    kind: Literal["parquet"] = "parquet"
+    image: str | None = Field(
+        default=None, description=f"column of the picture; null: {', '.join(COLUMNS)}, the first there is"
+    )
+
+    def files(self) -> list[Self]:
+        """See `PictureSet.files`."""
+        paths = places.files_of(self.path, ".parquet")
+        if not paths:
+            raise InputCorrupt(f"{self.path} holds no Parquet files. Check the path")
+        return [self.model_copy(update={"path": path}) for path in paths]
+
+    def state(self) -> str:
+        """See `PictureSet.state`."""
+        return places.state_of(self.path)
+
+    def cut(self, rows: int) -> Inventory:
+        """See `PictureSet.cut`. Memory: a batch, and digests of one range."""
+        ranges, digest, count, size = list[Range](), hashlib.sha256(), 0, 0
+        for one in self.read():
+            digest.update(one.digest())
+            count, size = count + 1, size + len(one.data)
+            if count == rows:
+                ranges.append(Range(count, size, digest.hexdigest()))
+                digest, count, size = hashlib.sha256(), 0, 0
+        if count:
+            ranges.append(Range(count, size, digest.hexdigest()))
+        return Inventory(sha256=places.sha256_of(self.path), ranges=tuple(ranges))
+
+    def read(self) -> Iterator[Found]:
+        """See `PictureSet.read`."""
+        with places.whole(self.path) as file, sound(self.path):
+            parquet = opened(file, self.path)
+            yield from self._rows(parquet, list(range(parquet.metadata.num_row_groups)), 0)
+
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> Iterator[Found]:
+        """See `PictureSet.read_range`: the row groups that the range lies in, from the first."""
+        with places.seekable(self.path) as file, sound(self.path):
+            parquet = opened(file, self.path)
+            groups, first, before = list[int](), 0, 0
+            for group in range(parquet.metadata.num_row_groups):
+                after = before + parquet.metadata.row_group(group).num_rows
+                if before < place.first + place.range.rows and after > place.first:
+                    first = first if groups else before
+                    groups.append(group)
+                before = after
+            wanted = range(place.first, place.first + place.range.rows)
+            found = [one for one in self._rows(parquet, groups, first) if one.row in wanted]
+        yield from same(found, self.path, place)
+
+    def write(self, path: Path, captions: list[str]) -> Path:
+        """See `PictureSet.write`."""
+        rows = [
+            {self.image or COLUMNS[0]: {"bytes": data, "path": name}, self.caption_key: caption}
+            for name, data, caption in rehearsed_pictures(captions)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), path / "train-00000.parquet", row_group_size=8)
+        return path
+
+    def _rows(self, parquet: pq.ParquetFile, groups: list[int], first: int) -> Iterator[Found]:
+        names = parquet.schema_arrow.names
+        image = self._column(names, self.image, COLUMNS, "image")
+        caption = self._column(names, self.caption, CAPTIONS, "caption")
+        row = first
+        for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=[image, caption]):
+            for values in batch.to_pylist():
+                if row == self.limit:
+                    return
+                yield _found(row, values[image], *caption_of({caption: values[caption]}, caption))
+                row += 1
+
+    def _column(self, names: list[str], given: str | None, known: tuple[str, ...], setting: str) -> str:
+        found = next((one for one in ([given] if given else known) if one in names), None)
+        if found is None:
+            raise InputCorrupt(
+                f"{self.path} has no column {given or ' or '.join(known)}; it has {', '.join(names)}: set `{setting}`"
+            )
+        return found
+
+
+def _found(row: int, value: Any, caption: str | bytes | None, why: str) -> Found:
+    name = f"{row}"
+    if isinstance(value, dict):
+        name, value = value.get("path") or name, value.get("bytes")
+    if not isinstance(value, bytes):
+        return Found(row, name, caption=caption, reason=NO_PICTURE, detail=f"{type(value).__name__}, no bytes")
+    return Found(row, name, value, caption, NO_CAPTION if caption is None else "", why)

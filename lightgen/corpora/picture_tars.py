@@ -1,0 +1,178 @@
+"""Pictures in tars as webdataset lays them out: text-to-image-2M, DALLE-3-1M, BLIP3o, what img2dataset writes.
+
+A sample is all members of one key, which ends at the first dot of the base name: a picture (.jpg, .jpeg, .png, .webp),
+and a caption in .json or .txt. Its members lie beside each other. A tar is read from its beginning to its end once;
+memory: one sample, and of a range of pictures its bytes.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
+
+from lightgen.corpora import places
+from lightgen.corpora.base import input_changed
+from lightgen.corpora.pictures import (
+    IMAGES,
+    NO_CAPTION,
+    NO_PICTURE,
+    Found,
+    PictureSet,
+    caption_of,
+    rehearsed_pictures,
+)  # fmt: skip
+from lightgen.corpora.ranges import RANGE_BYTES, Inventory, Place, Range
+from lightgen.errors import InputCorrupt
+
+MAX_MEMBER = 64 << 20  # bytes; a larger one is no picture and no caption
+CHUNK = 1 << 20
+Sample = list[tarfile.TarInfo]
+
+
+class PictureTars(PictureSet):
+    """Which tars: one, all `.tar` of a folder, or those that fit a pattern, in order of their names."""
+
+    kind: Literal["webdataset"] = "webdataset"
+
+    def files(self) -> list[Self]:
+        """See `PictureSet.files`."""
+        paths = places.files_of(self.path, ".tar")
+        if not paths:
+            raise InputCorrupt(f"{self.path} holds no tars. Check the path")
+        return [self.model_copy(update={"path": path}) for path in paths]
+
+    def state(self) -> str:
+        """See `PictureSet.state`."""
+        return places.state_of(self.path)
+
+    def cut(self, rows: int) -> Inventory:
+        """See `PictureSet.cut`: a range ends after `rows` pictures, or as many bytes as a worker should hold."""
+        ranges, begins, size, count, start = list[Range](), 0, 0, 0, None
+        with places.whole(self.path) as file:
+            for number, sample in enumerate(self._samples(file)):
+                if number == self.limit:
+                    break
+                if start is None:
+                    start = begins = sample[0].offset
+                count, size = count + 1, _end(sample) - begins
+                if count == rows or size >= RANGE_BYTES:
+                    ranges.append(Range(count, size, _sha256(file, begins, size)))
+                    begins, count, size = begins + size, 0, 0
+            if count:
+                ranges.append(Range(count, size, _sha256(file, begins, size)))
+            return Inventory(sha256=places.sha256_of(self.path, file), start=start or 0, ranges=tuple(ranges))
+
+    def read(self) -> Iterator[Found]:
+        """See `PictureSet.read`."""
+        with places.whole(self.path) as file:
+            for row, sample in enumerate(self._samples(file)):
+                if row == self.limit:
+                    return
+                yield self._found(row, sample, file)
+
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> Iterator[Found]:
+        """See `PictureSet.read_range`."""
+        data = places.part(self.path, place.offset, place.range.size)
+        if hashlib.sha256(data).hexdigest() != place.range.sha256:
+            raise input_changed(self.path, place)
+        file = io.BytesIO(data)
+        for at, sample in enumerate(self._samples(file)):
+            yield self._found(place.first + at, sample, file)
+
+    def write(self, path: Path, captions: list[str]) -> Path:
+        """See `PictureSet.write`."""
+        with tarfile.open(path / "data_000000.tar", "w") as tar:
+            for name, data, caption in rehearsed_pictures(captions):
+                record = json.dumps({self.caption_key: caption}).encode()
+                for member, content in ((name, data), (f"{name.partition('.')[0]}.json", record)):
+                    info = tarfile.TarInfo(member)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        return path
+
+    def _samples(self, file: BinaryIO) -> Iterator[Sample]:
+        """Members of each key, in order. Raises InputCorrupt for what is no tar, or ends too early."""
+        held: Sample = []
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # a tar of millions is not remembered
+                    if not member.isfile():
+                        continue
+                    if held and _key(member.name) != _key(held[0].name):
+                        yield held
+                        held = []
+                    held.append(member)
+        except tarfile.TarError as error:
+            raise InputCorrupt(
+                f"{self.path} is no sound tar: {error}. Fetch it again; a compressed one is not read"
+            ) from error
+        if held:
+            yield held
+
+    def _found(self, row: int, sample: Sample, file: BinaryIO) -> Found:
+        key = _key(sample[0].name)
+        members: dict[str, tarfile.TarInfo] = {}
+        for member in sample:
+            suffix = _suffix(member.name)
+            if suffix in members:
+                return Found(row, key, reason="member_twice", detail=f"two members {key}{suffix}")
+            members[suffix] = member
+        picture = next((members[suffix] for suffix in IMAGES if suffix in members), None)
+        if picture is None:
+            return Found(row, key, reason=NO_PICTURE, detail=f"only {', '.join(sorted(members))}")
+        if picture.size > MAX_MEMBER:
+            return Found(row, key, reason="too_large", detail=f"{picture.size} bytes > {MAX_MEMBER}")
+        caption, why = self._caption(members, file)
+        return Found(row, key, _bytes(picture, file), caption, NO_CAPTION if caption is None else "", why)
+
+    def _caption(self, members: dict[str, tarfile.TarInfo], file: BinaryIO) -> tuple[str | bytes | None, str]:
+        """From the JSON where a field is named or there is no text."""
+        text, record = members.get(".txt"), members.get(".json")
+        if text is not None and self.caption is None:
+            return _bytes(text, file), ""
+        if record is None:
+            return None, "neither .json nor .txt"
+        try:
+            found = json.loads(_bytes(record, file))
+        except ValueError as error:
+            return None, f".json is not JSON: {error}"
+        return caption_of(found, self.caption) if isinstance(found, dict) else (None, ".json is no object")
+
+
+def _key(name: str) -> str:
+    """The path up to the first dot of the base name."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _suffix(name: str) -> str:
+    return f".{name.rpartition('/')[2].partition('.')[2]}".lower()
+
+
+def _end(sample: Sample) -> int:
+    """The first byte after a sample: blocks are of 512 bytes."""
+    last = sample[-1]
+    return last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _bytes(member: tarfile.TarInfo, file: BinaryIO) -> bytes:
+    """The payload; a sample that is looked at has been read past already, so the place is put back."""
+    before = file.tell()
+    file.seek(member.offset_data)
+    data = file.read(min(member.size, MAX_MEMBER))
+    file.seek(before)
+    return data
+
+
+def _sha256(file: BinaryIO, offset: int, size: int) -> str:
+    """Digest of bytes in the middle; the place is put back."""
+    before, digest = file.tell(), hashlib.sha256()
+    file.seek(offset)
+    for left in range(size, 0, -CHUNK):
+        digest.update(file.read(min(CHUNK, left)))
+    file.seek(before)
+    return digest.hexdigest()
