@@ -1,4 +1,4 @@
-"""IMAGES: drawn or fetched images in tar shards (`<id>.<format>` and `<id>.json`); of `generate`, `fetch` and `pictures`."""
+"""IMAGES: drawn, fetched or given images in tar shards (`<id>.<format>`, `<id>.json`): `generate`, `fetch`, `pictures`."""
 
 import pyarrow as pa
 
