@@ -1,4 +1,4 @@
-"""IMAGES: drawn, fetched or given images in tar shards (`<id>.<format>`, `<id>.json`): `generate`, `fetch`, `pictures`."""
+"""IMAGES: drawn, fetched or given, in tar shards (`<id>.<format>`, `<id>.json`); of `generate`, `fetch`, `pictures`."""
 
 import pyarrow as pa
 
