@@ -5,7 +5,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import Job, Overrides, RecipeName, StoreAddress, run_name
+from flows.parameters import Job, Overrides, RecipeName, StoreAddress, refer_to, run_name
 from lightgen.operations.ablation import GOAL, Run, figures, forecast, load_ablation, make_all, recipes_of
 from lightgen.pages.ablation import write_ablation
 from lightgen.recipe import Recipe
@@ -35,3 +35,7 @@ def ablate(
     opened = open_store(place)
     write_ablation(figures(recipe, found, made, opened), opened)
     return {f"{run.variant}, seed {run.seed}": ref for run, ref in made.items()}
+
+
+if __name__ == "__main__":
+    refer_to("ablate", "--param recipe=demo --param ablation=decoding", "ablate demo decoding")

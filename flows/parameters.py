@@ -58,11 +58,15 @@ class Job:
 
 def refer(module: str, *goals: str) -> NoReturn:
     """End `python -m flows.<module>`, which only declares a flow, with the commands that run it."""
-    until = "".join(f" --until {goal}" for goal in goals)
+    refer_to(module, "--param recipe=demo", "run demo" + "".join(f" --until {goal}" for goal in goals))
+
+
+def refer_to(module: str, parameters: str, command: str) -> NoReturn:
+    """As `refer`, for a flow of other parameters or another command."""
     raise SystemExit(
         f"flows.{module} declares a flow and runs nothing. Run it under Prefect, after `make serve`:\n"
-        f"  prefect deployment run {module.replace('_', '-')} --param recipe=demo\n"
-        f"or without a server:\n  lightgen run demo{until}"
+        f"  prefect deployment run {module.replace('_', '-')} {parameters}\n"
+        f"or without a server:\n  lightgen {command}"
     )
 
 

@@ -29,7 +29,7 @@ from lightgen.bench.training import (
 )
 from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.masking import masked_count
-from lightgen.model.memory import activation_bytes, state_bytes
+from lightgen.model.memory import Activations, state_bytes
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, parameter_count
 from lightgen.training.features_on_disk import open_feature_files
@@ -206,17 +206,18 @@ def _rows(rates: list[Rate], note: str) -> Rows:
 
 
 def _formula_gb(config: StudentConfig, tokens: int, batch: int) -> float:
-    hidden = masked_count(tokens, HIDDEN)
-    return (
-        state_bytes(parameter_count(config)) + batch * activation_bytes(config, tokens, hidden, WORDS, COPIES)
-    ) / 1e9
+    return (state_bytes(parameter_count(config)) + batch * _image_bytes(config, tokens)) / 1e9
+
+
+def _image_bytes(config: StudentConfig, tokens: int) -> float:
+    kept = Activations(config, tokens, WORDS, COPIES)
+    return kept.text() + kept.image(masked_count(tokens, HIDDEN))
 
 
 def _fitting(config: StudentConfig, tokens: int) -> int:
     """The largest multiple of MULTIPLE whose memory by formula leaves room on this GPU."""
     memory = torch.cuda.get_device_properties(0).total_memory
-    one = activation_bytes(config, tokens, masked_count(tokens, HIDDEN), WORDS, COPIES)
-    images = (ROOM * memory - state_bytes(parameter_count(config))) / one
+    images = (ROOM * memory - state_bytes(parameter_count(config))) / _image_bytes(config, tokens)
     return max(1, int(images) // MULTIPLE * MULTIPLE)
 
 

@@ -81,7 +81,8 @@ class Activations:
 
     @property
     def _mlp(self) -> float:
-        return FLOAT + self.product * (1 + 2 * self.config.mlp_ratio) + self._mask
+        ratio = self.config.mlp_ratio  # hidden numbers are dropped too
+        return FLOAT + self.product * (1 + 2 * ratio) + self._mask * (1 + ratio)
 
     @property
     def _hearing(self) -> int:

@@ -106,6 +106,8 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
 
 def _vendi(version: Version) -> dict[str, str]:
     """Vendi scores, how many captions that have nothing in common would be as diverse: before, after, and at random."""
+    if "summary.json" not in version.file_names:
+        return {}
     summary = json.loads(version.file("summary.json").read_bytes())
     named = {"captions": "of all captions", "chosen": "of the chosen", "random": "of as many at random"}
     return {f"Vendi {words}": f"{summary[f'vendi_{name}']:,.1f}" for name, words in named.items()}

@@ -8,7 +8,8 @@ import typer.main
 from lightgen import cli
 from lightgen.cli import app
 
-CREATORS = {"run", "work", "plan", "rehearse", "import-official"}  # commands for a store that need not be there yet
+# Commands for a store that need not be there yet.
+CREATORS = {"run", "work", "plan", "rehearse", "import-official", "ablate"}
 
 
 def reading_commands() -> dict[str, int]:

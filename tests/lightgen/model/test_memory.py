@@ -77,12 +77,12 @@ def test_null_controls_a_pair_is_not_one_image_nor_two_with_two_texts() -> None:
 
 
 def test_masks_of_dropout_take_a_byte_a_number_and_none_in_dpo() -> None:
-    """Two in a self-block, and as many in a late block that reads the text."""
+    """Two of the width and one of the MLP's in a self-block, and as many in a late block that reads the text."""
     config = PRESETS["lightgen-0.7b"]
     with_masks, without = (Activations(config, 256, 64, 4, dropout=dropout) for dropout in (True, False))
-    masks = 2 * config.width * (16 * (256 - 218) + (16 + 16) * 256)
+    masks = (2 + 4) * config.width * (16 * (256 - 218) + (16 + 16) * 256)
     assert with_masks.image(218) - without.image(218) == masks
-    assert with_masks.text() - without.text() == 2 * config.width * 6 * 64
+    assert with_masks.text() - without.text() == (2 + 4) * config.width * 6 * 64
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
