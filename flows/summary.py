@@ -65,7 +65,7 @@ def _score(model: ModelScores, tasks: Sequence[str]) -> tuple[str, ...]:
 
 def _likeness(like: Likeness) -> str:
     """How like the reference each model's pictures are, and how unlike one another."""
-    lines = [("model", "Fréchet distance", "MMD", "distance of samples", "Vendi score")]
+    lines: list[tuple[str, ...]] = [("model", "Fréchet distance", "MMD", "distance of samples", "Vendi score")]
     for one in like.models:
         diversity = (f"{value.mean:.3g}" if value else "-" for value in (one.distance, one.vendi))
         lines.append((one.name, *map(_far, (one.frechet, one.mmd)), *diversity))

@@ -23,7 +23,7 @@ LOOKALIKES = str.maketrans(
     "aeopcyxijsdhlqwkmtbnaeopcyxijskmtbn" "aopiuvktx" "ilod",
 )  # fmt: skip
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-SPELLINGS = {"grey": "gray", "colour": "color", "coloured": "colored", "photograph": "photo"}
+SPELLINGS: dict[str, str] = {"grey": "gray", "colour": "color", "coloured": "colored", "photograph": "photo"}
 SPELLINGS |= {word: str(number) for number, word in enumerate(NUMBERS, 1)}
 ARTICLES = {"a", "an", "the"}
 # What the prompts of known benchmarks begin with, which says nothing of what is to be seen.
@@ -39,10 +39,8 @@ def repaired(text: str) -> str:
 
 def plain_words(text: str) -> str:
     """The words of a text in order, with single spaces between; empty for a text without any, such as emoji."""
-    if text.isascii() and text.isprintable() and "&" not in text and "<" not in text:
-        words = PLAIN.findall(text.lower())
-    else:
-        words = WORD.findall(_plain(text))
+    plain = text.isascii() and text.isprintable() and "&" not in text and "<" not in text
+    words: list[str] = PLAIN.findall(text.lower()) if plain else WORD.findall(_plain(text))
     return " ".join(SPELLINGS.get(word, word) for word in words)
 
 
