@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lightgen.config import problems_of
 from lightgen.errors import ConfigError
 from lightgen.operations.ablation import (
     FOLDER,
@@ -37,12 +38,14 @@ def written(folder: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_ablation_fits_the_base_recipe(name):
+@pytest.mark.parametrize(("name", "base"), [*((name, "ablations/base") for name in SHIPPED), ("decoding", "demo")])
+def test_every_shipped_ablation_fits_its_recipe(name, base):
     ablation = load_ablation(name)
-    runs = recipes_of("ablations/base", ablation)
+    runs = recipes_of(base, ablation)
     assert len(runs) == len(ablation.variants) * len(ablation.seeds)
     assert all(recipe.seed == run.seed for run, recipe in runs.items())
+    stops = [one for recipe in runs.values() for one in problems_of(recipe) if one.weight == "stops"]
+    assert stops == []
 
 
 @pytest.mark.parametrize(
