@@ -15,7 +15,7 @@ export PREFECT_HOME ?= $(CURDIR)/.prefect
 .PHONY: demo test test-long check rehearse serve clean
 
 demo: $(VENV)/.installed
-	@echo "demo: the whole loop on this CPU, eight to nine minutes on two cores; a second run finds everything done"
+	@echo "demo: the whole loop on this CPU, eight to ten minutes on two cores; a second run finds everything done"
 	@$(BIN)/python -m flows.demo
 
 test: $(VENV)/.installed-dev
