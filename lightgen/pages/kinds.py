@@ -24,12 +24,11 @@ from lightgen.stages import fetch
 from lightgen.stages.filter import FilterConfig, score_columns
 from lightgen.stages.links import yields
 from lightgen.storage.feature_codec import latents_from_table
-from lightgen.storage.inspect import declared_schema
+from lightgen.storage.inspect import declared_schema, list_versions
 from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
-from schemas.report import Report
 
 PAGE_PX, LEAST_PX = 320, 160
 DRAWN_POINTS = 99  # of a curve over prompts; of more points the chart would cut the highest
@@ -250,15 +249,17 @@ def _sheet_title(name: str) -> str:
 
 
 def _overall(version: Version, store: Store) -> dict[str, str]:
-    """What the newest report that judged it says."""
-    for entry in reversed(store.log("report")):
-        if entry.op != "publish":
+    """What the newest report that judged it says. Reports that are retired, lost or damaged are passed over."""
+    for line in reversed(list_versions(store, "report")):
+        if line.retired or line.trouble:
             continue
-        report = Report.model_validate_json(store.open(f"report@{entry.version}").file("report.json").read_text())
-        for model in report.models:
-            if model.checkpoint == version.ref.content:
-                one = model.overall
-                return {f"overall, report@{entry.version[:8]}": f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"}
+        # Read plainly: a report of an earlier revision has other fields, and these.
+        report = json.loads(store.open(f"report@{line.version}").file("report.json").read_bytes())
+        for model in report["models"]:
+            if model["checkpoint"] == version.ref.content:
+                one = model["overall"]
+                told = f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+                return {f"overall, report@{line.version[:8]}": told}
     return {}
 
 

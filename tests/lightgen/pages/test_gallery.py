@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from lightgen.stages.pair import PairConfig, pair
 from lightgen.stages.reference import ReferenceConfig, reference
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.stages.source import SourceConfig, source
+from lightgen.storage.store import open_store
 from schemas.ref import ArtifactRef
 from tests.lightgen.conftest import Chain
 from tests.lightgen.sealed import pairs as sealed_pairs
@@ -116,6 +118,13 @@ def test_a_checkpoint_tells_its_role_and_its_score(chain: Chain, refs: dict[str,
     page = gallery(chain.store.open(chain.checkpoint), chain.store)
     assert "pretrained" in page
     assert re.search(r'overall, report@[0-9a-f]{8}</span><b class="long">0\.\d{3} \[', page)
+
+
+def test_a_report_that_is_lost_costs_no_page(chain: Chain, refs: dict[str, ArtifactRef], tmp_path) -> None:
+    copy = open_store(str(shutil.copytree(chain.store.uri, tmp_path / "copy")))
+    (tmp_path / "copy" / "v" / "report" / refs["report"].version / "manifest.json").unlink()
+    page = gallery(copy.open(chain.checkpoint), copy)
+    assert "overall, report@" not in page
 
 
 def test_a_histogram_counts_every_value_once_and_draws_the_line() -> None:
