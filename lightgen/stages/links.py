@@ -12,16 +12,16 @@ import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
 from lightgen.config import QUIET, RUN, Config
-from lightgen.corpora.base import ordinals
 from lightgen.corpora.cleaning import Cleaned, Limits, clean
 from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.laion import LaionLinks
 from lightgen.corpora.link_rehearsal import rehearsed
 from lightgen.corpora.ranges import Inventory
+from lightgen.corpora.sharding import count_shards, ranges_of
 from lightgen.corpora.tokenizer import counter
 from lightgen.decisions.rules import KEPT, Rule, Yield, apply_rules
 from lightgen.engines.build import build
-from lightgen.errors import ConfigError, InputCorrupt
+from lightgen.errors import InputCorrupt
 from lightgen.fetch import loopback
 from lightgen.fetch.safe import Refused, Target, parse
 from lightgen.problems import Problem
@@ -35,7 +35,7 @@ from schemas.ref import ArtifactRef
 
 STAGE = Stage("links", "links", revision=1)
 INVENTORIES = TypeAdapter(list[list[Inventory]])
-MAX_SHARDS, NO_LIMIT = 99_999, 1 << 30
+NO_LIMIT = 1 << 30
 DETAIL = 500
 URL_REASONS = ("url_scheme", "url_malformed", "url_credentials", "url_private")
 CAPTION_REASONS = ("caption_encoding", "caption_empty", "caption_too_long")
@@ -98,9 +98,7 @@ def links(config: LinksConfig, context: Context) -> ArtifactRef:
     """
     found = [[take_inventory(file, config.shard_rows) for file in corpus.files()] for corpus in config.corpora]
     every = [one for files in found for one in files]
-    n_shards = max(1, sum(len(one.ranges) for one in every))
-    if n_shards > MAX_SHARDS:
-        raise ConfigError(f"links: {n_shards:,} shards, at most {MAX_SHARDS:,} are possible: raise shard_rows")
+    n_shards = count_shards(STAGE.name, every)
     inputs = {"corpora": [[one.model_dump(mode="json") for one in files] for files in found]}
     plan = STAGE.plan(config, context.seed, [], n_shards, inputs)
     needs = Needs(unit="rows", total=sum(one.rows for one in every))
@@ -113,13 +111,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     found, scratch = INVENTORIES.validate_python(work.plan.inputs["corpora"]), worker.store.scratch(work.plan)
     files = [file for corpus in config.corpora for file in corpus.files()]
     every = [one for inventories in found for one in inventories]
-    if len(files) != len(every):
-        raise InputCorrupt(f"links: {len(files)} files lie where {len(every)} were found before: leave them alone")
-    shards = [
-        (file, ordinal, inventory, place)
-        for (file, ordinal), inventory in zip(ordinals(files), every, strict=True)
-        for place in inventory.places()
-    ]
+    shards = ranges_of(STAGE.name, files, every)
 
     def make_shard(shard: int) -> ShardOutput:
         if not shards:

@@ -14,15 +14,14 @@ import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
 from lightgen.config import RUN
-from lightgen.corpora.base import ordinals
 from lightgen.corpora.cleaning import Cleaned, Limits, clean
 from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.picture_config import PictureSetConfig
 from lightgen.corpora.pictures import Found, PictureSet
 from lightgen.corpora.ranges import Inventory
+from lightgen.corpora.sharding import count_shards, ranges_of
 from lightgen.corpora.tokenizer import counter
 from lightgen.engines.build import build
-from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.fetch.finishing import Keeping, finish
 from lightgen.fetch.states import Failed
 from lightgen.problems import Problem
@@ -38,7 +37,7 @@ from schemas.ref import ArtifactRef
 
 STAGE = Stage("pictures", "images", revision=1)
 INVENTORIES = TypeAdapter(list[list[Inventory]])
-MAX_SHARDS, NO_LIMIT, DETAIL = 99_999, 1 << 30, 500
+NO_LIMIT, DETAIL = 1 << 30, 500
 
 
 class PicturesConfig(Limits):
@@ -93,9 +92,7 @@ def pictures(config: PicturesConfig, context: Context) -> ArtifactRef:
     """
     found = [[take_inventory(file, config.shard_rows) for file in one.files()] for one in config.sets]
     every = [one for files in found for one in files]
-    n_shards = max(1, sum(len(one.ranges) for one in every))
-    if n_shards > MAX_SHARDS:
-        raise ConfigError(f"pictures: {n_shards:,} shards, at most {MAX_SHARDS:,} are possible: raise shard_rows")
+    n_shards = count_shards(STAGE.name, every)
     inputs = {"sets": [[one.model_dump(mode="json") for one in files] for files in found]}
     plan = STAGE.plan(config, context.seed, [], n_shards, inputs)
     needs = Needs(unit="images", total=sum(one.rows for one in every))
@@ -108,13 +105,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     found, scratch = INVENTORIES.validate_python(work.plan.inputs["sets"]), worker.store.scratch(work.plan)
     files = [file for one in config.sets for file in one.files()]
     every = [one for inventories in found for one in inventories]
-    if len(files) != len(every):
-        raise InputCorrupt(f"pictures: {len(files)} files lie where {len(every)} were found before: leave them alone")
-    shards = [
-        (file, ordinal, inventory, place)
-        for (file, ordinal), inventory in zip(ordinals(files), every, strict=True)
-        for place in inventory.places()
-    ]
+    shards = ranges_of(STAGE.name, files, every)
 
     def make_shard(shard: int) -> ShardOutput:
         if not shards:

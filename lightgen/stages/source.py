@@ -13,15 +13,14 @@ import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
 from lightgen.config import RUN
-from lightgen.corpora.base import ordinals
 from lightgen.corpora.cleaning import Cleaned, Limits, clean
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.sharding import count_shards, ranges_of
 from lightgen.corpora.tokenizer import Count, TokenizerConfig, Words, counter
 from lightgen.engines.build import build
-from lightgen.errors import ConfigError
 from lightgen.seeds import content_id
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import Reject, ShardOutput
@@ -31,7 +30,6 @@ from schemas.ref import ArtifactRef
 
 STAGE = Stage("source", "captions", revision=1)
 INVENTORIES = TypeAdapter(list[Inventory])
-MAX_SHARDS = 99_999
 DETAIL = 500
 
 
@@ -58,9 +56,7 @@ def source(config: SourceConfig, context: Context) -> ArtifactRef:
     The same content under another path is the same version. Raises InputCorrupt, InputChanged, ConfigError.
     """
     found = [take_inventory(corpus, config.shard_rows) for corpus in config.corpora]
-    n_shards = max(1, sum(len(one.ranges) for one in found))
-    if n_shards > MAX_SHARDS:
-        raise ConfigError(f"source: {n_shards:,} shards, at most {MAX_SHARDS:,} are possible: raise shard_rows")
+    n_shards = count_shards(STAGE.name, found)
     inputs = {"corpora": [one.model_dump(mode="json") for one in found]}
     plan = STAGE.plan(config, context.seed, [], n_shards, inputs)
     needs = Needs(unit="rows", total=sum(one.rows for one in found))
@@ -72,11 +68,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     config = SourceConfig.model_validate(work.config)
     found = INVENTORIES.validate_python(work.plan.inputs["corpora"])
     count, scratch = counter(config.tokenizer), worker.store.scratch(work.plan)
-    shards = [
-        (corpus, ordinal, inventory, place)
-        for (corpus, ordinal), inventory in zip(ordinals(config.corpora), found, strict=True)
-        for place in inventory.places()
-    ]
+    shards = ranges_of(STAGE.name, config.corpora, found)
 
     def make_shard(shard: int) -> ShardOutput:
         if not shards:
