@@ -43,7 +43,9 @@ def test_several_workers_ask_what_one_asks(
     copied = open_store(str(tmp_path / "store"))
     there = Context(copied, 1, RunConfig(engine="processes", workers=workers, device="cpu"))
     asked = reference(chain.checkpoint, apart, config, chain.context())
-    assert reference(chain.checkpoint, apart, config, there).fingerprint == asked.fingerprint
+    found = reference(chain.checkpoint, apart, config, there)
+    # Not by fingerprint: a product of matrices may round otherwise in another process, on some CPUs.
+    np.testing.assert_allclose(_errors(copied, found), _errors(chain.store, asked), rtol=1e-5)
 
 
 def test_batches_and_shards_move_the_errors_by_rounding_only(
