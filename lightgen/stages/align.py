@@ -33,7 +33,7 @@ from lightgen.training.problems import check_ratios, training_problems
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("align", "checkpoint", revision=2)
+STAGE = Stage("align", "checkpoint", revision=3)
 
 
 class AlignConfig(Config):

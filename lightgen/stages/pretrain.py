@@ -30,7 +30,7 @@ from lightgen.training.weights import resize_positions
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("pretrain", "checkpoint", revision=2)
+STAGE = Stage("pretrain", "checkpoint", revision=3)
 
 
 class PretrainConfig(Config):

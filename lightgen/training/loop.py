@@ -198,12 +198,15 @@ def train_step(trainer: Trainer, batches: list[Batch]) -> float:
             group["lr"] = lr
     means = world.all_reduce_mean(_backward(trainer, batches))
     assert_gradients(state.student)
-    norm = full_tensor(nn.utils.clip_grad_norm_(state.student.parameters(), config.optimizer.clip))
-    loss, grad_norm = torch.stack([means[0], norm]).tolist()
+    parameters = list(state.student.parameters())
+    norm = nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    loss, grad_norm = torch.stack([means[0], full_tensor(norm)]).tolist()
     state.step += 1
     if reason := _reason_to_skip(state, config, loss, grad_norm):
         _count_skipped(state, reason)
         return loss
+    if grad_norm > config.optimizer.clip:
+        nn.utils.clip_grads_with_norm_(parameters, config.optimizer.clip, norm)
     for optimizer in state.optimizers:
         optimizer.step()
     state.bad_steps = 0
