@@ -205,19 +205,20 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = data
     for part in parents:
-        node = (
-            node[int(part)]
-            if isinstance(node, list) and part.isdigit() and int(part) < len(node)
-            else _child(node, part, key)
-        )
+        node = node[_index(node, part, key)] if isinstance(node, list) else _child(node, part, key)
     if isinstance(node, list):
-        if not (last.isdigit() and int(last) < len(node)):
-            raise ConfigError(f"override {key}: {last!r} is not an index below {len(node)}")
-        node[int(last)] = value
+        node[_index(node, last, key)] = value
     elif isinstance(node, dict):
         node[last] = value
     else:
         raise ConfigError(f"override {key}: {'.'.join(parents)} is not a group of settings")
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    """The place that `part` names in a list; -1 is the last, as in Python."""
+    if not (part.removeprefix("-").isdecimal() and -len(items) <= int(part) < len(items)):
+        raise ConfigError(f"override {key}: {part!r} is no place in a list of {len(items)}; give one from 0, or -1")
+    return int(part)
 
 
 def _child(node: Any, part: str, key: str) -> Any:

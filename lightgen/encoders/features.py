@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightgen.ahead import one_ahead
 from lightgen.encoders.crop import read_square
-from lightgen.encoders.mirror import may_mirror
+from lightgen.encoders.mirror import Flips, may_mirror
 from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
@@ -33,7 +33,7 @@ class Encoder:
     batch: int
     vae: Vae
     text: TextEncoder
-    mirrored: bool = False
+    flips: Flips = "off"
     sides: int = 1
     workers: int = 2
 
@@ -46,16 +46,16 @@ class Encoder:
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
         shape = self.shape if self.sides == 1 else (self.sides, *self.shape)
-        return features.schema(shape, self.text.dim, self.text.storage, self.mirrored)
+        return features.schema(shape, self.text.dim, self.text.storage, self.flips != "off")
 
     def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
         """Features of the rows of `table` (id, prompt_id, caption), in their order."""
         ids, captions = table.column("id").to_pylist(), table.column("caption").to_pylist()
-        allowed = {id for id, caption in zip(ids, captions, strict=True) if may_mirror(caption)}
-        made = _Moments(self.shape, 4 if self.mirrored else 2)
+        allowed = {id for id, caption in zip(ids, captions, strict=True) if may_mirror(caption, self.flips)}
+        made = _Moments(self.shape, 4 if self.flips != "off" else 2)
         for batch, squares in self._decoded([(id, images[id]) for id in ids], made.broken):
             moments = [*self._encode(squares)]
-            if self.mirrored:
+            if self.flips != "off":
                 moments += self._mirrored(batch, squares, allowed, *moments)
             made.add(batch, moments)
             progress.advance(len(batch))

@@ -5,6 +5,9 @@ weak positions (model_facts 0, row 8). What no caption tells (a mirrored face is
 """
 
 import re
+from typing import Literal
+
+Flips = Literal["off", "safe", "all"]
 
 SIDES = r"left\w*|right\w*|east\w*|west\w*|(anti|counter)?-?clockwise|fac(es|ing)|turn(s|ed|ing)|pointing|profile"
 WRITING = (
@@ -16,6 +19,6 @@ QUOTED = r"[\"“”«»„]|(?<!\w)'[^']{2,}'(?!\w)"
 TELLING = re.compile(rf"\b({SIDES}|{WRITING}|{WRITTEN}|{THINGS})\b|{QUOTED}", re.IGNORECASE)
 
 
-def may_mirror(caption: str) -> bool:
-    """True where nothing in the caption speaks of a side, a direction, or something that can be read."""
-    return not TELLING.search(caption)
+def may_mirror(caption: str, flips: Flips = "safe") -> bool:
+    """safe: True where nothing in the caption speaks of a side, a direction, or something that can be read."""
+    return flips == "all" or (flips == "safe" and not TELLING.search(caption))

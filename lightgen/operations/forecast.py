@@ -117,7 +117,7 @@ class Forecast:
         if isinstance(config, GenerateConfig):
             return rows.count * FILE_BYTES[config.format] * math.prod(self._sides(config)) / 512**2
         if isinstance(config, EncodeConfig):
-            return rows.count * _feature_bytes(config, 2 if config.flips == "safe" else 1)
+            return rows.count * _feature_bytes(config, 1 if config.flips == "off" else 2)
         return rows.count * _feature_bytes(self.recipe.encode[-1], 2) if step.stage == "encode_pairs" else None
 
     def usd_per_unit(self, step: Step) -> float:

@@ -46,7 +46,9 @@ def export(images: Version, metadata: str | None, folder: Path) -> Exported:
         for row in images.table(shard, columns=["id", "caption", "index", "format"]).to_pylist():
             places.setdefault(row["caption"], {})[row["index"]] = (shard, row["id"], row["format"])
     if not known:
-        known = {caption: found for caption in places if (found := scene_meaning(caption))}
+        # A scene is told in several wordings, and each is a prompt of its own.
+        scenes = {caption: scene_meaning(caption) for caption in places}
+        known = {text: found.model_copy(update={"prompt": text}) for text, found in scenes.items() if found}
     drawn = [meaning for caption, meaning in known.items() if caption in places]
     if not drawn:
         raise ConfigError(f"{images.ref}: none of its captions is in {metadata or 'the scene world'}")

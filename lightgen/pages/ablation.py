@@ -13,8 +13,8 @@ from lightgen.pages.html import render, visible
 from lightgen.pages.report import LABELS, TRAINED_TONES
 from lightgen.storage.store import Store
 
-WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 40, 14, 12, 40
+WIDTH, HEIGHT = 360, 210  # px, near what a card gives it, so that words keep their size
+LEFT, RIGHT, TOP, BOTTOM = 34, 10, 12, 40
 ROW_PX, NAMES_PX = 26, 132
 LONGEST_NAME = 22  # characters beside a row
 KEYS_PX = 20  # above a picture that stands alone
@@ -97,7 +97,8 @@ def _chart(found: Figures, task: str, title: str) -> Markup:
     width, height, body = _drawn(found, task)
     tones = {point.one.curve: point.tone for point in _points(found, task)}
     keys = "".join(f'<span class="key {tone}">{escape(visible(name))}</span>' for name, tone in tones.items())
-    caption = f"<figcaption><b>{escape(title)}</b>{keys if len(tones) > 1 else ''}</figcaption>"
+    keys = f'<span class="keys">{keys}</span>' if len(tones) > 1 else ""
+    caption = f"<figcaption><b>{escape(title)}</b>{keys}</figcaption>"
     svg = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">{body}</svg>'
     return Markup(f'<figure class="chart">{caption}{svg}</figure>')
 

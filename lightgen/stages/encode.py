@@ -20,6 +20,7 @@ from pydantic import Field
 from lightgen.config import RUN, Config
 from lightgen.encoders.features import Encoder
 from lightgen.encoders.image_files import files_of
+from lightgen.encoders.mirror import Flips
 from lightgen.encoders.restore import FILE, Encoders
 from lightgen.encoders.t5 import T5Config
 from lightgen.encoders.text import TextConfig
@@ -48,9 +49,9 @@ class EncodeConfig(Config):
     )
     vae: VaeConfig = Field(description="images to latents")
     text: TextConfig = Field(description="captions to vectors")
-    flips: Literal["off", "safe"] = Field(
+    flips: Flips = Field(
         default="off",
-        description="safe: mirrored latents too, where a caption knows no sides; training reads half",
+        description="mirrored latents too, training reads half; safe: where captions know no sides; all: as published",
     )
     batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
     workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
@@ -89,7 +90,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
         config.batch,
         load_vae(vae, worker.store, worker.device),
         config.text.open(worker.device),
-        config.flips == "safe",
+        config.flips,
         workers=config.workers,
     )
     encoders = Encoders(

@@ -22,6 +22,12 @@ def test_unknown_recipe_names_the_nearest():
         ({"generate.size": 64}, r"demo\.yaml: generate\.size"),
         ({"pretrain.0.batch_size": -1}, r"pretrain\.0\.batch_size"),
         ({"align.beta": float("inf")}, r"align\.beta"),
+        (
+            {"pretrain.-3.batch_size": 1},
+            r"pretrain\.-3\.batch_size: '-3' is no place in a list of 2; give one from 0, or -1",
+        ),
+        ({"select.evaluation.1": {}}, r"select\.evaluation\.1: '1' is no place in a list of 1"),
+        ({"pretrain.last.batch_size": 1}, r"'last' is no place in a list of 2"),
         ({"source.tokenizer": "hf_" + "a" * 30}, r"source\.tokenizer looks like a secret"),
     ],
 )
@@ -34,6 +40,7 @@ def test_wrong_settings_are_refused_by_key(overrides, said):
 def test_overrides_reach_lists_and_groups():
     recipe = load_recipe("demo", {"pretrain.1.batch_size": 3, "generate.size_px": 48})
     assert (recipe.pretrain[1].batch_size, recipe.generate.size_px) == (3, 48)
+    assert load_recipe("demo", {"pretrain.-1.batch_size": 3, "generate.size_px": 48}) == recipe
 
 
 def test_an_override_of_a_part_that_others_share_by_an_alias_changes_that_part_alone():

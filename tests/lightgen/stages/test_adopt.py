@@ -3,52 +3,25 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from lightgen.errors import ConfigError, InputChanged, InputCorrupt
 from lightgen.evaluation.geneval_folder import read_folder, read_meaning
 from lightgen.operations.geneval import export, judge, read_detector
-from lightgen.scenes.draw import draw
-from lightgen.scenes.grammar import parse
 from lightgen.stages import adopt as stage
 from lightgen.stages.adopt import METADATA, AdoptConfig, adopt
 from lightgen.stages.evaluate import read_metadata
 from lightgen.storage.store import Store, open_or_create
 from lightgen.work import Context
 from schemas.report import Report
+from tests.lightgen.geneval_folders import OTHER, RIGHT, line_of, official, picture
 from tests.lightgen.sealed import image, images
-
-RIGHT, OTHER = "a photo of a red circle left of a blue square", "a photo of two green squares"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_or_create(str(tmp_path / "store"))
-
-
-def picture(text: str, seed: int) -> np.ndarray:
-    scene = parse(text)
-    assert scene is not None
-    return draw(scene, 64, seed)
-
-
-def official(folder: Path, number: int, line: dict, shown: list[str]) -> None:
-    """As GenEval's own script leaves one prompt, whose pictures show the captions `shown`."""
-    place = folder / f"{number:05}" / "samples"
-    place.mkdir(parents=True)
-    (place.parent / "metadata.jsonl").write_text(json.dumps(line))
-    for index, text in enumerate(shown):
-        Image.fromarray(picture(text, index)).save(place / f"{index:04}.png")
-
-
-def line_of(text: str) -> dict:
-    from lightgen.evaluation.geneval import scene_meaning
-
-    meaning = scene_meaning(text)
-    assert meaning is not None
-    return json.loads(meaning.model_dump_json(by_alias=True, exclude_none=True))
 
 
 def wrapped(line: dict) -> dict:

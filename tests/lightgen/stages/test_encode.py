@@ -124,6 +124,14 @@ def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store:
     assert bool((seen[:, ~allowed] == plain[~allowed]).all())
 
 
+def test_published_flips_mirror_every_image_whatever_its_caption_says(store: Store) -> None:
+    features = _encode(store, _config(flips="all"))
+    table, (loaded, _) = features.table(0), _encoders(features, store)
+    assert not all(may_mirror(caption) for caption in table.column("caption").to_pylist())
+    assert torch.equal(_latents(table, "mirrored_mean"), loaded.encode(_squares().flip(2))[0].half())
+    assert features.ref.version != _encode(store, _config(flips="safe")).ref.version
+
+
 def test_encoders_are_described_beside_the_features(store: Store) -> None:
     config = _config()
     features = _encode(store, config)
