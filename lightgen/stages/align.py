@@ -52,6 +52,13 @@ class AlignConfig(Config):
     pair_weights: Literal["equal", "margin"] = Field(
         default="equal", description="dpo only; margin: pairs count in proportion to it", json_schema_extra=QUIET
     )
+    anchor: float = Field(
+        default=0.0,
+        ge=0,
+        description="dpo only: how much a rise of the winner's error above the reference's counts against a pair "
+        "(DPO-Positive)",
+        json_schema_extra=QUIET,
+    )
     labels: Literal["given", "shuffled"] = Field(
         default="given",
         description="dpo only; shuffled: a coin says which image of a pair is the winner, as a control",
@@ -97,7 +104,7 @@ class AlignConfig(Config):
             yield Problem("recipe", "loop.precision", what, "take tf32 or fp32", "gap")
         if self.objective == "dpo" and self.time_power != 1:
             yield Problem("recipe", "time_power", "objective dpo knows no such thing", "leave it out")
-        for name, default in (("pair_weights", "equal"), ("labels", "given")):
+        for name, default in (("pair_weights", "equal"), ("labels", "given"), ("anchor", 0.0)):
             if self.objective != "dpo" and getattr(self, name) != default:
                 yield Problem("recipe", name, f"objective {self.objective} knows no such thing", "leave it out")
 
@@ -163,7 +170,7 @@ def _objective(
     weights = read_weights(by_kind["pairs"]).to(device) if "pairs" in by_kind else None
     return Preference(
         pairs, _reference(student, config, job, by_kind.get("reference")), estimator, config.batch_size, config.beta,
-        weights, config.labels == "shuffled", config.mask_ratios,
+        weights, config.labels == "shuffled", config.mask_ratios, config.anchor,
     )  # fmt: skip
 
 

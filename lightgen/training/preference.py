@@ -174,7 +174,7 @@ class Preference:
 
     `ratios`: different shares of hidden tokens in a step.
     With `shuffled` a coin decides for each pair whether its loser counts as the winner: what such training gains, it
-    does not gain from preferences.
+    does not gain from preferences. `anchor`: see `preference_loss`.
     """
 
     features: Features
@@ -185,6 +185,7 @@ class Preference:
     weights: PairWeights | None = None
     shuffled: bool = False
     ratios: int = 1
+    anchor: float = 0.0
 
     def schedule(self) -> PairSchedule:
         seed, draws = self.estimator.seed, self.estimator.draws
@@ -199,7 +200,7 @@ class Preference:
             swapped = label_coins(batch.ids, self.estimator.seed)
             policy, reference = (torch.where(swapped, errors.flip(0), errors) for errors in (policy, reference))
         weights = None if self.weights is None else self.weights.of(batch.ids)
-        return preference_loss(policy, reference, self.beta, weights)
+        return preference_loss(policy, reference, self.beta, weights, self.anchor)
 
     def flops(self, student: Student) -> float:
         image = image_flops(student, self.features, self.estimator.masks, self.estimator.copies)
@@ -221,10 +222,13 @@ def preference_loss(
     reference: Float[Tensor, "2 p"],
     beta: float,
     weights: Float[Tensor, " p"] | None = None,
+    anchor: float = 0.0,
 ) -> tuple[Tensor, Metrics]:
     """-mean over pairs of log sigmoid(-beta/2 [(policy - reference) of winner - (policy - reference) of loser]).
 
-    With `weights` the terms of the mean are multiplied by them.
+    With `weights` the terms of the mean are multiplied by them. With `anchor`, what the winner's error has risen above
+    the reference's is multiplied by it and added in the brackets: a margin made by forgetting winner and loser alike
+    then counts for less (DPO-Positive, Pal et al. 2024).
     The metrics: implicit accuracy (ties count half), mean and quantiles of the margins, the share of negative margins,
     errors, and how far winner and loser have drifted from the reference. Quantiles are those of a microbatch; their
     mean over microbatches is not the quantile of the global batch.
@@ -245,5 +249,5 @@ def preference_loss(
         "winner_drift": drift[0].detach().mean(),
         "loser_drift": drift[1].detach().mean(),
     }
-    terms = -F.logsigmoid(margin)
+    terms = -F.logsigmoid(margin - 0.5 * beta * anchor * drift[0].clamp(min=0))
     return (terms if weights is None else weights * terms).mean(), metrics

@@ -101,6 +101,25 @@ def test_shuffled_labels_are_another_version_and_teach_no_preference(chain: Chai
     assert config.content()["labels"] == "shuffled"
 
 
+def test_an_anchor_is_in_the_name_where_there_is_one_and_none_of_a_fine_tune(chain: Chain, encoded, sample) -> None:
+    config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}), anchor=10.0)
+    assert config.content()["anchor"] == 10.0
+    assert "anchor" not in align_config(sample, anchor=0.0).content(), "checkpoints of before keep their names"
+    log = _log(chain, align(chain.checkpoint, encoded, config, chain.context()))
+    assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert [problem.where for problem in align_config(sample, objective="sft", anchor=10.0).problems()] == ["anchor"]
+
+
+def test_anchored_winners_are_denoised_better_than_without(chain: Chain, encoded, sample) -> None:
+    """At a rate at which winners are forgotten with the losers, whose pairs then seem to be learned."""
+    hasty = LOOP.model_copy(update={"steps": 25, "optimizer": OptimizerConfig(lr=1e-3, warmup_steps=0)})
+    drifts = []
+    for anchor in (0.0, 10.0):
+        config = align_config(sample, loop=hasty, anchor=anchor)
+        drifts.append(_log(chain, align(chain.checkpoint, encoded, config, chain.context()))[-1]["winner_drift"])
+    assert drifts[1] < drifts[0]
+
+
 def _cached(sample: SampleConfig, precision: str, **changes: Any) -> AlignConfig:
     loop = LOOP.model_copy(update={"precision": precision})
     return align_config(sample, loop=loop, reference_draws=2, beta=5000.0, **changes)

@@ -70,6 +70,31 @@ def test_dpo_loss_and_health_equal_numpy() -> None:
         assert float(metrics[name]) == pytest.approx(np.percentile(inside, share), rel=1e-5)
 
 
+def test_an_anchored_loss_equals_numpy_and_counts_only_winners_that_got_worse() -> None:
+    generator = np.random.default_rng(2)
+    policy, reference = generator.random((2, 7)), generator.random((2, 7))
+    drift = policy - reference
+    assert 0 < (drift[0] > 0).sum() < 7
+    inside = -0.5 * 9.0 * (drift[0] - drift[1] + 3.0 * np.maximum(drift[0], 0))
+    sides = torch.from_numpy(policy), torch.from_numpy(reference)
+    loss, metrics = preference_loss(*sides, 9.0, anchor=3.0)
+    plain, of_plain = preference_loss(*sides, 9.0)
+    assert float(loss) == pytest.approx(np.log1p(np.exp(-inside)).mean(), rel=1e-9)
+    assert float(loss) > float(plain)
+    assert metrics["margin"] == of_plain["margin"], "what is logged is the preference, without the anchor"
+
+
+def test_with_an_anchor_winner_and_loser_are_not_forgotten_together() -> None:
+    """Without one only the difference counts, so that both errors may rise; with one the winner's may not."""
+    policy = torch.tensor([[1.0], [1.5]])
+    for anchor, raises_winner in ((0.0, False), (4.0, True)):
+        shifted = policy + 0.5
+        here, there = (
+            float(preference_loss(each, torch.ones(2, 1), 2.0, anchor=anchor)[0]) for each in (policy, shifted)
+        )
+        assert (there > here + 1e-6) is raises_winner
+
+
 def test_swapping_flips_the_sign_and_shifts_cancel() -> None:
     generator = torch.Generator().manual_seed(0)
     policy, reference = torch.rand(2, 7, generator=generator), torch.rand(2, 7, generator=generator)
