@@ -21,6 +21,7 @@ TITLES: Final = {
     "source": "caption sourcing",
     "select": "caption diversity and decontamination",
     "generate": "image generation",
+    "join": "images of several generators",
     "score": "image scoring",
     "filter": "diversity deduplication",
     "fit_vae": "VAE",

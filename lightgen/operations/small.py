@@ -17,6 +17,7 @@ from lightgen.stages.evaluate import EvaluateConfig
 from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
+from lightgen.stages.mix import MixConfig, drawings
 from lightgen.stages.pair import PairConfig
 from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
@@ -33,6 +34,7 @@ TOKENS = range(2, 17)  # tokens a side that the smallest resolution may have
 SHAPES = ("encoder_depth", "decoder_depth", "text_depth", "aligner_depth", "head_depth")
 ANY = {"max_reject_fraction": 1.0}
 Part = TypeVar("Part", bound=Config)
+Drawn = TypeVar("Drawn", bound=GenerateConfig)
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,8 @@ def _scale(recipe: Recipe, processes: int | None, compiles: bool) -> Scale:
 
 
 def _drawn_px(recipe: Recipe) -> int:
-    sides = recipe.generate.sides if isinstance(recipe.generate, GenerateConfig) else None
-    return min(sides) if sides else 64
+    sides = [side for drawing in drawings(recipe.generate) for side in drawing.sides or ()]
+    return min(sides, default=64)
 
 
 def _source(part: SourceConfig | Use) -> SourceConfig | Use:
@@ -160,9 +162,15 @@ def _captions(part: HeldOut | None) -> HeldOut | None:
     return _changed(part, source=_source(part.source), select=_select(part.select)) if part else None
 
 
-def _generate(part: GenerateConfig | Use | None, scale: Scale) -> GenerateConfig | None:
-    if not isinstance(part, GenerateConfig):
-        return None
+def _generate(part: GenerateConfig | MixConfig | Use | None, scale: Scale) -> GenerateConfig | MixConfig | None:
+    if isinstance(part, MixConfig):
+        # Equal shares, so that each draws some of a few prompts.
+        members = {name: _changed(_drawing(member, scale), share=1.0) for name, member in part.mix.items()}
+        return part.model_copy(update={"mix": members})
+    return _drawing(part, scale) if isinstance(part, GenerateConfig) else None
+
+
+def _drawing(part: Drawn, scale: Scale) -> Drawn:
     unit = part.generator.multiple_px
     sides = {name: getattr(part, name) for name in ("size_px", "height_px", "width_px")}
     return part.model_copy(
@@ -234,7 +242,7 @@ def _tokens(side: int, scale: Scale) -> int:
     return max(1, round(side * scale.factor))
 
 
-def _pair(part: PairConfig | None, teacher: GenerateConfig | Use | None) -> PairConfig | None:
+def _pair(part: PairConfig | None, teacher: GenerateConfig | MixConfig | Use | None) -> PairConfig | None:
     if part is None:
         return None
     # An untrained student draws nothing that a detector knows, so none of its samples could win.

@@ -12,6 +12,7 @@ from lightgen.stages.fetch import FetchConfig, fetch
 from lightgen.stages.filter import FilterConfig, filter_images
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
+from lightgen.stages.join import JoinConfig, join
 from lightgen.stages.links import LinksConfig, links
 from lightgen.stages.pair import PairConfig, pair
 from lightgen.stages.pictures import PicturesConfig, pictures
@@ -41,6 +42,8 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return select(refs[0], config, context)
         case GenerateConfig():
             return generate(refs[0], config, context, *refs[1:])
+        case JoinConfig():
+            return join(refs, config, context)
         case ScoreConfig():
             return score(refs[0], config, context, *refs[1:])
         case FilterConfig():

@@ -14,6 +14,8 @@ from lightgen.stages.encode_pairs import EncodePairsConfig
 from lightgen.stages.evaluate import BEST_OF, FEATURES, REFERENCE, EvaluateConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
+from lightgen.stages.join import JoinConfig
+from lightgen.stages.mix import MixConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.storage.store import UNAUDITED
@@ -99,10 +101,10 @@ def _at(key: str, steps: Iterable[Step]) -> Iterator[Step]:
 
 def _distill_set(recipe: Recipe) -> Iterator[Step]:
     """Captions to features."""
-    images = "generate" if recipe.pictures is None else "pictures"
     yield from _images(recipe)
     if recipe.filter is None:
         return
+    images = images_step(recipe)
     yield from _filtered(images, recipe.score, recipe.filter, "train")
     captioned = "filter"
     if recipe.recaption is not None:
@@ -118,18 +120,35 @@ def _distill_set(recipe: Recipe) -> Iterator[Step]:
         yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
 
 
+def images_step(recipe: Recipe) -> str:
+    """Name of the step that makes the images to train on, all of them."""
+    parts = _parts(recipe)
+    return parts[0].name if len(parts) == 1 else "join"
+
+
 def _images(recipe: Recipe) -> Iterator[Step]:
-    """Pictures that exist, or captions and who draws them, as far as the recipe goes."""
-    if recipe.pictures is not None:
-        yield Step("pictures", "pictures", recipe.pictures, role="train", key="pictures")
-        return
-    assert recipe.source is not None, "the recipe has checked it"
-    yield Step("source", "source", recipe.source, role="train", key="source")
-    if recipe.select is None:
-        return
-    yield Step("select", "select", recipe.select, ("source",), role="train", key="select")
-    if recipe.generate is not None:
-        yield Step("generate", "generate", recipe.generate, ("select",), role="train", key="generate")
+    """Captions and who draws them, as far as the recipe goes, and pictures that exist; joined where there are more."""
+    if recipe.source is not None:
+        yield Step("source", "source", recipe.source, role="train", key="source")
+    if recipe.select is not None:
+        yield Step("select", "select", recipe.select, ("source",), role="train", key="select")
+    parts = _parts(recipe)
+    yield from parts
+    if len(parts) > 1:
+        yield Step("join", "join", JoinConfig(), tuple(part.name for part in parts), role="train", key="generate")
+
+
+def _parts(recipe: Recipe) -> list[Step]:
+    """What the images to train on are made of: one version of images, or several that are joined."""
+    parts = [] if recipe.pictures is None else [Step("pictures", "pictures", recipe.pictures, key="pictures")]
+    if isinstance(recipe.generate, MixConfig):
+        for name, drawing in recipe.generate.drawings.items():
+            parts.append(Step(f"generate-{name}", "generate", drawing, ("select",), key=f"generate.mix.{name}"))
+    elif recipe.generate is not None:
+        parts.append(Step("generate", "generate", recipe.generate, ("select",), key="generate"))
+    if len(parts) == 1:
+        return [replace(parts[0], role="train")]
+    return [replace(part, role=f"train-{part.name.removeprefix('generate-')}") for part in parts]
 
 
 def _filtered(
