@@ -98,7 +98,8 @@ class Audit(AuditConfig):
 class Recipe(Config):
     """Settings of every stage; `encode[i]` feeds `pretrain[i]`, and `pretrain[i]` starts from checkpoint i-1.
 
-    Parts that are left out end the run before them: a recipe of `source` and `select` makes prompts.
+    Parts that are left out end the run before them: a recipe of `source` and `select` makes prompts, and one of `test`
+    and `evaluate` judges models that are there.
     """
 
     name: str = Field(description="what runs and reports call it")
@@ -135,7 +136,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
-        if self.source is None and self.pictures is None:
+        if self.source is None and self.pictures is None and not self.only_judges:
             raise ValueError("give `source` (captions that a generator draws) or `pictures` (pictures that exist)")
         if self.pictures is None:
             return self
@@ -144,6 +145,11 @@ class Recipe(Config):
         if self.source is not None and self.generate is None:
             raise ValueError("source beside pictures: give select and generate too, or leave source out")
         return self
+
+    @property
+    def only_judges(self) -> bool:
+        """Whether it makes nothing to train on: others are judged."""
+        return self.evaluate is not None and bool(self.evaluate.models)
 
     @model_validator(mode="after")
     def _one_resolution_each(self) -> Self:

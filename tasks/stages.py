@@ -30,6 +30,7 @@ TITLES: Final = {
     "links": "links of pictures",
     "fetch": "download of pictures",
     "pictures": "import of pictures",
+    "adopt": "import of pictures in GenEval's folders",
     "recaption": "captions of pictures",
     "pair": "filtering of preference pairs",
     "probe": "probes of the judge",

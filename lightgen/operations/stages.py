@@ -2,6 +2,7 @@
 
 from lightgen.operations.steps import Step
 from lightgen.recipe import Audit, Use
+from lightgen.stages.adopt import AdoptConfig, adopt
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.audit import AuditConfig, audit
 from lightgen.stages.compare import CompareConfig, compare
@@ -38,6 +39,8 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return source(config, context)
         case PicturesConfig():
             return pictures(config, context)
+        case AdoptConfig():
+            return adopt(config, context)[1]
         case SelectConfig():
             return select(refs[0], config, context)
         case GenerateConfig():
