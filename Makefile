@@ -35,6 +35,7 @@ check: $(VENV)/.installed-dev
 	@echo "check: the large recipes in small, in two processes; a minute each on two cores"
 	@$(BIN)/lightgen rehearse paper --processes 2
 	@$(BIN)/lightgen rehearse repo --processes 2
+	@$(BIN)/lightgen rehearse compare --processes 2
 
 rehearse: $(VENV)/.installed
 	@echo "rehearse: the large recipes in small, in the eight processes that they name; three minutes each on two cores"

@@ -24,6 +24,7 @@ from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
+from lightgen.stages.mix import MixConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
@@ -46,12 +47,21 @@ class Use(Config):
     use: str = Field(min_length=1, description="kind@latest, kind@3, kind@<role>, kind@<digest prefix>, kind@tag:name")
 
 
+# Settings that stand in place of those of a stage, told by the only key that they have.
+INSTEAD: dict[str, type[Config]] = {"use": Use, "mix": MixConfig}
+
+
 def _either(value: Any) -> str:
-    return "use" if isinstance(value, Use) or (isinstance(value, dict) and set(value) == {"use"}) else "made"
+    keys = set(value) if isinstance(value, dict) else set[str]()
+    return next((key for key, kind in INSTEAD.items() if isinstance(value, kind) or keys == {key}), "made")
 
 
 Made = TypeVar("Made", bound=Config)
 OrUse = Annotated[Annotated[Made, Tag("made")] | Annotated[Use, Tag("use")], Discriminator(_either)]
+Drawing = Annotated[
+    Annotated[GenerateConfig, Tag("made")] | Annotated[MixConfig, Tag("mix")] | Annotated[Use, Tag("use")],
+    Discriminator(_either),
+]
 
 
 class HeldOut(Config):
@@ -88,7 +98,8 @@ class Audit(AuditConfig):
 class Recipe(Config):
     """Settings of every stage; `encode[i]` feeds `pretrain[i]`, and `pretrain[i]` starts from checkpoint i-1.
 
-    Parts that are left out end the run before them: a recipe of `source` and `select` makes prompts.
+    Parts that are left out end the run before them: a recipe of `source` and `select` makes prompts, and one of `test`
+    and `evaluate` judges models that are there.
     """
 
     name: str = Field(description="what runs and reports call it")
@@ -96,10 +107,10 @@ class Recipe(Config):
     run: RunConfig = Field(default=RunConfig(), description="engine and workers; in no name")
     source: OrUse[SourceConfig] | None = Field(default=None, description="where captions come from")
     pictures: OrUse[PicturesConfig] | None = Field(
-        default=None, description="pictures that exist, with their captions: in place of source, select and generate"
+        default=None, description="pictures that exist, with their captions: in place of generated ones, or beside them"
     )
     select: OrUse[SelectConfig] | None = Field(default=None, description="which captions are drawn")
-    generate: OrUse[GenerateConfig] | None = Field(default=None, description="who draws the images, the teacher")
+    generate: Drawing | None = Field(default=None, description="who draws the images: a teacher, or `mix`, several")
     score: Scorers = Field(
         default={"pixels": PixelsConfig()}, min_length=1, description="scorers by the name that rules call them"
     )
@@ -125,11 +136,20 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
-        if (self.source is None) == (self.pictures is None):
+        if self.source is None and self.pictures is None and not self.only_judges:
             raise ValueError("give `source` (captions that a generator draws) or `pictures` (pictures that exist)")
-        if self.pictures is not None and (self.select is not None or self.generate is not None):
-            raise ValueError("pictures are there already: leave select and generate out, or give source in their place")
+        if self.pictures is None:
+            return self
+        if self.source is None and (self.select is not None or self.generate is not None):
+            raise ValueError("pictures are there already: leave select and generate out, or give source too")
+        if self.source is not None and self.generate is None:
+            raise ValueError("source beside pictures: give select and generate too, or leave source out")
         return self
+
+    @property
+    def only_judges(self) -> bool:
+        """Whether it makes nothing to train on: others are judged."""
+        return self.evaluate is not None and bool(self.evaluate.models)
 
     @model_validator(mode="after")
     def _one_resolution_each(self) -> Self:
@@ -261,7 +281,8 @@ def _where(loc: tuple[int | str, ...]) -> tuple[str, type[BaseModel] | None]:
 def _member(kind: Any, part: int | str) -> Any:
     """The member of a union that pydantic's `part` names; None where it is a key."""
     for one in _options(kind):
-        tag = "use" if one is Use else getattr(one, "model_fields", {}).get("kind", None)
+        instead = next((key for key, kind in INSTEAD.items() if one is kind), None)
+        tag = instead or getattr(one, "model_fields", {}).get("kind", None)
         named = tag if isinstance(tag, str) else getattr(tag, "default", "made")
         if len(_options(kind)) > 1 and part == named:
             return one

@@ -1,4 +1,4 @@
-"""IMAGES: drawn, fetched or given, in tar shards (`<id>.<format>`, `<id>.json`); of `generate`, `fetch`, `pictures`."""
+"""IMAGES: drawn, fetched, given or joined, in tar shards (`<id>.<format>`, `<id>.json`); of more than one stage."""
 
 import pyarrow as pa
 
@@ -47,3 +47,7 @@ IMPORTED = pa.schema(
         pa.field("licence", pa.string(), nullable=False),
     ]
 )
+
+# Every column that images have somewhere, in the order in which `join` writes them.
+COLUMNS = {field.name: field for schema in (REVISED, FETCHED, IMPORTED) for field in schema}
+COLUMNS |= {name: COLUMNS.pop(name) for name in ("file", "source", "licence")}

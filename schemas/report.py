@@ -110,3 +110,31 @@ class Report(_Part):
     findings: list[str] = Field(description="what alignment changed, in words")
     gates: list[Gate] = Field(default=[], description="the same scores at other overlaps")
     likeness: Likeness | None = Field(default=None, description="where the recipe names a feature network")
+
+
+class PublishedRow(_Part):
+    """What somebody printed about a model; nothing of it was run here."""
+
+    model: str
+    family: str = Field(default="", description="group of the table that it stands in")
+    parameters: str = Field(default="", description="as printed")
+    images: str = Field(default="", description="that it was trained on, as printed")
+    tasks: dict[str, float] = Field(default={}, description="score by task, as printed; empty: none is")
+    overall: float
+    note: str = Field(default="", description="what is odd about the figures")
+
+
+class PublishedTable(_Part):
+    """A table of a publication, in its order."""
+
+    source: str = Field(description="who printed it")
+    name: str = Field(description="what it is called there")
+    title: str = Field(description="under what the figures were obtained")
+    size_px: int | None = Field(description="side of the images; null: each model has its own")
+    rows: list[PublishedRow]
+
+
+class Published(_Part):
+    """`published.json`, where a recipe asks for it: published, not run."""
+
+    tables: list[PublishedTable]

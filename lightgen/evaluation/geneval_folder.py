@@ -1,5 +1,6 @@
-"""GenEval's folder layout: 00000/metadata.jsonl and 00000/samples/0000.png, one folder a prompt."""
+"""GenEval's folder layout: 00000/metadata.jsonl and 00000/samples/0000.png, one folder a prompt; and its metadata."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,24 @@ def read_meaning(line: str | bytes) -> tuple[Metadata, bool]:
     told = json.loads(line)
     plain = _unwrapped(told)
     return Metadata.model_validate(plain), plain != told
+
+
+def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
+    """GenEval's `evaluation_metadata.jsonl` by prompt, and its sha256; raises InputCorrupt naming the line."""
+    if path is None:
+        return {}, ""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputCorrupt(f"evaluate.metadata: {path} cannot be read: {error.strerror}") from error
+    known: dict[str, Metadata] = {}
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            meaning, _ = read_meaning(line)
+        except ValueError as error:
+            raise InputCorrupt(f"{path}, line {number}: not a line of GenEval's metadata: {error}") from error
+        known[meaning.prompt] = meaning
+    return known, hashlib.sha256(data).hexdigest()
 
 
 def read_folder(folder: Path) -> list[Prompted]:

@@ -14,6 +14,7 @@ from lightgen.scorers.config import AnyScorer
 from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.filter import OWN, FilterConfig
 from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.mix import drawings
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.recaption import RecaptionConfig
@@ -109,13 +110,16 @@ def _held_out(recipe: Recipe) -> list[tuple[str, HeldOut]]:
 
 def _sources(recipe: Recipe) -> Iterator[Problem]:
     """Weights by source name sources that captions can come from."""
-    if not isinstance(recipe.generate, GenerateConfig) or not isinstance(recipe.source, SourceConfig):
+    if not isinstance(recipe.source, SourceConfig):
         return
     known = set[str]().union(*(corpus.sources for corpus in recipe.source.corpora))
-    unknown = sorted(set(recipe.generate.samples_by_source) - known)
-    if unknown:
-        what = f"no caption comes from {', '.join(unknown)}"
-        yield _wrong("generate.samples_by_source", what, f"there are {', '.join(sorted(known))}")
+    for drawing in drawings(recipe.generate):
+        if unknown := sorted(set(drawing.samples_by_source) - known):
+            what, key = (
+                f"no caption comes from {', '.join(unknown)}",
+                f"mix.{drawing.part.name}." if drawing.part else "",
+            )
+            yield _wrong(f"generate.{key}samples_by_source", what, f"there are {', '.join(sorted(known))}")
 
 
 def _columns(recipe: Recipe) -> Iterator[Problem]:
@@ -147,10 +151,9 @@ def _encoders(recipe: Recipe) -> Iterator[Problem]:
         where = f"encode.{number}.size_px"
         if encode.vae != recipe.encode[-1].vae:
             yield _wrong(f"encode.{number}.vae", "differs from that of the last resolution", "one VAE serves all")
-        if isinstance(recipe.generate, GenerateConfig) and recipe.generate.sides is not None:
-            side = min(recipe.generate.sides)
-            if encode.size_px > side:
-                yield _gap(where, f"{encode.size_px} px of images of {side} px: they are enlarged", "generate larger")
+        side = min((side for drawing in drawings(recipe.generate) for side in drawing.sides or ()), default=None)
+        if side is not None and encode.size_px > side:
+            yield _gap(where, f"{encode.size_px} px of images of {side} px: they are enlarged", "generate larger")
         yield from _token_sides(recipe, number)
 
 
@@ -222,8 +225,8 @@ def _judged(recipe: Recipe) -> Iterator[Problem]:
     if pair is None:
         return
     if pair.winner == "teacher" and not isinstance(recipe.generate, GenerateConfig):
-        what = "the teacher is to win, and `use:` in place of generate does not say who draws"
-        yield _wrong("pair.winner", what, "give generate as settings, or take winner: student")
+        what = "the teacher is to win, and `use:` or `mix:` in place of generate does not say which one draws"
+        yield _wrong("pair.winner", what, "give one generator as generate, or take winner: student")
     yield from _photographs(recipe, pair)
     yield from _unmeasured(recipe.audit)
     how = pair.verdict or pair.judge.verdict

@@ -5,7 +5,7 @@ was measured; what a store has measured replaces it (`lightgen.operations.measur
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +24,7 @@ from lightgen.stages.compare import CompareConfig
 from lightgen.stages.encode import EncodeConfig
 from lightgen.stages.evaluate import BEST_OF, FEATURES, EvaluateConfig
 from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.join import JoinConfig
 from lightgen.stages.links import LinksConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.recaption import RecaptionConfig
@@ -63,12 +64,15 @@ class Forecast:
         if isinstance(config, LinksConfig):
             limits = [corpus.limit for corpus in config.corpora]
             return None if None in limits else Rows(sum(limit or 0 for limit in limits), most=True)
+        if isinstance(config, JoinConfig):
+            return _sum(rows.get(name) for name in step.inputs)
         given = rows.get(step.inputs[1 if isinstance(config, ReferenceConfig) else 0]) if step.inputs else None
         if given is None:
             return None
         if isinstance(config, GenerateConfig):
-            weights = config.samples_by_source.values()
-            return Rows(given.count * max([config.samples_per_prompt, *weights]), given.most or bool(weights))
+            weights, share = config.samples_by_source.values(), config.part.share if config.part else 1.0
+            samples = max([config.samples_per_prompt, *weights])
+            return Rows(round(given.count * share) * samples, given.most or bool(weights))
         if isinstance(config, ReferenceConfig):
             return given.times(config.draws)
         if isinstance(config, EvaluateConfig):
@@ -177,6 +181,13 @@ class Forecast:
         from lightgen.operations.steps import steps_of
 
         return {step.name: step.config for step in steps_of(self.recipe) if isinstance(step.config, GenerateConfig)}
+
+
+def _sum(parts: Iterable[Rows | None]) -> Rows | None:
+    """All rows together; not known where one part is not."""
+    given = list(parts)
+    known = [part for part in given if part is not None]
+    return Rows(sum(part.count for part in known), any(part.most for part in known)) if known == given else None
 
 
 def _member(config: Config) -> GeneratorMember | ScorerMember | CaptionerMember | VlmMember | None:

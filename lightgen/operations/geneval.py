@@ -11,10 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from lightgen.errors import ConfigError
 from lightgen.evaluation.geneval import Metadata, scene_meaning
-from lightgen.evaluation.geneval_folder import write_folder
+from lightgen.evaluation.geneval_folder import read_metadata, write_folder
 from lightgen.scorers.config import AnyScorer, ScorerConfig
 from lightgen.stages.adopt import METADATA
-from lightgen.stages.evaluate import EvaluateConfig, evaluate, read_metadata
+from lightgen.stages.evaluate import EvaluateConfig, evaluate
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.storage.version import Version

@@ -13,6 +13,7 @@ from typing import Any
 
 from lightgen.config import problems_of
 from lightgen.errors import ConfigError, InputCorrupt, ModelError, RefNotFound, StoreError
+from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.operations.checks import fit_problems
 from lightgen.operations.forecast import Forecast
 from lightgen.operations.machines import Machine, this_machine
@@ -22,6 +23,7 @@ from lightgen.operations.steps import Step, steps_of, until
 from lightgen.operations.survey import Found, survey
 from lightgen.problems import Place, Problem
 from lightgen.recipe import Recipe
+from lightgen.stages.generate import GenerateConfig
 from lightgen.storage.store import Store, open_or_create, open_store, try_conditional_writes
 from lightgen.work import Context
 
@@ -77,6 +79,7 @@ def preflight(
     with _for_reading(store, problems) as opened:
         found = survey(steps, Context(opened, recipe.seed, recipe.run, find_only=True))
         lines = lines_of(found, forecast, machine, rates_of(opened) if compare else {}, opened)
+        problems += _absent_checkpoints(found, opened)
     problems += _of_parts(recipe, found)
     problems += row_problems(lines)
     problems += machine_problems(lines, forecast, machine)
@@ -131,6 +134,20 @@ def _part(recipe: Recipe, key: str) -> Any:
         else:
             part = part[name] if isinstance(part, dict) else getattr(part, name)
     return part
+
+
+def _absent_checkpoints(found: Sequence[Found], store: Store) -> Iterator[Problem]:
+    """Students of the store that are to draw, and that it does not have."""
+    for one in found:
+        config = one.step.config
+        if not isinstance(config, GenerateConfig) or len(one.step.inputs) > 1:
+            continue
+        if isinstance(config.generator, StudentGeneratorConfig):
+            try:
+                store.open(config.generator.checkpoint)
+            except RefNotFound:
+                what, where = f"the store has no {config.generator.checkpoint}", f"{one.step.key}.generator.checkpoint"
+                yield Problem("here", where, what, "make it with its own recipe, or name another")
 
 
 def _troubles(found: Sequence[Found], known: Sequence[Problem]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from lightgen.decisions.filtering import decide
 from lightgen.decisions.rules import Yield
 from lightgen.errors import ConfigError
 from lightgen.operations.run import find_recipe_versions
+from lightgen.operations.steps import images_step
 from lightgen.recipe import Recipe
 from lightgen.stages.filter import FilterConfig, filter_images, score_columns
 from lightgen.storage.store import Store
@@ -33,7 +34,7 @@ def recut(recipe: Recipe, other: Recipe, store: Store) -> Cut:
     old, new = _filter_of(recipe), _filter_of(other)
     names = {name: f"score-{name}" for name in other.score}
     made = find_recipe_versions(other, store, list(names.values()))
-    images, scores = made["generate"], {name: made[step] for name, step in names.items()}
+    images, scores = made[images_step(other)], {name: made[step] for name, step in names.items()}
     version = store.open(images)
     opened = {name: store.open(ref) for name, ref in scores.items()}
 

@@ -18,6 +18,7 @@ from lightgen.decisions.rules import KEPT, Rule, apply_rules
 from lightgen.engines.engine import open_engine
 from lightgen.operations.small import left_out, small_recipe
 from lightgen.operations.stages import make
+from lightgen.operations.stand_in import takes_checkpoints, train_stand_in
 from lightgen.operations.steps import Step, inputs, steps_of, until
 from lightgen.recipe import Recipe
 from lightgen.settings import pick_device
@@ -56,6 +57,8 @@ def rehearse(
         written = {(step.key, step.stage): step.config for step in steps_of(recipe)}
         with open_engine(small.run) as engine:
             context = Context(place, small.seed, small.run, engine=engine)
+            if takes_checkpoints(small):
+                train_stand_in(context)
             made: dict[str, ArtifactRef] = {}
             for step in until(steps_of(small), goals):
                 began, refs = time.monotonic(), [made[name] for name in inputs(step)]

@@ -1,14 +1,17 @@
 """A recipe in small: counts cut to tens, sizes in the same ratios, and all else as it is written."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lightgen.config import Config
 from lightgen.errors import ConfigError
-from lightgen.evaluation.geneval import scene_meaning
+from lightgen.evaluation.geneval import Metadata, scene_meaning
+from lightgen.evaluation.geneval_folder import write_folder
+from lightgen.fetch.loopback import picture
+from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.model.config import StudentConfig
 from lightgen.recipe import Audit, HeldOut, Links, Recipe, Use
 from lightgen.stages.align import AlignConfig
@@ -17,6 +20,8 @@ from lightgen.stages.evaluate import EvaluateConfig
 from lightgen.stages.fetch import FetchConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.links import LinksConfig
+from lightgen.stages.mix import MixConfig, drawings
+from lightgen.stages.models import FolderModel, GeneratorModel, Model
 from lightgen.stages.pair import PairConfig
 from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
@@ -31,8 +36,10 @@ STEPS, CHECKPOINT = 3, 2  # of training; a checkpoint is written on the way
 WIDTH, HEADS = 32, 2  # of the student
 TOKENS = range(2, 17)  # tokens a side that the smallest resolution may have
 SHAPES = ("encoder_depth", "decoder_depth", "text_depth", "aligner_depth", "head_depth")
+STAND_IN = "checkpoint@stand-in"  # in place of checkpoints that a recipe takes from the store
 ANY = {"max_reject_fraction": 1.0}
 Part = TypeVar("Part", bound=Config)
+Drawn = TypeVar("Drawn", bound=GenerateConfig)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,10 @@ def left_out(before: Config, after: Config) -> Iterator[str]:
             yield "blocks are not compiled: on a processor that takes minutes"
         if before.launch.nodes > 1:
             yield f"one machine in place of {before.launch.nodes}"
+    if isinstance(before, GenerateConfig) and isinstance(after, GenerateConfig):
+        named = getattr(before.generator, "checkpoint", STAND_IN)
+        if getattr(after.generator, "checkpoint", named) != named:
+            yield f"a student of two steps in place of {named}"
     if isinstance(before, PairConfig) and isinstance(after, PairConfig) and before.winner != after.winner:
         yield f"the teacher is to win: an untrained student draws nothing that {after.judge.kind} knows"
 
@@ -116,8 +127,10 @@ def _scale(recipe: Recipe, processes: int | None, compiles: bool) -> Scale:
 
 
 def _drawn_px(recipe: Recipe) -> int:
-    sides = recipe.generate.sides if isinstance(recipe.generate, GenerateConfig) else None
-    return min(sides) if sides else 64
+    sides = [side for drawing in drawings(recipe.generate) for side in drawing.sides or ()]
+    judged = recipe.evaluate.models.values() if recipe.evaluate and recipe.only_judges else ()
+    sides += [one.size_px for one in judged if isinstance(one, GeneratorModel) and one.size_px]
+    return min(sides, default=64)
 
 
 def _source(part: SourceConfig | Use) -> SourceConfig | Use:
@@ -160,9 +173,15 @@ def _captions(part: HeldOut | None) -> HeldOut | None:
     return _changed(part, source=_source(part.source), select=_select(part.select)) if part else None
 
 
-def _generate(part: GenerateConfig | Use | None, scale: Scale) -> GenerateConfig | None:
-    if not isinstance(part, GenerateConfig):
-        return None
+def _generate(part: GenerateConfig | MixConfig | Use | None, scale: Scale) -> GenerateConfig | MixConfig | None:
+    if isinstance(part, MixConfig):
+        # Equal shares, so that each draws some of a few prompts.
+        members = {name: _changed(_drawing(member, scale), share=1.0) for name, member in part.mix.items()}
+        return part.model_copy(update={"mix": members})
+    return _drawing(part, scale) if isinstance(part, GenerateConfig) else None
+
+
+def _drawing(part: Drawn, scale: Scale) -> Drawn:
     unit = part.generator.multiple_px
     sides = {name: getattr(part, name) for name in ("size_px", "height_px", "width_px")}
     return part.model_copy(
@@ -234,7 +253,7 @@ def _tokens(side: int, scale: Scale) -> int:
     return max(1, round(side * scale.factor))
 
 
-def _pair(part: PairConfig | None, teacher: GenerateConfig | Use | None) -> PairConfig | None:
+def _pair(part: PairConfig | None, teacher: GenerateConfig | MixConfig | Use | None) -> PairConfig | None:
     if part is None:
         return None
     # An untrained student draws nothing that a detector knows, so none of its samples could win.
@@ -254,16 +273,35 @@ def _evaluate(model: Recipe, scale: Scale, folder: Path) -> EvaluateConfig | Non
         "size_px": scale.side(part.size_px, unit), "samples_per_prompt": min(part.samples_per_prompt, FEW),
         "resamples": 100, "batch_size": min(part.batch_size, BATCH), "max_reject_fraction": 1.0,
     }  # fmt: skip
+    meanings = _meanings(model)
     if part.metadata is not None:
-        few["metadata"] = str(_metadata(model, folder))
+        path = folder / "evaluation_metadata.jsonl"
+        path.write_text("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in meanings), encoding="utf-8")
+        few["metadata"] = str(path)
+    few["models"] = {name: _judged(name, one, meanings, scale, folder) for name, one in part.models.items()}
     return part.model_copy(update=few)
 
 
-def _metadata(model: Recipe, folder: Path) -> Path:
+def _judged(name: str, part: Model, meanings: Sequence[Metadata], scale: Scale, folder: Path) -> Model:
+    """A model in small: a student is one that the rehearsal trains, a folder holds pictures of the test captions."""
+    if isinstance(part, GeneratorModel):
+        side = None if part.size_px is None else scale.side(part.size_px, part.generator.multiple_px)
+        of_store = isinstance(part.generator, StudentGeneratorConfig)
+        generator = part.generator.model_copy(update={"checkpoint": STAND_IN}) if of_store else part.generator
+        return part.model_copy(
+            update={"generator": generator, "size_px": side, "batch": min(part.batch or BATCH, BATCH)}
+        )
+    if isinstance(part, FolderModel):
+        place = folder / f"folder-{name}"
+        for _ in write_folder(place, ((one, {0: picture(0, "png", 64, one.prompt)}) for one in meanings)):
+            pass
+        return part.model_copy(update={"path": str(place)})
+    return part
+
+
+def _meanings(model: Recipe) -> list[Metadata]:
     """What the scene captions among the test captions mean, in GenEval's form."""
-    path = folder / "evaluation_metadata.jsonl"
     corpora = model.test.source.corpora if model.test and isinstance(model.test.source, SourceConfig) else []
     texts = [row.text for corpus in corpora for row in corpus.read() if isinstance(row.text, str)]
-    meanings = [meaning for text in dict.fromkeys(texts) if (meaning := scene_meaning(text))]
-    path.write_text("".join(f"{one.model_dump_json(by_alias=True)}\n" for one in meanings), encoding="utf-8")
-    return path
+    known = {text: meaning for text in dict.fromkeys(texts) if (meaning := scene_meaning(text))}
+    return [meaning.model_copy(update={"prompt": text}) for text, meaning in known.items()]

@@ -2,6 +2,7 @@
 
 from lightgen.operations.steps import Step
 from lightgen.recipe import Audit, Use
+from lightgen.stages.adopt import AdoptConfig, adopt
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.audit import AuditConfig, audit
 from lightgen.stages.compare import CompareConfig, compare
@@ -12,6 +13,7 @@ from lightgen.stages.fetch import FetchConfig, fetch
 from lightgen.stages.filter import FilterConfig, filter_images
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
+from lightgen.stages.join import JoinConfig, join
 from lightgen.stages.links import LinksConfig, links
 from lightgen.stages.pair import PairConfig, pair
 from lightgen.stages.pictures import PicturesConfig, pictures
@@ -37,10 +39,14 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return source(config, context)
         case PicturesConfig():
             return pictures(config, context)
+        case AdoptConfig():
+            return adopt(config, context)[1]
         case SelectConfig():
             return select(refs[0], config, context)
         case GenerateConfig():
             return generate(refs[0], config, context, *refs[1:])
+        case JoinConfig():
+            return join(refs, config, context)
         case ScoreConfig():
             return score(refs[0], config, context, *refs[1:])
         case FilterConfig():

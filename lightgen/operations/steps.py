@@ -3,7 +3,7 @@
 Flows, `lightgen run`, `work` and `plan` all walk it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lightgen.config import Config
@@ -11,9 +11,11 @@ from lightgen.errors import ConfigError
 from lightgen.recipe import Audit, HeldOut, OrUse, Recipe, Scorers, Use
 from lightgen.stages.align import AlignConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig
-from lightgen.stages.evaluate import BEST_OF, FEATURES, REFERENCE, EvaluateConfig
+from lightgen.stages.evaluate import BEST_OF, FEATURES, REFERENCE, UNTRAINED, EvaluateConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
+from lightgen.stages.join import JoinConfig
+from lightgen.stages.mix import MixConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.storage.store import UNAUDITED
@@ -93,16 +95,16 @@ def steps_of(recipe: Recipe) -> list[Step]:
 
 
 def _at(key: str, steps: Iterable[Step]) -> Iterator[Step]:
-    """The steps, whose settings stand at `key` of the recipe."""
-    return (replace(step, key=key) for step in steps)
+    """The steps, whose settings stand at `key` of the recipe, where they name no place of their own in it."""
+    return (step if step.key.startswith(f"{key}.") else replace(step, key=key) for step in steps)
 
 
 def _distill_set(recipe: Recipe) -> Iterator[Step]:
     """Captions to features."""
-    images = "generate" if recipe.pictures is None else "pictures"
     yield from _images(recipe)
     if recipe.filter is None:
         return
+    images = images_step(recipe)
     yield from _filtered(images, recipe.score, recipe.filter, "train")
     captioned = "filter"
     if recipe.recaption is not None:
@@ -118,18 +120,35 @@ def _distill_set(recipe: Recipe) -> Iterator[Step]:
         yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
 
 
+def images_step(recipe: Recipe) -> str:
+    """Name of the step that makes the images to train on, all of them."""
+    parts = _parts(recipe)
+    return parts[0].name if len(parts) == 1 else "join"
+
+
 def _images(recipe: Recipe) -> Iterator[Step]:
-    """Pictures that exist, or captions and who draws them, as far as the recipe goes."""
-    if recipe.pictures is not None:
-        yield Step("pictures", "pictures", recipe.pictures, role="train", key="pictures")
-        return
-    assert recipe.source is not None, "the recipe has checked it"
-    yield Step("source", "source", recipe.source, role="train", key="source")
-    if recipe.select is None:
-        return
-    yield Step("select", "select", recipe.select, ("source",), role="train", key="select")
-    if recipe.generate is not None:
-        yield Step("generate", "generate", recipe.generate, ("select",), role="train", key="generate")
+    """Captions and who draws them, as far as the recipe goes, and pictures that exist; joined where there are more."""
+    if recipe.source is not None:
+        yield Step("source", "source", recipe.source, role="train", key="source")
+    if recipe.select is not None:
+        yield Step("select", "select", recipe.select, ("source",), role="train", key="select")
+    parts = _parts(recipe)
+    yield from parts
+    if len(parts) > 1:
+        yield Step("join", "join", JoinConfig(), tuple(part.name for part in parts), role="train", key="generate")
+
+
+def _parts(recipe: Recipe) -> list[Step]:
+    """What the images to train on are made of: one version of images, or several that are joined."""
+    parts = [] if recipe.pictures is None else [Step("pictures", "pictures", recipe.pictures, key="pictures")]
+    if isinstance(recipe.generate, MixConfig):
+        for name, drawing in recipe.generate.drawings.items():
+            parts.append(Step(f"generate-{name}", "generate", drawing, ("select",), key=f"generate.mix.{name}"))
+    elif recipe.generate is not None:
+        parts.append(Step("generate", "generate", recipe.generate, ("select",), key="generate"))
+    if len(parts) == 1:
+        return [replace(parts[0], role="train")]
+    return [replace(part, role=f"train-{part.name.removeprefix('generate-')}") for part in parts]
 
 
 def _filtered(
@@ -278,44 +297,51 @@ def _evaluation(recipe: Recipe) -> Iterator[Step]:
     """Every model draws the test captions with the same seeds; a detector scores; the report is a decision."""
     config = recipe.evaluate
     assert config is not None, "asked before"
-    trained = models(recipe)
-    names = []
-    for name, drawing in config.generators(list(trained)).items():
-        checkpoint = trained.get(name) or (
-            next(iter(trained.values())) if drawing.generator.draws_with_checkpoint else ""
-        )
-        role = f"test-{name}"
-        yield Step(
-            f"generate-{role}", "generate", drawing, ("select-test", *([checkpoint] if checkpoint else [])), role=role
-        )
-        yield Step(f"score-{role}", "score", ScoreConfig(scorer=config.detector), (f"generate-{role}",), role=role)
-        names.append(name)
-    further = [*_features(config, names), *_best_of(config, names)]
+    drawn: dict[str, str] = {}  # step of the images of each model, by its name in the report
+    for step in _judged(config, models(recipe)):
+        name = step.role.removeprefix("test-")
+        drawn[name] = step.name
+        yield step
+        yield Step(f"score-{step.role}", "score", ScoreConfig(scorer=config.detector), (step.name,), role=step.role)
+    further = [*_features(config, drawn), *_best_of(config, drawn)]
     yield from further
     of_further = [(step.name, step.name) for step in further if step.stage == "score"]
-    labels, inputs = zip(*[(name, f"score-test-{name}") for name in names], *of_further, strict=True)
+    labelled = [*((name, f"score-test-{name}") for name in drawn), *of_further]
+    labels, inputs = [label for label, _ in labelled], [step for _, step in labelled]
     yield Step("evaluate", "evaluate", config, ("select-test", *inputs), ("prompts", *labels), "test")
 
 
-def _features(config: EvaluateConfig, names: Sequence[str]) -> Iterator[Step]:
+def _judged(config: EvaluateConfig, trained: Mapping[str, str]) -> Iterator[Step]:
+    """The images of every model, `test-` and its name being the role."""
+    first = next(iter(trained.values()), "")
+    for name, drawing in config.generators(list(trained)).items():
+        own = trained.get(name) or (first if name == UNTRAINED else "")
+        role, key = f"test-{name}", f"evaluate.models.{name}" if name in config.models else ""
+        yield Step(
+            f"generate-{role}", "generate", drawing, ("select-test", *([own] if own else [])), role=role, key=key
+        )
+    for name, folder in config.folders.items():
+        yield Step(f"adopt-test-{name}", "adopt", folder, role=f"test-{name}", key=f"evaluate.models.{name}")
+
+
+def _features(config: EvaluateConfig, drawn: Mapping[str, str]) -> Iterator[Step]:
     """Every model's pictures, and the reference's, as vectors."""
     if config.features is None:
         return
-    drawn = {name: f"generate-test-{name}" for name in names}
-    if config.reference not in drawn:
+    reference = {} if config.reference in drawn else {REFERENCE: "images-reference"}
+    if reference:
         yield Step("images-reference", "generate", Use(use=config.reference))
-        drawn[REFERENCE] = "images-reference"
-    for name, images in drawn.items():
+    for name, images in {**drawn, **reference}.items():
         yield Step(
             f"{FEATURES}{name}", "score", ScoreConfig(scorer=config.features), (images,), role=f"features-{name}"
         )
 
 
-def _best_of(config: EvaluateConfig, names: Sequence[str]) -> Iterator[Step]:
+def _best_of(config: EvaluateConfig, drawn: Mapping[str, str]) -> Iterator[Step]:
     """Every model's pictures by the score that the best of them is told by."""
     if config.best_of is None:
         return
     how = ScoreConfig(scorer=config.best_of.scorer)
-    for name in names:
+    for name, images in drawn.items():
         step = f"{BEST_OF}{name}"
-        yield Step(step, "score", how, (f"generate-test-{name}",), role=step, key="evaluate.best_of")
+        yield Step(step, "score", how, (images,), role=step, key="evaluate.best_of")

@@ -17,8 +17,9 @@ from lightgen.pages.report import Exhibit, Page, Shot, report_page, tones
 from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
-from schemas.report import TASKS, Report
+from schemas.report import TASKS, Published, PublishedTable, Report
 
+PUBLISHED = "published.json"
 SHOT_PX, GRID_COLUMNS, EXHIBITS = 128, 8, 6
 Row = dict[str, Any]
 
@@ -37,13 +38,21 @@ def read_report(version: Version) -> Report:
     return Report.model_validate_json(version.file("report.json").read_bytes())
 
 
+def read_published(version: Version) -> list[PublishedTable]:
+    """What others printed, where the recipe of a REPORT asked for it."""
+    if PUBLISHED not in version.file_names:
+        return []
+    return Published.model_validate_json(version.file(PUBLISHED).read_bytes()).tables
+
+
 def report_html(version: Version, store: Store, each: int = EXHIBITS, usd_per_hour: float = 0.0) -> str:
     """One self-contained page: scores, differences, `each` prompts of every task, curves, and where all came from."""
     report, displays = read_report(version), _displays(version, store, each)
     versions, names = ancestors([version.ref], store), roles(store)
     charts = _charts(report, versions, names)
     best = best_of_charts(version, tones(report))
-    page = Page(report, version.ref, _exhibits(displays), charts, best, steps(versions, names), usd_per_hour)
+    published = read_published(version)
+    page = Page(report, version.ref, _exhibits(displays), charts, best, steps(versions, names), usd_per_hour, published)
     return report_page(page)
 
 

@@ -103,7 +103,8 @@ def _by_name(setting: Schema) -> list[Schema]:
 
 def _title(model: Schema, paths: list[str]) -> str:
     kind = model.get("properties", {}).get("kind", {}).get("const")
-    return f"`{paths[0]}`" + (f", `kind: {kind}`" if kind else "") if paths[0] else "The recipe"
+    own = f"`kind: {kind}`" if kind else "`mix:`" if list(model.get("properties", {})) == ["mix"] else ""
+    return ", ".join(filter(None, (f"`{paths[0]}`", own))) if paths[0] else "The recipe"
 
 
 def _section(model: Schema, paths: list[str], titles: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from markupsafe import Markup
 
@@ -9,7 +10,7 @@ from lightgen.operations.lineage import Step
 from lightgen.pages.charts import Whisker, whisker_chart
 from lightgen.pages.html import render
 from schemas.ref import ArtifactRef
-from schemas.report import TASKS, Difference, ModelScores, Report
+from schemas.report import TASKS, Difference, ModelScores, PublishedRow, PublishedTable, Report
 
 LABELS = {
     "single_object": "single object",
@@ -61,6 +62,7 @@ class Page:
     best_of: list[Markup] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     usd_per_hour: float = 0.0
+    published: list[PublishedTable] = field(default_factory=list)
 
 
 def report_page(page: Page) -> str:
@@ -75,6 +77,7 @@ def report_page(page: Page) -> str:
         labels={task: LABELS.get(task, task) for task in shown_tasks(report)},
         tones=tones(report),
         headline=headline(report),
+        published=[(table, _printed_tasks(table), _families(table)) for table in page.published],
         panels=panels(report),
         seconds=seconds,
         longest=max((step.seconds for step in page.steps), default=0.0),
@@ -115,6 +118,17 @@ def _meaning(report: Report) -> str:
 def shown_tasks(report: Report) -> list[str]:
     """Tasks with prompts, in GenEval's order."""
     return [task for task in dict.fromkeys([*TASKS, *report.prompts]) if report.prompts.get(task)]
+
+
+def _printed_tasks(table: PublishedTable) -> dict[str, str]:
+    """Labels of the tasks that a published table has, in GenEval's order."""
+    there = {task for row in table.rows for task in row.tasks}
+    return {task: LABELS.get(task, task) for task in sorted(there, key=[*TASKS, *sorted(there)].index)}
+
+
+def _families(table: PublishedTable) -> list[tuple[str, list[PublishedRow]]]:
+    """The rows of a published table under the groups that it has, in its order."""
+    return [(family, list(rows)) for family, rows in groupby(table.rows, key=lambda row: row.family)]
 
 
 def tones(report: Report) -> dict[str, str]:

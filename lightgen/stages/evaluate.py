@@ -9,51 +9,43 @@ A decision: no image is opened. Memory: the verdicts of all models, and two shar
 with the square of the images: four thousand of 768 numbers against as many took a core 2 s.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import pyarrow as pa
 from pydantic import Field
 
 from lightgen.config import QUIET, RUN, Config
-from lightgen.decisions.derive import NO_MEANING, NO_QUESTIONS, Geneval, Meaning, Questions, Scenes, derive
+from lightgen.decisions.derive import Questions, Scenes
 from lightgen.decisions.likeness import likeness
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.geneval import Metadata, scene_meaning
-from lightgen.evaluation.geneval_folder import read_meaning
-from lightgen.evaluation.scoring import NOT_DRAWN, NOT_SCORED, Bootstrap, at_gate, make_report
-from lightgen.evaluation.statistics import score_intervals
+from lightgen.evaluation.geneval_folder import read_metadata
+from lightgen.evaluation.scoring import Bootstrap, at_gate, make_report
 from lightgen.generators.config import GeneratorConfig
 from lightgen.generators.restore import Weights
 from lightgen.generators.student import StudentGeneratorConfig, UntrainedGeneratorConfig
 from lightgen.model.sampling import SampleConfig
 from lightgen.problems import Problem
 from lightgen.scorers.config import ScorerConfig
-from lightgen.seeds import content_id
+from lightgen.stages.adopt import AdoptConfig
 from lightgen.stages.best_of import BestOf, curves_file
 from lightgen.stages.generate import GenerateConfig
+from lightgen.stages.models import FolderModel, GeneratorModel, Model, Name, PublishedModel
+from lightgen.stages.report_rows import AnyVerdict, Asked, Judging, Row, asked_of, means_file, verdict_rows
 from lightgen.storage.plans import Stage
-from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
-from schemas.report import SCHEMA
+from schemas.report import SCHEMA, Published, PublishedTable
 
 STAGE = Stage("evaluate", "report", revision=2)
 TEACHER, UNTRAINED, REFERENCE = "teacher", "untrained", "reference"
 FEATURES = "features-test-"  # in names of steps, before that of a model
-NO_IMAGE = "no image could be drawn"
-QUESTIONS_TASK = "questions"
 BEST_OF = "best-of-test-"  # in names of steps, before that of a model
-Row = dict[str, Any]
-Asked = tuple[str, str, str]  # id, caption and task of a prompt
-AnyVerdict = Scenes | Geneval | Questions
-Task = Callable[[str], str | None]
 
 
 class EvaluateConfig(Config):
@@ -91,6 +83,11 @@ class EvaluateConfig(Config):
     )
     size_px: int = Field(
         default=512, gt=0, description="of the teacher's images; a student draws at its own size", json_schema_extra=RUN
+    )
+    models: dict[Name, Model] = Field(
+        default={},
+        description="others that are judged beside them, by the name that the report gives them",
+        json_schema_extra=RUN,
     )
     untrained: bool = Field(default=True, description="judge freshly initialised weights too", json_schema_extra=RUN)
     metadata: str | None = Field(
@@ -143,19 +140,38 @@ class EvaluateConfig(Config):
             yield Problem("recipe", "best_of.most", what, "lower it, or raise samples_per_prompt")
 
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
-        """What draws the test captions, by the name of the model in the report."""
+        """What draws the test captions, by the name of the model in the report. Raises ConfigError for a name twice."""
         found: dict[str, GenerateConfig] = {}
         if self.teacher is not None:
             found[TEACHER] = self._drawing(self.teacher, self.size_px)
         if self.untrained and students:
             found[UNTRAINED] = self._drawing(UntrainedGeneratorConfig(weights=self.weights, sample=self.sample))
         student = StudentGeneratorConfig(weights=self.weights, sample=self.sample)
-        return found | {name: self._drawing(student) for name in students}
+        found |= {name: self._drawing(student) for name in students}
+        if twice := sorted(self.models.keys() & {*found, TEACHER, UNTRAINED, REFERENCE}):
+            raise ConfigError(
+                f"evaluate.models: {', '.join(twice)} is what the report calls another; take another name"
+            )
+        others = {name: one for name, one in self.models.items() if isinstance(one, GeneratorModel)}
+        return found | {name: self._drawing(one.generator, one.size_px, one.batch) for name, one in others.items()}
 
-    def _drawing(self, generator: GeneratorConfig, size_px: int | None = None) -> GenerateConfig:
+    @property
+    def folders(self) -> dict[str, AdoptConfig]:
+        """Pictures of the test captions that are there, by the name of the model in the report."""
+        found = {name: one for name, one in self.models.items() if isinstance(one, FolderModel)}
+        return {name: AdoptConfig(folder=one.path, licence=one.licence) for name, one in found.items()}
+
+    @property
+    def published(self) -> tuple[PublishedTable, ...]:
+        """Tables of others. Raises InputCorrupt, ConfigError."""
+        return tuple(table for one in self.models.values() if isinstance(one, PublishedModel) for table in one.read())
+
+    def _drawing(
+        self, generator: GeneratorConfig, size_px: int | None = None, batch: int | None = None
+    ) -> GenerateConfig:
         return GenerateConfig(
             generator=generator, size_px=size_px, samples_per_prompt=self.samples_per_prompt, format="png",
-            batch=self.batch_size, max_reject_fraction=self.max_reject_fraction,
+            batch=batch or self.batch_size, max_reject_fraction=self.max_reject_fraction,
         )  # fmt: skip
 
 
@@ -170,6 +186,7 @@ class _Work(Config):
     network: str = Field(default="", json_schema_extra=QUIET)
     reference: str = Field(default=TEACHER, json_schema_extra=QUIET)
     best_of: BestOf | None = Field(default=None, json_schema_extra=QUIET)
+    published: tuple[PublishedTable, ...] = Field(default=(), json_schema_extra=QUIET)
     metadata: str | None = Field(json_schema_extra=RUN)
     max_reject_fraction: float = Field(json_schema_extra=RUN)
 
@@ -193,8 +210,8 @@ def evaluate(
     settings = _Work(
         models=tuple(scores), verdict=config.verdict, gates=config.gates, samples_per_prompt=config.samples_per_prompt,
         resamples=config.resamples, network=(config.features and config.features.network) or "" if vectors else "",
-        reference=config.reference if vectors else TEACHER, best_of=config.best_of, metadata=config.metadata,
-        max_reject_fraction=config.max_reject_fraction,
+        reference=config.reference if vectors else TEACHER, best_of=config.best_of, published=config.published,
+        metadata=config.metadata, max_reject_fraction=config.max_reject_fraction,
     )  # fmt: skip
     parents = [prompts, *scores.values(), *vectors, *((best or {})[name] for name in scores if config.best_of)]
     plan = STAGE.plan(settings, context.seed, parents, 1, {"metadata_sha256": digest})
@@ -215,14 +232,15 @@ def open(work: Work, worker: Worker) -> MakeShard:
     def meaning(caption: str) -> Metadata | None:
         return known.get(caption) or scene_meaning(caption)
 
+    def judging(verdict: AnyVerdict) -> Judging:
+        return Judging(verdict, meaning, settings.samples_per_prompt)
+
     def rows_at(verdict: AnyVerdict, asked: Sequence[Asked]) -> dict[str, list[Row]]:
-        how = settings.model_copy(update={"verdict": verdict})
         named = zip(settings.models, scores, strict=True)
-        return {name: list(_verdicts(name, version, asked, how, meaning)) for name, version in named}
+        return {name: list(verdict_rows(name, version, asked, judging(verdict))) for name, version in named}
 
     def make_shard(_: int) -> ShardOutput:
-        task = _with_questions(scores) if isinstance(settings.verdict, Questions) else _tag(meaning)
-        asked, rejects = _asked(prompts, task, isinstance(settings.verdict, Questions))
+        asked, rejects = asked_of(prompts, scores, judging(settings.verdict))
         rows, bootstrap = rows_at(settings.verdict, asked), Bootstrap(settings.resamples, work.plan.seed)
         worker.progress.advance(sum(map(len, rows.values())))
         checkpoints = {name: checkpoint_of(one, worker.store) for name, one in zip(rows, scores, strict=True)}
@@ -241,7 +259,9 @@ def open(work: Work, worker: Worker) -> MakeShard:
         files = {"report.json": report.model_dump_json(indent=1).encode()}
         if isinstance(settings.verdict, Questions):
             named = dict(zip(settings.models, scores, strict=True))
-            files["questions.json"] = _means(named, asked, settings)
+            files["questions.json"] = means_file(named, asked, judging(settings.verdict))
+        if settings.published:
+            files["published.json"] = Published(tables=list(settings.published)).model_dump_json(indent=1).encode()
         if settings.best_of is not None:
             named = dict(zip(settings.models, best, strict=True))
             files["best_of.json"] = curves_file(settings.best_of, rows, named)
@@ -268,24 +288,6 @@ def _at_other_gates(verdict: Scenes, gates: Sequence[float]) -> list[Scenes]:
     return [verdict.model_copy(update={"sure": sure}) for sure in sorted(set(gates) - {verdict.sure}, reverse=True)]
 
 
-def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
-    """GenEval's `evaluation_metadata.jsonl` by prompt, and its sha256; raises InputCorrupt naming the line."""
-    if path is None:
-        return {}, ""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputCorrupt(f"evaluate.metadata: {path} cannot be read: {error.strerror}") from error
-    known: dict[str, Metadata] = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            meaning, _ = read_meaning(line)
-        except ValueError as error:
-            raise InputCorrupt(f"{path}, line {number}: not a line of GenEval's metadata: {error}") from error
-        known[meaning.prompt] = meaning
-    return known, hashlib.sha256(data).hexdigest()
-
-
 def checkpoint_of(scores: Version, store: Store) -> str | None:
     """Content of the checkpoint whose images were scored; None where no trained student drew them."""
     images = store.open(scores.parent("images"))
@@ -293,89 +295,3 @@ def checkpoint_of(scores: Version, store: Store) -> str | None:
     if isinstance(generator, dict) and generator["kind"] == UNTRAINED:
         return None
     return next((parent.content for parent in images.parents if parent.kind == "checkpoint"), None)
-
-
-def _tag(meaning: Meaning) -> Task:
-    """GenEval's task of a caption."""
-
-    def task(caption: str) -> str | None:
-        found = meaning(caption)
-        return found.tag if found else None
-
-    return task
-
-
-def _with_questions(scores: Sequence[Version]) -> Task:
-    """One task of all captions that the judge had questions for."""
-    known: set[str] = set()
-    for version in scores:
-        table = version.table()
-        pairs = zip(table["caption"].to_pylist(), table["unscored"].to_pylist(), strict=True)
-        known |= {caption for caption, why in pairs if why != NO_QUESTIONS}
-    return lambda caption: QUESTIONS_TASK if caption in known else None
-
-
-def _asked(prompts: Version, task: Task, questions: bool) -> tuple[list[Asked], list[Reject]]:
-    """Id, caption and task of the prompts that can be judged, and the others as rejects."""
-    rows = prompts.table(columns=["id", "caption"]).to_pylist()
-    asked = [(row["id"], row["caption"], found) for row in rows if (found := task(row["caption"]))]
-    known = {id for id, _, _ in asked}
-    reason, detail = NO_MEANING, "no scene caption, and not in the metadata"
-    if questions:
-        reason, detail = NO_QUESTIONS, "the file has no questions for it, or nobody drew it"
-    return asked, [Reject(row["id"], reason, detail, row) for row in rows if row["id"] not in known]
-
-
-def _means(scores: Mapping[str, Version], asked: Sequence[Asked], settings: _Work) -> bytes:
-    """Mean probability of the right answers, arithmetic and geometric, with intervals over prompts; 0 without image."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, version in scores.items():
-        drawn = _drawn(version, settings, lambda _: None)
-        found[name] = {}
-        for mean in ("arithmetic", "geometric"):
-            marks = {
-                prompt: [_value(drawn.get((prompt, index)), mean) for index in range(settings.samples_per_prompt)]
-                for prompt, _, _ in asked
-            }
-            intervals = score_intervals({mean: marks}) if marks else {}
-            found[name] |= {mean: vars(intervals[mean])} if intervals else {}
-    return json.dumps(found, indent=1).encode()
-
-
-def _value(found: tuple[str, Row] | None, mean: str) -> float:
-    return (found[1][mean] or 0.0) if found else 0.0
-
-
-def _verdicts(name: str, scores: Version, asked: Sequence[Asked], settings: _Work, meaning: Meaning) -> Iterator[Row]:
-    """One row for each image that a model was asked for: what it did not draw, or nobody could score, is wrong."""
-    drawn = _drawn(scores, settings, meaning)
-    for prompt, caption, task in asked:
-        for index in range(settings.samples_per_prompt):
-            image, row = drawn.get((prompt, index), (None, None))
-            verdict = _verdict(row)
-            yield {
-                "id": content_id("report", name, prompt, index),
-                "model": name,
-                "task": task,
-                "prompt_id": prompt,
-                "caption": caption,
-                "index": index,
-                "image_id": image,
-                **verdict,
-            }
-
-
-def _drawn(scores: Version, settings: _Work, meaning: Meaning) -> dict[tuple[str, int], tuple[str, Row]]:
-    """Image and derived row by prompt and index."""
-    raw = scores.table()
-    derived = derive(raw, settings.verdict, meaning).to_pylist()
-    keys = zip(raw["prompt_id"].to_pylist(), raw["index"].to_pylist(), raw["id"].to_pylist(), strict=True)
-    return {(prompt, index): (id, row) for (prompt, index, id), row in zip(keys, derived, strict=True)}
-
-
-def _verdict(row: Row | None) -> Row:
-    if row is None:
-        return {"correct": False, "reason": NO_IMAGE, "failed": NOT_DRAWN}
-    if row["unscored"]:
-        return {"correct": False, "reason": row["unscored"], "failed": NOT_SCORED}
-    return {"correct": row["correct"], "reason": row["why"], "failed": ""}

@@ -12,12 +12,13 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError
 from lightgen.generators.base import Failure
 from lightgen.generators.config import GeneratorConfig
 from lightgen.generators.drawing import Drawing, ImageFile, Sample, draw, take_over
+from lightgen.generators.shares import Part
 from lightgen.problems import Problem
 from lightgen.seeds import content_id, derive_seed
 from lightgen.storage.journal import Journal
@@ -25,6 +26,7 @@ from lightgen.storage.pixels import ImageFormat
 from lightgen.storage.plans import Stage
 from lightgen.storage.reuse import Lender, LentShard, family_of, lenders, row_and_reject_ids
 from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.storage.version import Version
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.canonical import canonical_json
 from schemas.images import REVISED, SCHEMA
@@ -45,6 +47,11 @@ class GenerateConfig(Config):
     samples_per_prompt: int = Field(default=1, ge=1, description="images of each prompt")
     samples_by_source: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={}, description="samples of a prompt from that source instead, so that small sources are not drowned"
+    )
+    part: Part | None = Field(
+        default=None,
+        description="which prompts it draws, where others draw the rest; null: all. `mix` gives it",
+        json_schema_extra=QUIET,
     )
     format: ImageFormat = Field(default="jpg", description="png is exact; jpg and webp lose by `quality`")
     quality: int = Field(default=92, ge=1, le=100, description="of jpg and webp, 100 is best")
@@ -91,6 +98,16 @@ class GenerateConfig(Config):
                 mend,
             )
 
+    @property
+    def drawn_by(self) -> str:
+        """The name of the generator in the rows."""
+        return self.generator.kind if self.part is None else self.part.name
+
+    def prompts(self, source: Version, shard: int | None = None) -> pa.Table:
+        """Id, caption and source of the prompts that it draws, of one shard or of all."""
+        table = source.table(shard, columns=["id", "caption", "source"])
+        return table if self.part is None else table.filter(pa.array(self.part.takes(table["id"].to_pylist())))
+
     def samples(self, source: str) -> int:
         """Samples of each prompt from `source`."""
         return self.samples_by_source.get(source, self.samples_per_prompt)
@@ -114,8 +131,8 @@ def generate(
     """
     source = context.store.open(prompts)
     parents = [prompts, *_checkpoints(config, context, checkpoint)]
-    counts = source.table(columns=["source"])["source"].value_counts().to_pylist()
-    check_sources(config, {one["values"] for one in counts})
+    check_sources(config, set(source.table(columns=["source"])["source"].unique().to_pylist()))
+    counts = config.prompts(source)["source"].value_counts().to_pylist()
     plan = STAGE.plan(config, context.seed, parents, source.n_shards)
     total = sum(config.samples(one["values"]) * one["counts"] for one in counts)
     needs = Needs(gpu=config.generator.wants_gpu, unit="images", total=total)
@@ -135,7 +152,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     )  # fmt: skip
 
     def make_shard(shard: int) -> ShardOutput | LentShard:
-        samples = samples_of(source.table(shard, columns=["id", "caption", "source"]).to_pylist(), naming, config)
+        samples = samples_of(config.prompts(source, shard).to_pylist(), naming, config)
         lent = take_over(known, shard, [sample.id for sample in samples])
         if isinstance(lent, LentShard):
             worker.progress.advance(len(samples))
@@ -193,7 +210,7 @@ def _shard(
         if isinstance(file, Failure):
             rejects.append(Reject(sample.id, file.reason, file.detail, vars(sample)))
             continue
-        facts = {"generator": config.generator.kind, "width": file.width, "height": file.height}
+        facts = {"generator": config.drawn_by, "width": file.width, "height": file.height}
         if config.generator.revises:
             facts["revised"] = file.revised
         row = {**vars(sample), **facts, "format": config.format, "image_sha256": file.sha256}

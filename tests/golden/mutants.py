@@ -171,6 +171,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         "decisions.selection", ("np.arange(len(order)), distance", "1 + np.arange(len(order)), distance")
     ),
     "stage generate": _of("stages.generate", ('"generate", prompt["id"]', '"draw", prompt["id"]')),
+    "stage join": _of("stages.join", ('pa.array([""]', 'pa.array(["none"]')),
     "stage score": _of(
         "stages.score", ("answers[key] for key in image_keys(rows)", "answers[key] for key in image_keys(rows)[::-1]")
     ),

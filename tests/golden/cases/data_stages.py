@@ -18,11 +18,12 @@ from lightgen.generators.base import Failure
 from lightgen.scorers.base import Unscored, answer_table
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.seeds import content_id
-from lightgen.stages import encode, encode_pairs, filter, fit_vae, generate, score, select, source
+from lightgen.stages import encode, encode_pairs, filter, fit_vae, generate, join, score, select, source
 from lightgen.storage.pixels import Pixels, decode_image
-from lightgen.storage.shards import ShardOutput
+from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store
 from schemas import captions as captions_schema
+from schemas import images as images_schema
 from schemas import pairs as pairs_schema
 from schemas.ref import ArtifactRef
 from tests.golden.cases.decisions import PROMPTS, TEXTS
@@ -30,6 +31,7 @@ from tests.golden.compare import png
 from tests.golden.given import (
     CAPTIONS,
     FLUX,
+    INPUTS,
     PCA,
     context,
     described,
@@ -39,7 +41,7 @@ from tests.golden.given import (
     wave,
 )
 from tests.golden.subject import Output, Subject, Tolerance
-from tests.lightgen.sealed import kept_of, prompts, scores, seal
+from tests.lightgen.sealed import image, images, kept_of, prompts, scores, seal
 
 WORDS, VAE = {"kind": "words", "dim": 6}, PCA.model_dump()
 REJECTS = {"max_reject_fraction": 1.0}
@@ -51,6 +53,7 @@ def subjects() -> list[Subject]:
         Subject("stage source", (source,), source.SourceConfig, SOURCES, _source),
         Subject("stage select", (select,), select.SelectConfig, SELECTIONS, _select),
         Subject("stage generate", (generate,), generate.GenerateConfig, DRAWINGS, _generate, Tolerance(levels=3)),
+        Subject("stage join", (join,), join.JoinConfig, {"plain": {}}, _join),
         Subject("stage score", (score,), score.ScoreConfig, {"pixels": {"scorer": {"kind": "pixels"}}}, _score),
         Subject("stage filter", (filter,), filter.FilterConfig, FILTERS, _filter),
         Subject("stage fit_vae", (fit_vae,), fit_vae.FitVaeConfig, FITS, _fit_vae),
@@ -83,6 +86,7 @@ DRAWINGS: dict[str, dict[str, Any]] = {
     "webp": DRAWING | {"format": "webp"},
     "wide, twice": DRAWING | {"size_px": None, "height_px": 16, "width_px": 24, "samples_per_prompt": 2},
     "by source": DRAWING | {"samples_by_source": {"test:1": 3}},
+    "a part": DRAWING | {"part": {"name": "b", "shares": {"a": 1.0, "b": 2.0}}},
     "as trained": {"generator": {"kind": "student"}, "format": "png"},
 }
 BY_CONTRAST = {"column": "pixels.contrast", "most": 0.9, "reason": "wild"}
@@ -151,6 +155,20 @@ def _generate(config: generate.GenerateConfig, folder: Path) -> Output:
     # The bytes of a file are the image library's.
     found = described(works.store, ref, drop=["image_sha256"])
     return found | {"pictures": {id: png(one) for id, one in drawn.items() if isinstance(one, np.ndarray)}}
+
+
+def _join(config: join.JoinConfig, folder: Path) -> Output:
+    """What was drawn, with a reject, and what was fetched, which has columns of its own."""
+    works, data = context(folder), (INPUTS / "flat.png").read_bytes()
+    where = {"url": "u", "host": "h", "source": "s", "licence": "l"}
+    fetched = images(works.store, [image(f"fetched {place}", data, **where) for place in range(2)], 1, "fetch")
+    drawn = [(row, data) for row, _ in (image(f"drawn {place}", data) for place in range(3))]
+    blobs = [{"png": file, "json": b"{}"} for _, file in drawn]
+    lost = [Reject("0" * 32, "refused", "by the service", {"caption": "a dog"})]
+    table = pa.Table.from_pylist([row for row, _ in drawn], schema=images_schema.SCHEMA)
+    shard = ShardOutput(table, 4, images_schema.SCHEMA, rejects=lost, blobs=blobs)
+    given = [seal(works.store, "images", [shard]), fetched]
+    return described(works.store, join.join(given, config, works))
 
 
 class Sums:

@@ -7,11 +7,10 @@ import pytest
 from PIL import Image
 
 from lightgen.errors import ConfigError, InputChanged, InputCorrupt
-from lightgen.evaluation.geneval_folder import read_folder, read_meaning
+from lightgen.evaluation.geneval_folder import read_folder, read_meaning, read_metadata
 from lightgen.operations.geneval import export, judge, read_detector
 from lightgen.stages import adopt as stage
 from lightgen.stages.adopt import METADATA, AdoptConfig, adopt
-from lightgen.stages.evaluate import read_metadata
 from lightgen.storage.store import Store, open_or_create
 from lightgen.work import Context
 from schemas.report import Report

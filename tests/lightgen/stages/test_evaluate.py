@@ -10,12 +10,13 @@ import pytest
 from lightgen.config import problems_of
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.best_of import BestOfCurves
+from lightgen.evaluation.geneval_folder import read_metadata
 from lightgen.pages.evaluation import report_html
 from lightgen.pages.report import shown_tasks
 from lightgen.scorers.layout import LayoutConfig
 from lightgen.scorers.scenes import DETECTIONS
 from lightgen.seeds import derive_seed
-from lightgen.stages.evaluate import EvaluateConfig, evaluate, read_metadata
+from lightgen.stages.evaluate import EvaluateConfig, evaluate
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
