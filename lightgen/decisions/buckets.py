@@ -2,15 +2,31 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numba
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
-from lightgen.decisions.minhash import Bands
-
 LIMIT = 256  # texts that a bucket should hold at most
 GROUP = 8  # bands whose keys are held at once
+
+
+class Banded(Protocol):
+    """Texts with a key in each of `count` bands, made when they are asked for."""
+
+    @property
+    def count(self) -> int:
+        """Bands."""
+        ...
+
+    def keys(self, first: int, last: int) -> UInt64[np.ndarray, "bands n"]:
+        """The keys of all texts in the bands from `first` to before `last`."""
+        ...
+
+    def keys_of(self, band: int, texts: Int64[np.ndarray, " k"]) -> UInt64[np.ndarray, " k"]:
+        """The keys of some texts in one band."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,7 +37,7 @@ class Buckets:
     starts: Int64[np.ndarray, " buckets_1"]
 
 
-def share_a_band(bands: Bands) -> Buckets:
+def share_a_band(bands: Banded) -> Buckets:
     """The buckets of all bands that hold two or more texts, band by band.
 
     A bucket of more than LIMIT is split by the keys of the next band, and so on until it fits or the bands end. So who
@@ -41,13 +57,13 @@ def by_text(buckets: Buckets, n: int) -> tuple[Int32[np.ndarray, " entries"], In
     return _by_text(buckets.members, buckets.starts, starts), starts
 
 
-def _group(bands: Bands, first: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _group(bands: Banded, first: int) -> list[tuple[np.ndarray, np.ndarray]]:
     last = min(first + GROUP, bands.count)
     keys = bands.keys(first, last)
     return [part for band in range(first, last) for part in _band(bands, keys[band - first], band)]
 
 
-def _band(bands: Bands, key: UInt64[np.ndarray, " n"], band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _band(bands: Banded, key: UInt64[np.ndarray, " n"], band: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(members, sizes) of the buckets of one band, some at a time."""
     members = _not_alone(key)
     members, sizes = _sorted_by(key[members], members)

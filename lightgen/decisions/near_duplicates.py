@@ -21,7 +21,6 @@ from lightgen.decisions.independent_set import Texts, first_kept, first_same
 from lightgen.decisions.minhash import Bands, plan_bands
 from lightgen.decisions.shingles import BLOCK, Shingles, content, joined, ngrams, read_words
 
-
 # Words that leave what a caption shows as it is.
 FILLERS = ("a", "an", "the", "some", "is", "are", "was", "were", "be", "being")
 

@@ -48,18 +48,18 @@ def ends_of(counts: np.ndarray) -> Int64[np.ndarray, " n_1"]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def read_words(texts: "Sequence[str] | pa.Array") -> Words:
+def read_words(texts: Sequence[str]) -> Words:
     """The words of texts, lower-cased: runs of ASCII letters and digits, and of whatever is beyond ASCII."""
     data, starts = _bytes_of(texts)
     offsets = ends_of(_count_words(data, starts))
     return Words(_hash_words(data, starts, offsets), offsets)
 
 
-def _bytes_of(texts: "Sequence[str] | pa.Array") -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " n_1"]]:
+def _bytes_of(texts: Sequence[str]) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " n_1"]]:
     """UTF-8 of all texts, letters beyond ASCII in lower case; text i is data[starts[i]:starts[i + 1]]."""
-    array = (texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())).cast(pa.large_string())
-    if not len(array):
+    if not len(texts):
         return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    array = pa.array(texts, pa.large_string())
     if not pc.all(pc.string_is_ascii(array)).as_py():  # pyright: ignore[reportAttributeAccessIssue]
         array = pc.utf8_lower(array)  # pyright: ignore[reportAttributeAccessIssue]
     _, offsets, data = array.buffers()
@@ -93,6 +93,12 @@ def content(words: Words, fillers: Sequence[str]) -> tuple[UInt64[np.ndarray, " 
     """A hash of every text's words in order but for the fillers, and how many words it has with them."""
     left = np.array([word_hash(word) for word in fillers], np.uint64)
     return _content(words.hashes, words.offsets, left), np.diff(words.offsets)
+
+
+def without(words: Words, some: Sequence[str]) -> Words:
+    """The words of each text but for `some`."""
+    stays = ~np.isin(words.hashes, np.array([word_hash(word) for word in some], np.uint64))
+    return Words(words.hashes[stays], ends_of(stays)[words.offsets])
 
 
 def word_hash(word: str) -> int:

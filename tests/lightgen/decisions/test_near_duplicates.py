@@ -283,7 +283,9 @@ def test_real_captions_are_kept_by_the_definition(config: NearDuplicateConfig) -
     assert max(len(words_of(text)) for text in texts) > 12
 
 
-def test_benchmark_runs(tmp_path) -> None:
-    result = bench_near_duplicates(500, tmp_path / "bench.json")
-    assert result["ours_per_s"] > result["datasketch_per_s"] > 0
-    assert 40 < result["duplicates"] < 120
+def test_benchmark_runs() -> None:
+    found = bench_near_duplicates(500, rounds=1)
+    assert [rate.name for rate in found.rates] == ["lightgen", "datasketch"]
+    assert found.rates[1].ratios[1] > 1
+    assert 40 < found.refused < 120
+    assert found.recall[0] >= found.recall[1] > 0
