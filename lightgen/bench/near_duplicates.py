@@ -1,55 +1,79 @@
-"""How fast near-duplicates are found: ours and datasketch on the same shingles, in the same run."""
+"""How fast near-duplicates are found: ours, datasketch and rensa on the same captions, in turns in the same run."""
 
 import json
 import random
+import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from lightgen.decisions.minhash import PERMUTATIONS, SEED, plan_bands
-from lightgen.decisions.near_duplicates import NearDuplicateConfig, near_duplicates
+from lightgen.decisions.near_duplicates import NearDuplicateConfig, marks_of, near_duplicates
+from lightgen.decisions.recall import recall
 from lightgen.decisions.shingles import shingle
 from lightgen.seeds import content_id
 
 PEER_LIMIT = 20_000
 WORDS = tuple(f"word{i}" for i in range(5000))
+CHILD = Path(__file__).with_name("rensa_child.py")
 
 
-def bench_near_duplicates(n: int, out: Path | None = None, rounds: int = 3) -> dict[str, float]:
-    """Documents a second of both, medians of rounds that alternate the order, and the spread of their ratio; as JSON.
+@dataclass(frozen=True)
+class NearRate:
+    """Captions a second of one way, the median, and by how many times ours is faster: least, median, most."""
 
-    datasketch, which is the slower, gets at most PEER_LIMIT of the documents: its cost a document does not fall with
-    more of them. Both sign and band; only ours also verifies and decides.
+    name: str
+    rows: int
+    rows_per_s: float
+    ratios: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class NearBench:
+    """The ways, ours first; captions that ours refuses, and (pairs of a sample at the threshold, those found)."""
+
+    rates: list[NearRate]
+    refused: int
+    recall: tuple[int, int]
+
+
+def bench_near_duplicates(n: int, rounds: int = 3, rensa: str | None = None) -> NearBench:
+    """All ways in turns, whose order is reversed every second round.
+
+    datasketch, which is the slowest, gets at most PEER_LIMIT of the captions: its cost a caption does not fall with
+    more of them. `rensa` is a Python that has it; its way is its own README's, with 128 permutations. Both sign and
+    band; only ours also verifies and decides.
     """
     texts = synthetic(n)
     ids = [content_id(number) for number in range(n)]
     config = NearDuplicateConfig(words=3, short_words=0)
     near_duplicates(ids[:100], texts[:100], config)  # compilation is paid once an installation
-
-    def ours() -> float:
-        return _rate(n, lambda: near_duplicates(ids, texts, config))
-
-    def peer() -> float:
-        return _rate(min(n, PEER_LIMIT), lambda: _datasketch(texts[:PEER_LIMIT], config))
-
-    pairs = [(ours(), peer()) if at % 2 else (peer(), ours())[::-1] for at in range(rounds)]
-    ratios = sorted(mine / theirs for mine, theirs in pairs)
-    result = {
-        "documents": n,
-        "documents_datasketch": min(n, PEER_LIMIT),
-        "duplicates": int((near_duplicates(ids, texts, config).refused >= 0).sum()),
-        "ours_per_s": round(median(mine for mine, _ in pairs)),
-        "datasketch_per_s": round(median(theirs for _, theirs in pairs)),
-        "ratio_min": round(ratios[0], 1),
-        "ratio": round(median(ratios), 1),
-        "ratio_max": round(ratios[-1], 1),
+    few = min(n, PEER_LIMIT)
+    ways: dict[str, tuple[int, Callable[[], float]]] = {
+        "lightgen": (n, lambda: _seconds(lambda: near_duplicates(ids, texts, config))),
+        "datasketch": (few, lambda: _seconds(lambda: _datasketch(texts[:few], config))),
     }
-    if out is not None:
-        out.write_text(json.dumps(result, indent=1))
-    return result
+    if rensa is not None:
+        ways["rensa"] = (n, lambda: _rensa(rensa, texts, config.threshold))
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds):
+        for name in list(ways) if turn % 2 else list(ways)[::-1]:
+            rows, run = ways[name]
+            rates[name].append(rows / run())
+    marks = marks_of(texts, config)
+    found = recall(marks, np.argsort(np.array(ids, "S")), config)
+    refused = int((near_duplicates(ids, texts, config).refused >= 0).sum())
+    return NearBench([_rate(name, ways[name][0], rates) for name in ways], refused, (found.pairs, found.found))
+
+
+def _rate(name: str, rows: int, rates: dict[str, list[float]]) -> NearRate:
+    ratios = sorted(mine / theirs for mine, theirs in zip(rates["lightgen"], rates[name], strict=True))
+    return NearRate(name, rows, median(rates[name]), (ratios[0], median(ratios), ratios[-1]))
 
 
 def synthetic(n: int, seed: int = 0) -> list[str]:
@@ -66,10 +90,17 @@ def synthetic(n: int, seed: int = 0) -> list[str]:
     return [" ".join(words) for words in texts]
 
 
-def _rate(documents: int, run: Callable[[], object]) -> float:
+def _seconds(run: Callable[[], object]) -> float:
     began = time.perf_counter()
     run()
-    return documents / (time.perf_counter() - began)
+    return time.perf_counter() - began
+
+
+def _rensa(python: str, texts: list[str], threshold: float) -> float:
+    """Seconds from a list of texts to who is a duplicate, in a process of its own."""
+    asked = json.dumps({"texts": texts, "threshold": threshold, "permutations": PERMUTATIONS})
+    done = subprocess.run([python, str(CHILD)], input=asked, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout)["seconds"])
 
 
 def _datasketch(texts: list[str], config: NearDuplicateConfig) -> None:

@@ -16,13 +16,63 @@ app = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, 
 
 
 @app.command("dedup")
-def bench_dedup(rows: Annotated[int, typer.Option(min=100, help="captions")] = 50_000) -> None:
-    """Near-duplicate captions: ours against datasketch."""
+def bench_dedup(
+    rows: Annotated[int, typer.Option(min=100, help="captions")] = 200_000,
+    rensa: Annotated[str | None, typer.Option(help="a Python that has rensa, to compare with")] = None,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+) -> None:
+    """Near-duplicate captions: ours against datasketch and rensa."""
+    from lightgen.bench.machine import machine
     from lightgen.bench.near_duplicates import bench_near_duplicates
 
-    found = bench_near_duplicates(rows)
-    _rates({"lightgen": found["ours_per_s"], "datasketch": found["datasketch_per_s"]}, "captions/s")
-    out.print(f"ratio over rounds in turns: {found['ratio_min']} to {found['ratio_max']}, median {found['ratio']}")
+    found = bench_near_duplicates(rows, rounds, rensa)
+    table = Table("way", "captions", "captions/s", "ours is, least", "median", "most", box=None, header_style="bold")
+    for rate in found.rates:
+        ratios = (f"{ratio:.1f}x" for ratio in rate.ratios)
+        table.add_row(rate.name, f"{rate.rows:,}", f"{rate.rows_per_s:,.0f}", *ratios)
+    out.print(table)
+    pairs, seen = found.recall
+    out.print(f"ours refuses {found.refused:,}; of {pairs:,} near pairs of a sample its bands find {seen:,}")
+    out.print(machine())
+
+
+@app.command("select")
+def bench_select(
+    rows: Annotated[list[int], typer.Option(min=100, help="captions; several sizes tell how time grows")],
+    shard_rows: Annotated[int, typer.Option(min=1, help="captions a shard")] = 10_000,
+) -> None:
+    """Source and select: a fifth of captions shaped as real ones, each size in a process of its own."""
+    from lightgen.bench.machine import machine
+    from lightgen.bench.select import growth, select_costs
+
+    costs = select_costs(sorted(rows), shard_rows)
+    table = Table("captions", "chosen", "source s", "select s", "peak GB", box=None, header_style="bold")
+    for cost in costs:
+        seconds = (f"{cost.source_s:,.1f}", f"{cost.select_s:,.1f}", f"{cost.peak_gb:.2f}")
+        table.add_row(f"{cost.rows:,}", f"{cost.chosen:,}", *seconds)
+    out.print(table)
+    if len(costs) > 1:
+        out.print(f"time grows as the number of captions to the power {growth(costs):.2f}")
+    out.print(machine())
+
+
+@app.command("choice")
+def bench_choice(
+    rows: Annotated[int, typer.Option(min=100, help="captions, of which a fifth is chosen")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1)] = 1,
+    dense: Annotated[bool, typer.Option(help="k-center over dense vectors of 512 numbers too")] = True,
+) -> None:
+    """Rules of choice against k-center over all captions: seconds, and how far captions are from the chosen."""
+    from lightgen.bench.choice import choice_costs
+    from lightgen.bench.machine import machine
+
+    heads = ("rule", "s", "mean distance", "farthest", "balance+parts is, least", "median", "most")
+    table = Table(*heads, box=None, header_style="bold")
+    for cost in choice_costs(rows, rounds, dense=dense):
+        ratios = (f"{ratio:.1f}x" for ratio in cost.ratios)
+        table.add_row(cost.name, f"{cost.seconds:,.2f}", f"{cost.mean:.4f}", f"{cost.farthest:.4f}", *ratios)
+    out.print(table)
+    out.print(machine())
 
 
 @app.command("shards")
@@ -177,11 +227,3 @@ def _table_of_rates(rates: "list[Rate]") -> None:
         ratio = "" if rate is rates[0] else f"{rates[0].images_per_s / rate.images_per_s:.2f}x"
         table.add_row(rate.name, f"{rate.images_per_s:,.2f}", *counted, memory, ratio)
     out.print(table)
-
-
-def _rates(rates: dict[str, float], unit: str) -> None:
-    """Ours first, then the baselines, each with the ratio."""
-    ours, *baselines = rates.items()
-    out.print(f"{ours[0]:<28} {ours[1]:>12,.0f} {unit}")
-    for name, rate in baselines:
-        out.print(f"{name:<28} {rate:>12,.0f} {unit}   ours is {ours[1] / rate:.1f}x")

@@ -1,16 +1,21 @@
 """Which captions give an evaluation prompt away: of the same plain words, holding its n-grams, or nearly the same."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import numba
 import numpy as np
+from jaxtyping import Bool, Int64, UInt32, UInt64
 from pydantic import Field
 from scipy import sparse
 
 from lightgen.config import Config
-from lightgen.decisions.shingles import Shingles, shingle
-from lightgen.texts import plain_words, subject
+from lightgen.decisions.shingles import FNV_OFFSET, Shingles, Words, ngrams, read_words, shingle, stirred, without
+from lightgen.texts import ARTICLES, plain_words, subject
 
 BLOCK = 4096
+KNOWN_BITS = 20
 
 
 class ContaminationConfig(Config):
@@ -84,3 +89,80 @@ def _incidence(grams: Shingles, known: np.ndarray) -> sparse.csr_array:
     has = known[at] == grams.hashes
     ones = np.ones(int(has.sum()), np.int32)
     return sparse.csr_array((ones, (text[has], at[has])), shape=(len(grams.offsets) - 1, len(known)))
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a caption must hold to be contaminated at all, so that only a few are compared text by text.
+
+    subjects: hashes of the words of each prompt without articles, from the last word to the first
+    grams: n-grams of `words` words of the prompts, with articles and without
+    """
+
+    subjects: UInt64[np.ndarray, " prompts"]
+    grams: UInt32[np.ndarray, " grams"]
+    words: int
+
+    @cached_property
+    def _known(self) -> Bool[np.ndarray, " slots"]:
+        """Whether a gram has these upper bits."""
+        known = np.zeros(1 << KNOWN_BITS, bool)
+        known[self.grams >> np.uint32(32 - KNOWN_BITS)] = True
+        return known
+
+    @staticmethod
+    def of(prompts: Sequence[str], config: ContaminationConfig) -> "Screen":
+        """The screen before `contaminated` with the same arguments; it lets through all that could be contaminated."""
+        words = config.words if config.similarity is None else min(2, config.words)
+        plain = [plain_words(prompt) for prompt in prompts]
+        bare = read_words([subject(text) for text in plain])
+        held = [ngrams(read_words([form(text) for text in plain]), words).hashes for form in (str, subject)]
+        wanted = config.containment is not None or config.similarity is not None
+        grams = np.unique(np.concatenate(held)) if wanted else np.zeros(0, np.uint32)
+        return Screen(np.unique(_whole(bare.hashes, bare.offsets)), grams, words)
+
+    def suspects(self, words: Words) -> Int64[np.ndarray, " k"]:
+        """Which texts may be contaminated; `words` are those of plain words."""
+        if not len(self.subjects):
+            return np.zeros(0, np.int64)
+        bare = without(words, sorted(ARTICLES))
+        found = _ends_in(bare.hashes, bare.offsets, self.subjects)
+        if len(self.grams):
+            for form in (words, bare):
+                grams = ngrams(form, self.words)
+                found |= _holds(grams.hashes, grams.offsets, self.grams, self._known)
+        return np.flatnonzero(found)
+
+
+@numba.njit(cache=True)
+def _whole(words: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    out = np.full(len(offsets) - 1, FNV_OFFSET, np.uint64)
+    for i in range(len(out)):
+        for at in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
+            out[i] = stirred(out[i] ^ words[at])
+    return out
+
+
+@numba.njit(cache=True)
+def _ends_in(words: np.ndarray, offsets: np.ndarray, subjects: np.ndarray) -> np.ndarray:
+    """Whether a text has no word, or its last words, as many as there are, are those of a subject."""
+    out = np.zeros(len(offsets) - 1, np.bool_)
+    for i in range(len(out)):
+        value = FNV_OFFSET
+        out[i] = offsets[i] == offsets[i + 1]
+        for at in range(offsets[i + 1] - 1, offsets[i] - 1, -1):
+            value = stirred(value ^ words[at])
+            place = np.searchsorted(subjects, value)
+            out[i] |= place < len(subjects) and subjects[place] == value
+    return out
+
+
+@numba.njit(cache=True)
+def _holds(hashes: np.ndarray, offsets: np.ndarray, known: np.ndarray, maybe: np.ndarray) -> np.ndarray:
+    out = np.zeros(len(offsets) - 1, np.bool_)
+    for i in range(len(out)):
+        for at in range(offsets[i], offsets[i + 1]):
+            if maybe[hashes[at] >> np.uint32(32 - KNOWN_BITS)] and not out[i]:
+                place = np.searchsorted(known, hashes[at])
+                out[i] = place < len(known) and known[place] == hashes[at]
+    return out

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt32, UInt64
 
 from lightgen.decisions.buckets import LIMIT, Buckets, by_text
+from lightgen.decisions.shingles import Shingles
 
 
 class Texts(NamedTuple):
@@ -24,6 +25,15 @@ class Texts(NamedTuple):
     offsets: Int64[np.ndarray, " n_1"]
     words: UInt64[np.ndarray, " n"]
     short: Bool[np.ndarray, " n"]
+
+    @staticmethod
+    def of(grams: Shingles, words: UInt64[np.ndarray, " n"], short: Bool[np.ndarray, " n"]) -> "Texts":
+        """Texts with these n-grams."""
+        return Texts(grams.hashes, grams.offsets, words, short)
+
+    def take(self, texts: Int64[np.ndarray, " k"]) -> "Texts":
+        """Some of the texts."""
+        return Texts.of(Shingles(self.hashes, self.offsets).take(texts), self.words[texts], self.short[texts])
 
 
 def first_same(texts: Texts) -> Int64[np.ndarray, " n"]:

@@ -1,11 +1,12 @@
 """MinHash: texts whose sets of shingles are alike have an equal key in some band (Broder 1997)."""
 
+from dataclasses import dataclass
 from functools import cache
 
 import numba
 import numpy as np
 from datasketch import MinHash
-from jaxtyping import UInt64
+from jaxtyping import Int64, UInt64
 
 from lightgen.decisions.shingles import Shingles
 
@@ -23,11 +24,27 @@ def plan_bands(threshold: float, recall: float, permutations: int = PERMUTATIONS
     return permutations, 1
 
 
-def band_keys(shingles: Shingles, bands: int, rows: int) -> UInt64[np.ndarray, "bands n"]:
-    """A hash of `rows` MinHash values for each band and text; the values are datasketch's `affine32`, bit for bit."""
-    multiply, add = np.asarray(MinHash(num_perm=PERMUTATIONS, seed=SEED, scheme="affine32").permutations, np.uint32)
-    used = slice(bands * rows)
-    return _band_keys(shingles.hashes, shingles.offsets, multiply[used], add[used], bands)
+@dataclass(frozen=True)
+class Bands:
+    """The signatures of texts, a band of `rows` MinHash values a key; computed when asked for, so none is stored."""
+
+    grams: Shingles
+    count: int
+    rows: int
+
+    def keys(self, first: int, last: int) -> UInt64[np.ndarray, "bands n"]:
+        """A hash of the values of each band from `first` to before `last`, for each text."""
+        return self._keys(self.grams, first, last)
+
+    def keys_of(self, band: int, texts: Int64[np.ndarray, " k"]) -> UInt64[np.ndarray, " k"]:
+        """The keys of some texts in one band."""
+        return self._keys(self.grams.take(texts), band, band + 1)[0]
+
+    def _keys(self, grams: Shingles, first: int, last: int) -> np.ndarray:
+        # The values are datasketch's `affine32`, bit for bit.
+        given = MinHash(num_perm=PERMUTATIONS, seed=SEED, scheme="affine32").permutations
+        multiply, add = np.asarray(given, np.uint32)[:, first * self.rows : last * self.rows]
+        return _band_keys(grams.hashes, grams.offsets, multiply, add, last - first)
 
 
 @numba.njit(cache=True, parallel=True)

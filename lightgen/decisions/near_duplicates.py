@@ -9,16 +9,17 @@ not collapse into one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Int64, UInt64
 from pydantic import Field
 
 from lightgen.config import Config
 from lightgen.decisions.buckets import share_a_band
 from lightgen.decisions.independent_set import Texts, first_kept, first_same
-from lightgen.decisions.minhash import band_keys, plan_bands
-from lightgen.decisions.shingles import BLOCK, Shingles, content, encode, joined, shingle_encoded
+from lightgen.decisions.minhash import Bands, plan_bands
+from lightgen.decisions.shingles import BLOCK, Shingles, content, joined, ngrams, read_words
 
 # Words that leave what a caption shows as it is.
 FILLERS = ("a", "an", "the", "some", "is", "are", "was", "were", "be", "being")
@@ -54,49 +55,59 @@ class NearDuplicates:
     skipped: int
 
 
+class Marks(NamedTuple):
+    """What near-duplicates are told by: n-grams, a hash of the words but for fillers, and the number of words."""
+
+    grams: Shingles
+    content: UInt64[np.ndarray, " n"]
+    length: Int64[np.ndarray, " n"]
+
+
 def near_duplicates(
     ids: Sequence[str],
     texts: Sequence[str],
     config: NearDuplicateConfig,
     keep: Bool[np.ndarray, " n"] | None = None,
 ) -> NearDuplicates:
-    """Which captions are kept, the same for any order; ids are ASCII and differ, `keep` marks those that come first.
+    """Which captions are kept, the same for any order; ids are ASCII and differ, `keep` marks those that come first."""
+    names = np.array(ids, dtype="S") if ids else np.zeros(0, "S1")
+    order = np.lexsort((names, ~keep)) if keep is not None else np.argsort(names)
+    return refuse_near(marks_of(texts, config), order, config)
+
+
+def marks_of(texts: Sequence[str], config: NearDuplicateConfig) -> Marks:
+    """The marks of texts, some at a time."""
+    parts = [_marks(texts[first : first + BLOCK], config) for first in range(0, len(texts), BLOCK)]
+    hashes = np.concatenate([np.zeros(0, np.uint64), *(part.content for part in parts)])
+    lengths = np.concatenate([np.zeros(0, np.int64), *(part.length for part in parts)])
+    return Marks(joined([part.grams for part in parts]), hashes, lengths)
+
+
+def _marks(texts: Sequence[str], config: NearDuplicateConfig) -> Marks:
+    words = read_words(texts)
+    return Marks(ngrams(words, config.words), *content(words, FILLERS))
+
+
+def refuse_near(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplicateConfig) -> NearDuplicates:
+    """Which captions are kept of those that `order` names, from the highest priority down.
 
     Captions with the same n-grams and the same words but for fillers are compared once, and go together. A bucket of
     more than 256 is split by further bands; in one that no band splits, each caption is compared with the 256 kept
     ones that come nearest before it. A caption without a word is kept.
 
-    Time: bands x n log n, and at most bands x 256 comparisons a caption. Memory beside ids and texts: 8 bytes a band
-    and caption, 8 bytes an n-gram, 12 bytes for each bucket that a caption shares.
+    Time: bands x n, and at most bands x 256 comparisons a caption. Memory beside the marks: their n-grams twice, 64
+    bytes a caption, 12 bytes for each bucket that a caption shares.
     """
-    order = _by_priority(ids, keep)
-    given = _read(texts, order, config)
+    given = Texts.of(marks.grams.take(order), marks.content[order], marks.length[order] <= config.short_words)
     same = first_same(given)
+    alone = np.flatnonzero((same == np.arange(len(same))) & (np.diff(given.offsets) > 0))
+    mine = given.take(alone)
+    bands = Bands(Shingles(mine.hashes, mine.offsets), *plan_bands(config.threshold, config.recall))
+    kept, compared, skipped = first_kept(mine, share_a_band(bands), config.threshold)
+    twin = np.full(len(order), -1, np.int64)
+    twin[alone] = np.where(kept >= 0, alone[kept], -1)
     repeats = same != np.arange(len(same))
-    alone = np.flatnonzero(~repeats & (np.diff(given.offsets) > 0))
-    grams = Shingles(given.hashes, given.offsets)
-    buckets = share_a_band(band_keys(grams, *plan_bands(config.threshold, config.recall)), alone)
-    twin, compared, skipped = first_kept(given, buckets, config.threshold)
     twin[repeats] = np.where(twin[same] >= 0, twin[same], same)[repeats]
-    refused = np.full(len(ids), -1, np.int64)
+    refused = np.full(len(marks.content), -1, np.int64)
     refused[order] = np.where(twin >= 0, order[twin], -1)
     return NearDuplicates(refused, compared, skipped)
-
-
-def _by_priority(ids: Sequence[str], keep: Bool[np.ndarray, " n"] | None) -> Int64[np.ndarray, " n"]:
-    """Indices in order of priority."""
-    names = np.array(ids, dtype="S") if ids else np.zeros(0, "S1")
-    return np.lexsort((names, ~keep)) if keep is not None else np.argsort(names)
-
-
-def _read(texts: Sequence[str], order: Int64[np.ndarray, " n"], config: NearDuplicateConfig) -> Texts:
-    """The texts in order, some at a time."""
-    grams, words, short = [], [np.zeros(0, np.uint64)], [np.zeros(0, bool)]
-    for start in range(0, len(order), BLOCK):
-        encoded = encode(list(map(texts.__getitem__, order[start : start + BLOCK].tolist())))
-        hashes, length = content(encoded, FILLERS)
-        grams.append(shingle_encoded(encoded, config.words))
-        words.append(hashes)
-        short.append(length <= config.short_words)
-    whole = joined(grams)
-    return Texts(whole.hashes, whole.offsets, np.concatenate(words), np.concatenate(short))

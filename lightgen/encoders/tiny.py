@@ -43,6 +43,22 @@ def small_vae(widths: tuple[int, ...], channels: int, scale: float, shift: float
     return AutoencoderKL(**settings)
 
 
+def tiny_bert(folder: Path, width: int = 24, words: str = WORDS) -> Path:
+    """A model of sentences of `width` with a tokenizer of `words`, in `folder`, as sentence-transformers keep theirs."""
+    from transformers import BertConfig, BertModel
+
+    tokenizer = word_tokenizer(words)
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=width, num_hidden_layers=LAYERS, num_attention_heads=3,
+        intermediate_size=40, max_position_embeddings=128,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(13)
+        BertModel(config).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
 def tiny_t5(folder: Path, width: int = 24, words: str = WORDS) -> Path:
     """A T5 encoder of `width` with a tokenizer of `words`, in `folder`; narrow inside, however wide its vectors."""
     from transformers import T5Config, T5EncoderModel

@@ -20,6 +20,7 @@ from lightgen.pages.fetched import fetched_html
 from lightgen.pages.histogram import Histogram, histogram_chart
 from lightgen.pages.html import data_uri, picture
 from lightgen.pages.rows import Row
+from lightgen.pages.selected import coverage_html, diversity_facts, novelty_charts, summary_of
 from lightgen.stages import fetch
 from lightgen.stages.filter import FilterConfig, score_columns
 from lightgen.stages.links import yields
@@ -94,22 +95,16 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
     ranked = version.table(columns=["rank", "novelty"]).sort_by("rank")
     novelty = ranked["novelty"].to_numpy()
     order = sorted(plain.rows, key=lambda row: row["rank"])
-    if not np.isfinite(novelty).any() or len(novelty) < 2:
-        return replace(plain, rows=order)
-    places = np.unique(np.linspace(0, len(novelty) - 1, DRAWN_POINTS).astype(int))
-    curve = Curve("novelty", [(int(place), float(novelty[place])) for place in places])
-    facts = {**_vendi(version), "novelty of the last": f"{float(novelty[-1]):.3f}"}
-    chart = line_chart("novelty by rank: distance to all prompts chosen before", [curve])
-    return replace(plain, note=f"By rank. {SAME}", rows=order, title="Diversity", charts=[chart], facts=facts)
-
-
-def _vendi(version: Version) -> dict[str, str]:
-    """Vendi scores, how many captions that have nothing in common would be as diverse: before, after, and at random."""
-    if "summary.json" not in version.file_names:
-        return {}
-    summary = json.loads(version.file("summary.json").read_bytes())
-    named = {"captions": "of all captions", "chosen": "of the chosen", "random": "of as many at random"}
-    return {f"Vendi {words}": f"{summary[f'vendi_{name}']:,.1f}" for name, words in named.items()}
+    summary = summary_of(version)
+    charts, facts = novelty_charts(summary), diversity_facts(summary)
+    if np.isfinite(novelty).any() and len(novelty) > 1:
+        places = np.unique(np.linspace(0, len(novelty) - 1, DRAWN_POINTS).astype(int))
+        curve = Curve("novelty", [(int(place), float(novelty[place])) for place in places])
+        charts.append(line_chart("novelty by rank: distance to all prompts chosen before", [curve]))
+        facts["novelty of the last"] = f"{float(novelty[-1]):.3f}"
+    sections = coverage_html(summary)
+    note = f"By rank. {SAME}"
+    return replace(plain, note=note, rows=order, title="Diversity", charts=charts, facts=facts, sections=sections)
 
 
 def _images(version: Version, _: Store, limit: int) -> Shown:

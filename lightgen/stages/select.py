@@ -1,25 +1,42 @@
-"""CAPTIONS -> PROMPTS: no duplicates, nothing of the evaluation, and the most diverse of the rest.
+"""CAPTIONS -> PROMPTS: no duplicates, nothing of the evaluation, and a diverse choice of the rest.
 
-A decision over all captions. A million captions of 75 characters took 0.56 GB of resident memory before near-duplicates
-and k-center, 1.25 GB with near-duplicates (Xeon, 28 Nov 2026); k-center holds 4 `embedding_dim` bytes a caption more.
+A decision over all captions, out of core. A map sketches each shard, whatever the others hold; what the sketch says of
+n-grams, terms and concepts lies in files. Memory: some 250 bytes a caption of ten words, for which docs/data.md has
+measured figures; time grows as the number of captions but for `choice: {kind: k_center}`.
 """
 
 import json
 import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import UInt64
+from jaxtyping import Int64, UInt64
 from pydantic import Field
 
-from lightgen.config import Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.prompt_lists import PromptList, read_as_planned, read_prompt_lists
-from lightgen.decisions.contamination import ContaminationConfig, contaminated
-from lightgen.decisions.equal_words import word_digests
-from lightgen.decisions.near_duplicates import NearDuplicateConfig
-from lightgen.decisions.selection import REASONS, Selection, choose_captions
+from lightgen.decisions.choice import ChoiceConfig, Parts, too_many
+from lightgen.decisions.contamination import ContaminationConfig
+from lightgen.decisions.near_duplicates import NearDuplicateConfig, NearDuplicates
+from lightgen.decisions.recall import Recall
+from lightgen.decisions.selection import (
+    CONTAMINATED,
+    EXACT,
+    NEAR,
+    NOT_CHOSEN,
+    REASONS,
+    SEMANTIC,
+    Like,
+    Selection,
+    select_captions,
+)  # fmt: skip
+from lightgen.decisions.semantic import SemanticConfig, refuse_like
+from lightgen.decisions.sketch import Sketch, ids_of, piled, sketcher
 from lightgen.engines.build import build
+from lightgen.errors import ConfigError
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.version import Version
@@ -28,88 +45,164 @@ from schemas.prompts import SCHEMA
 from schemas.ref import ArtifactRef
 
 log = logging.getLogger(__name__)
-STAGE = Stage("select", "prompts", revision=2)
+STAGE = Stage("select", "prompts", revision=3)
 NARROW = ["id", "caption_id", "caption"]
+LAST = "f" * 32  # a record after all others
+TOLD = {EXACT: "same words as", NEAR: "near-duplicate of", SEMANTIC: "means the same as"}
 
 
 class SelectConfig(Config):
     """What is thrown away before a teacher is paid, and how many prompts remain."""
 
     near_duplicates: NearDuplicateConfig | None = Field(default=NearDuplicateConfig(), description="null: exact only")
+    semantic: SemanticConfig | None = Field(
+        default=None,
+        description="captions that mean the same go too: by the cosine of a model's vectors",
+        json_schema_extra=QUIET,
+    )
     evaluation: list[CorpusConfig] = Field(default_factory=list, description="prompts that must not be trained on")
     contamination: ContaminationConfig = Field(
         default=ContaminationConfig(), description="when a caption is too like one of the evaluation"
     )
-    count: int | None = Field(default=None, ge=1, description="how many prompts, the most diverse; null: all")
+    keep: list[str] = Field(
+        default_factory=list,
+        description="prompts of earlier versions, such as prompts@tag:paid: they stay, and what is near to one goes",
+        json_schema_extra=RUN,  # in the name are the versions themselves, as parents
+    )
+    count: int | None = Field(default=None, ge=1, description="how many prompts; null: all")
+    choice: ChoiceConfig = Field(
+        default=Parts(), description="which ones, where there are more", json_schema_extra=QUIET
+    )
     embedding_dim: int = Field(
-        default=512, ge=16, le=4096, description="of the hashed n-grams that diversity is measured by"
+        default=512, ge=16, le=4096, description="of the hashed n-grams that Vendi scores are measured by"
     )
 
 
 def select(captions: ArtifactRef, config: SelectConfig, context: Context) -> ArtifactRef:
-    """Prompts; shard i holds the survivors of caption shard i. `summary.json` holds the counts and Vendi scores.
+    """Prompts; shard i holds the survivors of caption shard i. `summary.json` holds counts and diversity.
 
-    Raises InputCorrupt, and InputChanged where an evaluation list changes meanwhile.
+    Raises ConfigError for more captions than the rule of choice is made for, InputCorrupt, and InputChanged where an
+    evaluation list changes meanwhile.
     """
     given = context.store.open(captions)
+    for problem in too_many(config.choice, given.rows):
+        raise ConfigError(f"select.{problem.where}: {problem.what}; {problem.mend}")
+    kept = [context.store.open(one).ref for one in config.keep]
     inputs = {"evaluation": [one.facts for one in read_prompt_lists(config.evaluation)]}
-    plan = STAGE.plan(config, context.seed, [captions], given.n_shards, inputs)
+    plan = STAGE.plan(config, context.seed, [captions, *kept], given.n_shards, inputs)
     needs = Needs(sort="decision", unit="captions", total=given.rows)
-    return build(Work.of(plan, config, [captions], context, f"{__name__}:open", needs), context)
+    return build(Work.of(plan, config, [captions, *kept], context, f"{__name__}:open", needs), context)
 
 
 def open(work: Work, worker: Worker) -> MakeShard:
     """Decides about all captions; see `lightgen.work`."""
-    config, given = SelectConfig.model_validate(work.config), worker.store.open(work.parents[0])
+    config, (given, *kept) = SelectConfig.model_validate(work.config), map(worker.store.open, work.parents)
     lists = read_as_planned(config.evaluation, work.plan.inputs["evaluation"], STAGE.name)
-    captions, words, why = gather(given, [prompt for one in lists for prompt in one.prompts], config.contamination)
-    selection = choose_captions(captions, words, why, config.near_duplicates, config.count, config.embedding_dim)
-    extras = {"summary.json": _summary(selection, config, lists)}
-    starts = np.cumsum([0, *(receipt.rows_out for receipt in given.manifest.shards)])
+    prompts = [prompt for one in lists for prompt in one.prompts]
+    sketch = sketcher(config.near_duplicates, prompts, config.contamination)
+    scratch = worker.store.scratch(work.plan)
+    sketches = piled(map(sketch, narrow(given, kept)), scratch)
+    like = _like(config.semantic, given, kept, worker.device, scratch) if config.semantic else None
+    decided = Decided(given, kept, sketches, _decide(sketches, given.rows, kept, config, like))
+    extras = {"summary.json": _summary(decided.selection, config, lists)}
 
     def make_shard(shard: int) -> ShardOutput:
-        kept, rejects = _parted(given.table(shard), selection, int(starts[shard]))
-        rows_in = kept.num_rows + len(rejects)
-        return ShardOutput(kept, rows_in, SCHEMA, rejects, extras={} if shard else extras)
+        rows, rejects = decided.parted(shard)
+        rows_in = rows.num_rows + len(rejects)
+        return ShardOutput(rows, rows_in, SCHEMA, rejects, extras={} if shard else extras)
 
     return make_shard
 
 
-def gather(
-    given: Version, prompts: list[str], config: ContaminationConfig
-) -> tuple[pa.Table, UInt64[np.ndarray, "n 2"], dict[int, str]]:
-    """Ids and texts of all captions, digests of their words, and which are contaminated by `prompts`, and how.
+def narrow(given: Version, kept: Sequence[Version]) -> Iterator[pa.Table]:
+    """What is sketched: the captions of each shard, then the prompts of kept versions, as records after all others."""
+    yield from (given.table(shard, columns=NARROW) for shard in range(given.n_shards))
+    for version in kept:
+        for shard in range(version.n_shards):
+            table = version.table(shard, columns=["id", "caption"])
+            yield pa.table([pa.array([LAST] * table.num_rows, pa.string()), table["id"], table["caption"]], NARROW)
 
-    Shard by shard; memory: the text and 100 bytes a caption, and a text for each contaminated one.
-    """
-    parts: dict[str, list[pa.Array]] = {name: [pa.array([], pa.large_string())] for name in NARROW}
-    words, why, start = [np.zeros((0, 2), np.uint64)], dict[int, str](), 0
-    for shard in range(given.n_shards):
-        table = given.table(shard, columns=NARROW)
-        texts = table["caption"].to_pylist()
-        words.append(word_digests(texts))
-        why |= {start + row: said for row, said in contaminated(texts, prompts, config).items()}
-        for name, arrays in parts.items():
-            arrays += table[name].cast(pa.large_string()).chunks
+
+def _decide(sketch: Sketch, rows: int, kept: Sequence[Version], config: SelectConfig, like: Like | None) -> Selection:
+    """Captions that are prompts of a kept version are kept ones, as those prompts are."""
+    held = np.arange(len(sketch.ids)) >= rows
+    if kept:
+        held[:rows] = np.isin(_packed(sketch.caption_ids[:rows]), _packed(sketch.caption_ids[rows:]))
+    return select_captions(
+        sketch, held, rows, config.near_duplicates, config.choice, config.count, config.embedding_dim, like
+    )
+
+
+def _like(config: SemanticConfig, given: Version, kept: Sequence[Version], device: str, scratch: Path) -> Like:
+    """Reads captions again, shard by shard, and compares their vectors, which lie in a file."""
+
+    def like(rows: Int64[np.ndarray, " k"]) -> tuple[NearDuplicates, Recall]:
+        encoder = config.encoder.open(device)
+        if not len(rows):
+            return refuse_like(np.zeros((0, encoder.dim), np.float32), config)
+        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=(len(rows), encoder.dim))
+        place, start = np.argsort(rows), 0
+        for table in narrow(given, kept):
+            first, last = np.searchsorted(rows, [start, start + table.num_rows], sorter=place)
+            mine = place[first:last]
+            vectors[mine] = encoder.encode(table["caption"].take(pa.array(rows[mine] - start)).to_pylist())
+            start += table.num_rows
+        return refuse_like(vectors, config)
+
+    return like
+
+
+def _packed(keys: UInt64[np.ndarray, "n 2"]) -> np.ndarray:
+    return np.ascontiguousarray(keys, ">u8").view("V16").ravel()
+
+
+class Decided:
+    """What becomes of the captions, shard by shard."""
+
+    def __init__(self, given: Version, kept: Sequence[Version], sketch: Sketch, selection: Selection) -> None:
+        self.given, self.selection = given, selection
+        self._starts = np.cumsum([0, *(receipt.rows_out for receipt in given.manifest.shards)])
+        self._why, self._choice = sketch.why, f"not among the {selection.summary['chosen']:,} that were chosen"
+        self._twins = np.unique(selection.twin[selection.twin >= 0])
+        keys = np.where(self._twins[:, None] < given.rows, sketch.ids[self._twins], sketch.caption_ids[self._twins])
+        self._twin_ids, self._twin_texts = ids_of(keys), _texts(narrow(given, kept), self._twins)
+
+    def parted(self, shard: int) -> tuple[pa.Table, list[Reject]]:
+        """The prompts of a shard of captions, and its rejects."""
+        rows, start, selection = self.given.table(shard), int(self._starts[shard]), self.selection
+        part = slice(start, start + rows.num_rows)
+        chosen = selection.reason[part] == 0
+        lost = np.flatnonzero(~chosen)
+        rejects = [
+            Reject(row["id"], REASONS[selection.reason[start + at]], self._detail(start + at), row)
+            for at, row in zip(lost.tolist(), rows.take(pa.array(lost)).to_pylist(), strict=True)
+        ]
+        kept = rows.filter(pa.array(chosen))
+        columns = {name: kept[name] for name in ("caption", "tokens", "source", "licence")}
+        columns |= {"id": kept["caption_id"], "rank": selection.rank[part][chosen]}
+        columns |= {"novelty": selection.novelty[part][chosen], "image_id": pa.nulls(kept.num_rows, pa.string())}
+        return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA), rejects
+
+    def _detail(self, row: int) -> str:
+        """Why a caption is refused, for people."""
+        reason = self.selection.reason[row]
+        if reason == CONTAMINATED:
+            return self._why[row]
+        if reason == NOT_CHOSEN:
+            return self._choice
+        place = int(np.searchsorted(self._twins, self.selection.twin[row]))
+        return f"{TOLD[reason]} {self._twin_ids[place]}: {self._twin_texts[place]}"
+
+
+def _texts(tables: Iterator[pa.Table], rows: Int64[np.ndarray, " k"]) -> pa.ChunkedArray:
+    """The captions of some rows, ascending; memory: their texts."""
+    found, start = [pa.array([], pa.large_string())], 0
+    for table in tables:
+        first, last = np.searchsorted(rows, [start, start + table.num_rows])
+        taken = table["caption"].take(pa.array(rows[first:last] - start))
+        found += taken.cast(pa.large_string()).chunks
         start += table.num_rows
-    # One column after the other, so that no more than one is held twice.
-    return pa.table({name: pa.concat_arrays(parts.pop(name)) for name in NARROW}), np.concatenate(words), why
-
-
-def _parted(rows: pa.Table, selection: Selection, start: int) -> tuple[pa.Table, list[Reject]]:
-    """The prompts of a shard of captions, and its rejects."""
-    part = slice(start, start + rows.num_rows)
-    chosen = selection.reason[part] == 0
-    lost = np.flatnonzero(~chosen)
-    rejects = [
-        Reject(row["id"], REASONS[selection.reason[start + at]], selection.detail(start + at), row)
-        for at, row in zip(lost.tolist(), rows.take(pa.array(lost)).to_pylist(), strict=True)
-    ]
-    kept = rows.filter(pa.array(chosen))
-    columns = {name: kept[name] for name in ("caption", "tokens", "source", "licence")}
-    columns |= {"id": kept["caption_id"], "rank": selection.rank[part][chosen]}
-    columns |= {"novelty": selection.novelty[part][chosen], "image_id": pa.nulls(kept.num_rows, pa.string())}
-    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA), rejects
+    return pa.chunked_array([pa.concat_arrays(found)])
 
 
 def _summary(selection: Selection, config: SelectConfig, lists: list[PromptList]) -> bytes:
@@ -120,5 +213,15 @@ def _summary(selection: Selection, config: SelectConfig, lists: list[PromptList]
             "select: count asks for %s prompts, but of %s captions only %s are left after repeats and decontamination; "
             "all of them are taken", f"{config.count:,}", f"{figures['captions']:,}", f"{figures['left']:,}",
         )  # fmt: skip
+    for name in ("near_recall", "semantic_recall"):
+        if name in figures:
+            log.info("select: %s: %s", name.replace("_", " "), told_recall(figures[name]))
     used = [{"path": one.given, **one.facts} for one in lists]
-    return json.dumps({**figures, "asked": config.count, "evaluation": used}, indent=1).encode()
+    facts = {"asked": config.count, "choice": config.choice.kind, "evaluation": used}
+    return json.dumps({**figures, **facts}, indent=1).encode()
+
+
+def told_recall(found: Mapping[str, int]) -> str:
+    """How many near-duplicates the bands find, for people."""
+    pairs, share = found["pairs"], found["found"] / max(found["pairs"], 1)
+    return f"of {pairs:,} near pairs of a sample the bands find {share:.2%}" if pairs else "a sample has no near pairs"

@@ -168,7 +168,8 @@ MUTANTS: dict[str, list[Mutant]] = {
     "verdict questions": _of("decisions.derive", ("if p < settings.sure", "if p < settings.sure + 0.2")),
     "stage source": _of("stages.source", ("{row.row:012x}", "{row.row:013x}")),
     "stage select": _of(
-        "decisions.selection", ("np.arange(len(order)), distance", "1 + np.arange(len(order)), distance")
+        "decisions.selection",
+        ("CHOSEN, np.arange(len(order)), distance", "CHOSEN, 1 + np.arange(len(order)), distance"),
     ),
     "stage generate": _of("stages.generate", ('"generate", prompt["id"]', '"draw", prompt["id"]')),
     "stage join": _of("stages.join", ('pa.array([""]', 'pa.array(["none"]')),

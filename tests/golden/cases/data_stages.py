@@ -77,6 +77,14 @@ SELECTIONS: dict[str, dict[str, Any]] = {
     "plain": {"evaluation": LIST},
     "exact only": {"near_duplicates": None},
     "some": {"near_duplicates": {"threshold": 0.4}, "count": 3, "embedding_dim": 32},
+    "k-center": {"near_duplicates": None, "count": 5, "choice": {"kind": "k_center"}},
+    "small parts": {"near_duplicates": None, "count": 5, "choice": {"kind": "parts", "part_rows": 4}},
+    "balance": {"near_duplicates": None, "count": 5, "choice": {"kind": "balance"}},
+    "balance+parts": {
+        "near_duplicates": None,
+        "count": 4,
+        "choice": {"kind": "balance+parts", "part_rows": 4, "pool": 1.5},
+    },
     "strict": {"evaluation": LIST, "contamination": {"containment": 0.5, "words": 2}},
 }
 DRAWING = {"generator": {"kind": "scenes"}, "size_px": 16, "format": "png"} | REJECTS

@@ -56,7 +56,7 @@ def subjects() -> list[Subject]:
     return [
         Subject("decision near-duplicates", (select,), NearDuplicateConfig, near, _near),
         Subject("decision contamination", (select,), ContaminationConfig, held, _contaminated),
-        Subject("decision k-center", (select,), Choice, chosen, _choice),
+        Subject("decision k-center", (pair,), Choice, chosen, _choice),
         Subject("verdict scenes", made, Scenes, {"default": {}, "strict": {"sure": 0.95}, "x": {"column": "x"}}, _seen),
         Subject("verdict geneval", made, Geneval, {"default": {}, "x": {"column": "x"}}, _seen),
         Subject("verdict answers", (pair,), Answers, {"default": {}, "two": {"columns": ("sharp", "countable")},

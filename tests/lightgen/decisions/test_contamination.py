@@ -2,9 +2,11 @@
 
 import random
 
-from lightgen.decisions.contamination import ContaminationConfig, contaminated
-from lightgen.decisions.shingles import shingle
-from lightgen.texts import normalised
+import pytest
+
+from lightgen.decisions.contamination import ContaminationConfig, Screen, contaminated
+from lightgen.decisions.shingles import read_words, shingle
+from lightgen.texts import normalised, plain_words
 
 PROMPTS = ["a photo of a red bench", "life", "two green birds above a small wooden boat", "🐶"]
 
@@ -51,3 +53,34 @@ def test_against_all_pairs() -> None:
 def test_no_prompts() -> None:
     assert contaminated(["a"], [], ContaminationConfig(similarity=0.5)) == {}
     assert contaminated([], PROMPTS, ContaminationConfig(similarity=0.5)) == {}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ContaminationConfig(),
+        ContaminationConfig(containment=None),
+        ContaminationConfig(words=2, containment=0.5),
+        ContaminationConfig(similarity=0.3),
+        ContaminationConfig(words=1, similarity=0.3),
+    ],
+)
+def test_the_screen_lets_through_all_that_is_contaminated_and_little_else(config: ContaminationConfig) -> None:
+    prompts = ["a photo of a red bench", "two green birds above a small boat", "the", "🐶", "a bear", "x y"]
+    leaks = [
+        "An image of RED bench!", "red  bénch", "photo of photo of a red bench", "2 green birds above small boat, dusk",
+        "the", "The.", "🐶", "🐶 🐶", "bear", "a photo of the bear", "x", "x y", "a bear in a wood", "", "of", "a the",
+    ]  # fmt: skip
+    others = [f"caption {number} of nothing that a list asks for" for number in range(500)]
+    captions = [one for pair in zip(others, leaks * 32, strict=False) for one in pair]
+    suspects = Screen.of(prompts, config).suspects(read_words([plain_words(text) for text in captions]))
+    found = contaminated([captions[row] for row in suspects], prompts, config)
+    whole = contaminated(captions, prompts, config)
+    assert {int(suspects[row]): said for row, said in found.items()} == whole
+    assert len(whole) > 100
+    if config.words > 1:  # single words stand everywhere
+        assert not {2 * number for number in range(500)} & set(suspects.tolist())
+
+
+def test_without_prompts_nobody_is_suspect() -> None:
+    assert len(Screen.of([], ContaminationConfig()).suspects(read_words(["a", "b"]))) == 0

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from lightgen.bench.near_duplicates import bench_near_duplicates, synthetic
 from lightgen.decisions.buckets import LIMIT, share_a_band
 from lightgen.decisions.independent_set import Texts, first_kept
-from lightgen.decisions.minhash import band_keys, plan_bands
+from lightgen.decisions.minhash import Bands, plan_bands
 from lightgen.decisions.near_duplicates import FILLERS, NearDuplicateConfig, near_duplicates
-from lightgen.decisions.shingles import Shingles, content, encode, shingle
+from lightgen.decisions.shingles import Shingles, content, read_words, shingle
 from lightgen.seeds import content_id
 from tests.lightgen.decisions.near_oracle import Oracle, words_of
 
@@ -91,7 +91,7 @@ def test_shingles_are_the_word_ngrams() -> None:
 def test_ngrams_of_words_that_end_alike_have_hashes_of_their_own() -> None:
     pairs = [f"w{a} x{b}" for a in range(150) for b in range(200)]
     assert len(set(shingle(pairs, 2).hashes.tolist())) > len(pairs) - 3
-    assert len(set(content(encode(pairs), FILLERS)[0].tolist())) == len(pairs)
+    assert len(set(content(read_words(pairs), FILLERS)[0].tolist())) == len(pairs)
 
 
 def test_content_is_the_words_in_order_without_the_fillers() -> None:
@@ -104,7 +104,7 @@ def test_content_is_the_words_in_order_without_the_fillers() -> None:
         "",
         "une fée",
     ]
-    hashes, words = content(encode(texts), FILLERS)
+    hashes, words = content(read_words(texts), FILLERS)
     assert words.tolist() == [6, 3, 3, 2, 2, 0, 2]
     groups = [[k for k, other in enumerate(hashes) if other == value] for value in hashes]
     assert groups == [[0, 1], [0, 1], [2], [3], [4, 5], [4, 5], [6]]
@@ -112,7 +112,7 @@ def test_content_is_the_words_in_order_without_the_fillers() -> None:
 
 def test_keys_of_bands_are_datasketchs_signatures(grams: Shingles) -> None:
     bands, rows = plan_bands(THRESHOLD, 0.998)
-    ours = band_keys(grams, bands, rows)
+    ours = Bands(grams, bands, rows).keys(0, bands)
     for i in range(0, 4000, 40):
         theirs = MinHash(num_perm=128, seed=1, hashfunc=int, scheme="affine32")
         theirs.update_batch(grams.of(i).tolist())
@@ -154,7 +154,7 @@ def test_null_controls_miss_the_bar(grams: Shingles, truth: Pairs) -> None:
     nodes = Texts(grams.hashes, grams.offsets, np.zeros(n, np.uint64), np.zeros(n, bool))
 
     def kept(bands: int, rows: int, threshold: float) -> set[int]:
-        buckets = share_a_band(band_keys(grams, bands, rows), np.arange(n))
+        buckets = share_a_band(Bands(grams, bands, rows))
         return set(np.flatnonzero(first_kept(nodes, buckets, threshold)[0] < 0).tolist())
 
     default = MinHashLSH(threshold=THRESHOLD, num_perm=128)
@@ -283,7 +283,9 @@ def test_real_captions_are_kept_by_the_definition(config: NearDuplicateConfig) -
     assert max(len(words_of(text)) for text in texts) > 12
 
 
-def test_benchmark_runs(tmp_path) -> None:
-    result = bench_near_duplicates(500, tmp_path / "bench.json")
-    assert result["ours_per_s"] > result["datasketch_per_s"] > 0
-    assert 40 < result["duplicates"] < 120
+def test_benchmark_runs() -> None:
+    found = bench_near_duplicates(500, rounds=1)
+    assert [rate.name for rate in found.rates] == ["lightgen", "datasketch"]
+    assert found.rates[1].ratios[1] > 1
+    assert 40 < found.refused < 120
+    assert found.recall[0] >= found.recall[1] > 0

@@ -15,10 +15,12 @@ from lightgen.corpora.scenes import ScenesCorpus
 from lightgen.corpora.table import TableCorpus
 from lightgen.corpora.text import TextCorpus
 from lightgen.decisions.contamination import ContaminationConfig
+from lightgen.decisions.near_duplicates import NearDuplicateConfig
+from lightgen.decisions.sketch import piled, sketcher
 from lightgen.errors import InputChanged
 from lightgen.progress import Silent
 from lightgen.seeds import content_id
-from lightgen.stages.select import SelectConfig, gather, select
+from lightgen.stages.select import SelectConfig, narrow, select
 from lightgen.stages.source import SourceConfig, source
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store, open_or_create
@@ -89,7 +91,7 @@ def test_everyone_who_goes_has_a_reason(store: Store, tmp_path: Path) -> None:
     assert json.loads(found["not_chosen"]["row"])["caption"] in TEXTS
     table = version.table()
     assert sorted(table.column("rank").to_pylist()) == [0, 1, 2]
-    assert max(table.column("novelty").to_pylist()) == 2
+    assert max(table.column("novelty").to_pylist()) == 1
     assert table.column("image_id").to_pylist() == [None] * 3
     for shard in range(3):
         before = store.open(given).table(shard).column("caption_id").to_pylist()
@@ -130,7 +132,7 @@ def test_a_sealed_selection_decides_nothing_again(
 ) -> None:
     given = captions(store, tmp_path, TEXTS)
     first = select(given, SelectConfig(), Context(store))
-    monkeypatch.setattr("lightgen.stages.select.choose_captions", lambda *_: pytest.fail("decided again"))
+    monkeypatch.setattr("lightgen.stages.select.select_captions", lambda *_: pytest.fail("decided again"))
     assert select(given, SelectConfig(), Context(store)) == first
     with pytest.raises(pytest.fail.Exception, match="decided again"):
         select(given, SelectConfig(count=2), Context(store))
@@ -250,14 +252,15 @@ def sealed_captions(store: Store, n: int, shard_rows: int) -> Version:
 
 
 @pytest.mark.parametrize("n", [20_000, pytest.param(2_000_000, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
-def test_memory_a_caption_is_bounded(store: Store, n: int) -> None:
-    """Of all that select holds before near-duplicates and k-center: Arrow's memory, and that of Python and numpy."""
+def test_memory_a_caption_is_bounded(store: Store, tmp_path: Path, n: int) -> None:
+    """Of all that select holds before near-duplicates and the choice: Arrow's memory, and that of Python and numpy."""
     given = sealed_captions(store, n, shard_rows=2000)
     pool = pa.default_memory_pool()
     before = pool.bytes_allocated()
     tracemalloc.start()
-    captions, words, why = gather(given, ["something that nobody writes"], ContaminationConfig())
+    sketch = sketcher(NearDuplicateConfig(), ["something that nobody writes"], ContaminationConfig())
+    piles = piled(map(sketch, narrow(given, [])), tmp_path)
     arrow, python = pool.bytes_allocated() - before, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (captions.num_rows, len(words), why) == (n, n, {})
+    assert (len(piles.ids), piles.why) == (n, {})
     assert (arrow + python) / n < 300
