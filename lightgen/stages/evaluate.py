@@ -9,6 +9,7 @@ A decision: no image is opened. Memory: the verdicts of all models, and two shar
 with the square of the images: four thousand of 768 numbers against as many took a core 2 s.
 """
 
+import codecs
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
+from lightgen.texts import repaired
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.report import SCHEMA
@@ -213,7 +215,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     known, _ = read_metadata(settings.metadata)
 
     def meaning(caption: str) -> Metadata | None:
-        return known.get(caption) or scene_meaning(caption)
+        return known.get(repaired(caption)) or scene_meaning(caption)
 
     def rows_at(verdict: AnyVerdict, asked: Sequence[Asked]) -> dict[str, list[Row]]:
         how = settings.model_copy(update={"verdict": verdict})
@@ -269,7 +271,10 @@ def _at_other_gates(verdict: Scenes, gates: Sequence[float]) -> list[Scenes]:
 
 
 def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
-    """GenEval's `evaluation_metadata.jsonl` by prompt, and its sha256; raises InputCorrupt naming the line."""
+    """GenEval's `evaluation_metadata.jsonl` by prompt, repaired as captions are, and its sha256.
+
+    Blank lines hold nothing. Raises InputCorrupt naming the line.
+    """
     if path is None:
         return {}, ""
     try:
@@ -277,12 +282,14 @@ def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
     except OSError as error:
         raise InputCorrupt(f"evaluate.metadata: {path} cannot be read: {error.strerror}") from error
     known: dict[str, Metadata] = {}
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+        if not line.strip():
+            continue
         try:
             meaning, _ = read_meaning(line)
         except ValueError as error:
             raise InputCorrupt(f"{path}, line {number}: not a line of GenEval's metadata: {error}") from error
-        known[meaning.prompt] = meaning
+        known[repaired(meaning.prompt)] = meaning
     return known, hashlib.sha256(data).hexdigest()
 
 
