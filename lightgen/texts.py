@@ -6,11 +6,33 @@ decoded wrongly). Letters of other scripts that look like Latin ones count as th
 Numbers to twelve count as digits, British spellings of colours as American ones.
 """
 
+import json
 import re
 import unicodedata
 
 import ftfy
+from ftfy.fixes import unescape_html
 
+# Words of printable ASCII with single spaces between: nothing in them can need repair.
+READY_SIGNS = r"!-%'-;=-\[\]-~"
+READY = re.compile(rf"[{READY_SIGNS}]+(?: [{READY_SIGNS}]+)*")
+INLINE = "a|abbr|acronym|b|big|cite|em|font|i|mark|s|small|span|strike|strong|sub|sup|tt|u"
+APART = (
+    r"article|aside|blockquote|body|br|button|center|code|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6]|head|header|"
+    r"hr|html|image(?:_\d+)?|img|input|label|li|link|meta|nav|ol|option|p|pre|script|section|select|style|table|tbody|td|"
+    r"tfoot|th|thead|title|tr|ul|video"
+)
+TAGS = re.compile(rf"<!--.*?-->|</?(?:(?P<inline>{INLINE})|{APART})(?:\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL)
+ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+AGAIN = re.compile(r"<|\\u|&#?\w+;")
+DEEPEST = 8  # times that a text may have been encoded
+# Format characters and private use, but for the number signs of Arabic, which are seen.
+HIDDEN = re.compile(
+    "[\u00ad\u061c\u070f\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ue000-\uf8ff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\U000f0000-\U000ffffd"
+    "\U00100000-\U0010fffd]"
+)
+JOINERS = re.compile("(?<![^\x00-\x7f\\s])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\\s])")
 TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
 # Ideographs and kana stand for words without white space between them.
 IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
@@ -31,10 +53,55 @@ FRAME = re.compile(r"^(?:(?:photo|picture|image|pic|shot|snapshot|photography|pa
 
 
 def repaired(text: str) -> str:
-    """The text with its Unicode mended, its entities decoded and its white space made single spaces."""
-    # ftfy leaves plain ASCII without entities as it is, and takes 15 us to find that out.
-    plain = text.isascii() and text.isprintable() and "&" not in text
-    return " ".join((text if plain else ftfy.fix_text(text, normalization="NFC")).split())
+    """The text as a reader should see it, with single spaces between words.
+
+    Unicode is mended, entities and escapes are decoded, tags and invisible marks are removed. A text that is repaired
+    stays as it is.
+    """
+    if READY.fullmatch(text):
+        return text
+    for _ in range(DEEPEST):
+        plain = _without_tags(ESCAPES.sub(_decoded, text) if "\\u" in text else text)
+        mended = _mended(plain)
+        bare = _without_hidden(mended)
+        fixed = " ".join(bare.split())
+        # What is decoded may be a tag, an entity or an escape again, and what stood apart stands together now.
+        if fixed == text or (bare == mended and not AGAIN.search(fixed)):
+            return fixed
+        text = fixed
+    return text
+
+
+def _mended(text: str) -> str:
+    """What ftfy makes of a text. It takes plain ASCII without entities as it is, and 40 us to find that out."""
+    while text.isascii() and text.isprintable():
+        decoded = unescape_html(text) if "&" in text else text
+        if decoded == text:
+            return text
+        text = decoded
+    return ftfy.fix_text(text, unescape_html=True, normalization="NFC")
+
+
+def _without_tags(text: str) -> str:
+    if "<" not in text:
+        return text
+    named = text.replace("<PERSON>", "person")  # stands for a name in Conceptual 12M
+    return TAGS.sub(lambda found: "" if found["inline"] else " ", named)
+
+
+def _without_hidden(text: str) -> str:
+    """Without what is invisible, but for the joiners within words of other scripts and within emoji."""
+    return text if text.isascii() else JOINERS.sub("", HIDDEN.sub("", text))
+
+
+def _decoded(found: re.Match[str]) -> str:
+    """An escape of JSON or of Python as the text it stands for, unless it is half a character."""
+    try:
+        text: str = json.loads(f'"{found[0]}"')
+        text.encode()
+    except (ValueError, UnicodeEncodeError):
+        return found[0]
+    return text
 
 
 def plain_words(text: str) -> str:

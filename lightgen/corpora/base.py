@@ -1,19 +1,23 @@
 """What every corpus can do: take an inventory of its rows, and read one range of them again, or all."""
 
 import contextlib
+import itertools
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int64
 from pydantic import Field
 
 from lightgen.config import RUN, Member
 from lightgen.corpora import places
 from lightgen.corpora.ranges import Inventory, Place
-from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.raw import RawCaption, RawCaptions
 from lightgen.corpora.rehearsal import captions, odd_captions
-from lightgen.errors import InputChanged, InputCorrupt
+from lightgen.errors import InputChanged, InputCorrupt, StoreError
 from lightgen.problems import Problem
 
 
@@ -40,12 +44,16 @@ class Corpus(Member):
         try:
             if not self.holds_captions():
                 yield Problem("here", "", f"{self.given} holds no captions", "give a corpus that has some")
-        except InputCorrupt as error:
+        except (InputCorrupt, StoreError) as error:
             yield Problem("here", "", str(error), "put the file in its place, or change the recipe")
 
     def holds_captions(self) -> bool:
         """Whether there is a first caption. Raises InputCorrupt where it cannot be read."""
         return next(self.read(), None) is not None
+
+    def files(self) -> list[Self]:
+        """The same for each of its files, in order. Raises InputCorrupt where there is none."""
+        return [self]
 
     @abstractmethod
     def state(self) -> str:
@@ -56,15 +64,20 @@ class Corpus(Member):
         """Read it once and cut it into ranges of `rows` rows. Memory: one range. Raises InputCorrupt."""
 
     @abstractmethod
-    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> list[RawCaption]:
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> RawCaptions:
         """The captions of one range. Raises InputChanged where they are not those of the inventory, InputCorrupt.
 
         `scratch` is a folder for unpacked data, shared by all ranges and workers of this machine.
         """
 
     @abstractmethod
+    def batches(self) -> Iterator[RawCaptions]:
+        """All captions of one file, in order and in parts. Memory: one part. Raises InputCorrupt."""
+
     def read(self) -> Iterator[RawCaption]:
-        """All captions, in order. Raises InputCorrupt."""
+        """All captions of all files, in order. Raises InputCorrupt."""
+        for file in self.files():
+            yield from itertools.chain.from_iterable(file.batches())
 
 
 def input_changed(path: str, place: Place) -> InputChanged:
@@ -77,13 +90,20 @@ def input_changed(path: str, place: Place) -> InputChanged:
 
 
 class FileCorpus(Corpus):
-    """What all file corpora share: where the file is, and what to say of its captions."""
+    """What all file corpora share: where the files are, and what to say of their captions."""
 
-    path: str = Field(description="a local path or s3://bucket/key", json_schema_extra=RUN)
+    ENDINGS: ClassVar[tuple[str, ...]]
+    """Of the names of files that are read of a folder, in lower case."""
+
+    path: str = Field(
+        description="a file, a folder of such files, or a pattern, local or s3://bucket/key", json_schema_extra=RUN
+    )
     source: str = Field(description="name kept with every caption")
     licence: str = Field(default="unknown", description="kept with every caption")
     # Which rows are read stands in the inventory.
-    limit: int | None = Field(default=None, ge=1, description="only the first so many rows", json_schema_extra=RUN)
+    limit: int | None = Field(
+        default=None, ge=1, description="only the first so many rows of each file", json_schema_extra=RUN
+    )
 
     @property
     def key(self) -> str:
@@ -109,7 +129,7 @@ class FileCorpus(Corpus):
 
     def holds_captions(self) -> bool:
         """See `Corpus.holds_captions`; of an object of S3, which would be fetched as a whole, only that it is there."""
-        return bool(self.state()) if self.path.startswith(places.S3) else super().holds_captions()
+        return bool(self.files()[0].state()) if self.path.startswith(places.S3) else super().holds_captions()
 
     @property
     def given(self) -> str:
@@ -130,10 +150,25 @@ class FileCorpus(Corpus):
                 raise
             raise input_changed(self.path, place) from error
 
-    def caption(self, text: object, row: int) -> RawCaption:
-        """The caption of a row, counted from 0."""
-        known = text if text is None or isinstance(text, str | bytes) else str(text)
-        return RawCaption(known, self.source, self.licence, f"{self.path}:{row + 1}", row)
+    def files(self) -> list[Self]:
+        """See `Corpus.files`: in order of their names."""
+        paths = places.files_of(self.path, self.ENDINGS)
+        if not paths:
+            raise InputCorrupt(
+                f"{self.path} holds no files that end with {' or '.join(self.ENDINGS)}. Check the path, or give a "
+                "pattern for files of other names"
+            )
+        return [self if path == self.path else self.model_copy(update={"path": path}) for path in paths]
+
+    def batch(
+        self,
+        text: pa.LargeBinaryArray,
+        row: Int64[np.ndarray, " n"],
+        part: Int64[np.ndarray, " n"] | None = None,
+        refused: Mapping[int, tuple[str, str]] | None = None,
+    ) -> RawCaptions:
+        """Captions of these rows, counted from 0."""
+        return RawCaptions(text, row, self.source, self.licence, self.path, part, refused or {})
 
 
 class Keyed(Protocol):

@@ -1,80 +1,160 @@
 """JSON lines: one field of an object a line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
-from lightgen.corpora.lines import LineCorpus, as_text
-from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.fields import Found, captions_of, gathered, missing_field, value_of
+from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.plain_bytes import is_utf8, not_utf8
+from lightgen.corpora.ranges import Inventory
+from lightgen.corpora.raw import MALFORMED, RawCaptions
+from lightgen.corpora.text import lines_of
 from lightgen.errors import InputCorrupt
 
-MAX_DEPTH, MAX_DIGITS = 64, 4_000
+LOOKED_AT = 100  # first records, of which one must have the field
+BAD_JSON = (ValueError, RecursionError)
 
 
-class JsonlCorpus(LineCorpus):
-    """One field of a JSON lines file. A line that is not a safe JSON object stops the reading with its number."""
+class JsonRecords(LineCorpus):
+    """What JSON lines and JSON documents share: captions are a field of objects."""
 
-    kind: Literal["jsonl"] = "jsonl"
-    field: str = Field(default="caption", description="that of the captions")
+    field: str = Field(
+        default="caption", description="that of the captions; `a.b` is the field `b` of the object in field `a`"
+    )
+
+    def found_in(self, record: Any) -> Found:
+        """The captions of a record."""
+        if isinstance(record, str):
+            return captions_of(record)  # a list of texts is a list of captions
+        if not isinstance(record, dict):
+            return MALFORMED, f"{type(record).__name__}, not an object"
+        return captions_of(value_of(record, self.field)[1])
+
+    def has_captions(self, record: Any) -> bool:
+        """Whether a record has what the settings ask for, whatever its value is."""
+        return isinstance(record, str) or (isinstance(record, dict) and value_of(record, self.field)[0])
+
+    def of_records(self, records: Sequence[Any], rows: Sequence[int], raw: Sequence[bytes]) -> RawCaptions:
+        """The captions of parsed records; a record that is a tuple is a refusal. `raw` are the bytes they came from."""
+        texts = _texts(records, self.field) if type(self).found_in is JsonRecords.found_in else None
+        if texts is not None:
+            return self.batch(texts, np.asarray(rows, np.int64))
+        found = [record if isinstance(record, tuple) else self.found_in(record) for record in records]
+        return self.batch(*gathered(found, rows, lambda at: raw[at].strip()))
+
+
+class JsonLines(JsonRecords):
+    """What kinds of JSON lines share. A line that is no JSON object is refused; a blank one holds nothing."""
+
+    ENDINGS: ClassVar[tuple[str, ...]] = tuple(
+        f"{name}{packed}" for name in (".jsonl", ".ndjson", ".json") for packed in COMPRESSED
+    )
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`."""
-        lines = [json.dumps({"id": row, self.field: caption}) for row, caption in enumerate(captions)]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = [json.dumps({"id": row} | nested(self.field, caption)) for row, caption in enumerate(captions)]
+        path.write_text("\n".join(lines) + "\n", encoding=self.encoding)
 
-    def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[bytes]]:
-        """See `LineCorpus.records`."""
-        return 0, lines
+    def told(self, head: bytes) -> tuple[str, ...]:
+        """See `LineCorpus.told`. Raises InputCorrupt for a document that goes on over lines."""
+        begins = head.lstrip()
+        if begins.startswith(b"[") or begins.split(b"\n", 1)[0].strip() == b"{":
+            raise one_document(self.path)
+        return ()
 
-    def caption_of(self, record: bytes, row: int, column: int) -> RawCaption | None:
-        """See `LineCorpus.caption_of`; a blank line holds no caption."""
-        if not record.strip():
-            return None
-        found = safe_object(record, f"{self.path}:{row + 1}")
-        if self.field not in found:
-            names = ", ".join(sorted(found))
-            raise InputCorrupt(f"{self.path}:{row + 1} has no field {self.field!r}; it has {names}: set `field`")
-        return self.caption(found[self.field], row)
+    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+        """See `LineCorpus.check`: some of the first records must have the field."""
+        lines = [line for line in lines_of(data, ends)[:LOOKED_AT] if line.strip()]
+        known = [record for line in lines if isinstance(record := parsed(line, self.field), dict)]
+        if not known or any(map(self.has_captions, known)):
+            return
+        if any(_is_list_of_objects(value) for value in known[0].values()) and len(known) == 1:
+            raise one_document(self.path)
+        if not all(map(is_utf8, lines)):
+            raise not_utf8(self.path, f"no record has a field {self.field!a}")
+        raise InputCorrupt(missing_field(self.path, self.field, known[0]))
+
+    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+        """See `LineCorpus.captions`."""
+        lines = lines_of(data, ends)
+        rows: Sequence[int] = range(first, first + len(lines))
+        if not all(lines) or any(line.isspace() for line in lines):
+            rows = [row for row, line in zip(rows, lines, strict=True) if line.strip()]
+            lines = [line for line in lines if line.strip()]
+        return self.of_records(self._parsed(lines), rows, lines)
+
+    def _parsed(self, lines: list[bytes]) -> list[Any]:
+        """The records of lines, in one call where all are sound; a line that is not is its refusal."""
+        name = f'"{self.field.rpartition(".")[2]}"'.encode()
+        if b"".join(lines).count(name) <= len(lines):
+            try:
+                # The zeros between show that no line holds half a record or two.
+                records = json.loads(b"[" + b",0,".join(lines) + b"]")
+                if len(records) == max(2 * len(lines) - 1, 0) and not any(records[1::2]):
+                    return records[::2]
+            except BAD_JSON:
+                pass
+        return [parsed(line, self.field) for line in lines]
+
+    def check_end(self, last: bytes, rest: bytes) -> None:
+        """See `LineCorpus.check_end`."""
+        if last.strip() and not last.endswith(b"\n") and isinstance(parsed(last, self.field), tuple):
+            raise InputCorrupt(
+                f"{self.path} ends within a record, its last line: it was cut short. Fetch or write it again"
+            )
 
 
-def safe_object(line: bytes, where: str) -> dict[str, Any]:
-    """A JSON object without duplicate keys, NaN, huge numbers or deep nesting. Raises InputCorrupt."""
+class JsonlCorpus(JsonLines):
+    """One field of a JSON lines file."""
 
-    def refuse(constant: str) -> object:
-        raise ValueError(f"the constant {constant} is not JSON")
+    REVISION: ClassVar[int] = 2
+    kind: Literal["jsonl"] = "jsonl"
 
-    def integer(digits: str) -> int:
-        if len(digits) > MAX_DIGITS:
-            raise ValueError(f"a number of {len(digits)} digits")
-        return int(digits)
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        record = dict(pairs)
-        if len(record) != len(pairs):
-            raise ValueError("a key stands twice")
-        return record
-
+def parsed(line: bytes, field: str) -> Any:
+    """The record of a line, or the reason and the detail why there is none."""
     try:
-        if _depth(line) > MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        record = json.loads(as_text(line), parse_constant=refuse, parse_int=integer, object_pairs_hook=unique)
-    except ValueError as error:
-        raise InputCorrupt(f"{where} is not safe JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise InputCorrupt(f"{where} is {type(record).__name__}, not an object")
+        record = json.loads(
+            line.decode("utf-8", "surrogateescape"), object_pairs_hook=lambda pairs: _once(pairs, field)
+        )
+    except BAD_JSON as error:
+        return MALFORMED, f"not JSON: {error}" if isinstance(error, ValueError) else "not JSON: nested too deeply"
+    return record if isinstance(record, dict) else (MALFORMED, f"{type(record).__name__}, not an object")
+
+
+def _once(pairs: list[tuple[str, Any]], field: str) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs) and sum(name == field for name, _ in pairs) > 1:
+        raise ValueError(f"the key {field!r} stands twice")
     return record
 
 
-def _depth(line: bytes) -> int:
-    """Most brackets open at once, brackets inside strings counted too: an upper bound."""
-    brackets = line.count(b"[") + line.count(b"{")
-    if brackets <= MAX_DEPTH:
-        return brackets
-    depth = deepest = 0
-    for byte in line:
-        depth += (byte in b"[{") - (byte in b"]}")
-        deepest = max(deepest, depth)
-    return deepest
+def one_document(path: str) -> InputCorrupt:
+    """The error for JSON that is not lines."""
+    return InputCorrupt(
+        f"{path} is one JSON document, not lines: use kind `json`, or `coco` or `conversations` for those layouts"
+    )
+
+
+def nested(field: str, value: Any) -> dict[str, Any]:
+    """An object that has `value` at a path."""
+    head, dot, rest = field.partition(".")
+    return {head: nested(rest, value) if dot else value}
+
+
+def _texts(records: Sequence[Any], field: str) -> pa.LargeBinaryArray | None:
+    """The texts of records, where each is an object with a text in the field of that name."""
+    try:
+        return pa.array([record[field] for record in records], pa.large_string()).cast(pa.large_binary())
+    except (KeyError, TypeError, UnicodeError, pa.ArrowException):
+        return None
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)

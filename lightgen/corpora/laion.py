@@ -5,7 +5,7 @@ Columns are found by name in any case: see `lightgen.corpora.link_columns`.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +15,10 @@ from lightgen.config import RUN, Member
 from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
 from lightgen.corpora.link_columns import RAW, columns_of, cut_rows, renamed, rows_digest
-from lightgen.corpora.parquet import BATCH_ROWS, SPOOLED, opened, sound
+from lightgen.corpora.parquet import SPOOLED
+from lightgen.corpora.parquet_limits import opened, sound
 from lightgen.corpora.ranges import Inventory, Place
+from lightgen.corpora.raw import BATCH_ROWS
 from lightgen.corpora.spool import read_spool, write_spool
 from lightgen.errors import InputCorrupt
 from lightgen.problems import Problem
@@ -92,7 +94,7 @@ class LaionLinks(Member):
         columns = self.columns()
         with places.whole(self.path) as file:
             with sound(self.path):
-                ranges = cut_rows(self._batches(opened(file, self.path), columns), rows, self.limit)
+                ranges = cut_rows(self._batches(self._opened(file, columns), columns), rows, self.limit)
             return Inventory(sha256=places.sha256_of(self.path, file), ranges=ranges)
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> pa.Table:
@@ -104,7 +106,7 @@ class LaionLinks(Member):
         try:
             columns = self.columns()
             with places.seekable(self.path) as file, sound(self.path):
-                table = self._range(opened(file, self.path), columns, place, spools)
+                table = self._range(self._opened(file, columns), columns, place, spools)
         except InputCorrupt as error:
             if places.sha256_of(self.path) == inventory.sha256:
                 raise
@@ -140,6 +142,9 @@ class LaionLinks(Member):
         groups = range(parquet.metadata.num_row_groups) if group is None else [group]
         wanted = list(dict.fromkeys(columns.values()))
         yield from renamed(parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=wanted), columns)
+
+    def _opened(self, file: BinaryIO, columns: dict[str, str]) -> pq.ParquetFile:
+        return opened(file, self.path, lambda _: list(columns.values()))
 
     def _footer(self) -> tuple[int, list[str]]:
         """Rows and names of columns."""

@@ -1,88 +1,189 @@
-"""Corpora of lines: what text, JSON lines and tables share. Their ranges are bytes between two lines."""
+"""Corpora of records in bytes: what text, JSON lines, tables and documents share. Ranges are bytes between records.
+
+A file is read in pieces of a megabyte, in which all ends of records are found at once. Compressed files and other
+encodings are read as what they unpack to; a worker unpacks such a file once, into the scratch folder.
+"""
 
 import codecs
+import contextlib
 import hashlib
 import io
-import itertools
+import os
+import shutil
+import uuid
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+import numpy as np
+from jaxtyping import Int64
+from pydantic import Field, field_validator
+
+from lightgen.config import QUIET
 from lightgen.corpora import places
 from lightgen.corpora.base import FileCorpus, input_changed
+from lightgen.corpora.plain_bytes import BLOCK, UTF8, check_encoding, compression_of, plain_bytes
 from lightgen.corpora.ranges import Cutter, Inventory, Place
-from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.raw import BATCH_ROWS, RawCaptions
 from lightgen.errors import InputCorrupt
+from lightgen.seeds import content_id
+from lightgen.storage.local import speaking_of_space
 
-MAX_LINE = 16 << 20
+MAX_RECORD = 16 << 20  # bytes
+COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst")
+PACKED = "packed"
+Ends = Int64[np.ndarray, " n"]
 
 
 class LineCorpus(FileCorpus):
-    """A file of records that end with a line."""
+    """A file of records that end where their bytes say."""
 
-    @abstractmethod
-    def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[Any]]:
-        """Which field of a record is the caption, and all records as they are parsed. Raises InputCorrupt.
+    encoding: str = Field(
+        default=UTF8, json_schema_extra=QUIET, description="of the file, as Python names it: utf-16, latin-1, cp1252"
+    )
 
-        Without `column` the lines are those of a whole file, and its header is read before the first record is asked
-        for.
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            info = codecs.lookup(name)
+            "".encode(name)
+        except LookupError:
+            raise ValueError(f"there is no encoding {name!r}; utf-8, utf-16, latin-1, cp1252 are some") from None
+        return UTF8 if info.name in (UTF8, "utf-8-sig") else info.name
+
+    def told(self, head: bytes) -> tuple[str, ...]:
+        """What the first bytes of the text tell of how the records are written: see `Inventory.form`."""
+        return ()
+
+    def begin(self, file: BinaryIO, head: bytes, found: Inventory) -> tuple[Inventory, bytes]:
+        """Passes over what stands before the first record, of which `head` was read already.
+
+        Gives what is known now, `start` being the bytes passed over, and what was read of the records. Raises
+        InputCorrupt.
         """
+        return found, head
+
+    def ends(self, data: bytes, last: bool, form: tuple[str, ...]) -> Ends:
+        """Where in `data`, which begins with a record, whole records end; `last`: nothing comes after `data`."""
+        found = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+        if last and data and not data.endswith(b"\n"):
+            found = np.append(found, len(data))
+        return found.astype(np.int64)
+
+    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+        """Raises InputCorrupt where the first records show that the settings are those of another file."""
+
+    def over(self, rest: bytes) -> bool:
+        """Whether `rest`, which stands after a record, shows that there are no more."""
+        return False
+
+    def check_end(self, last: bytes, rest: bytes) -> None:
+        """Raises InputCorrupt where the last record and what stands after it show that the file was cut short."""
 
     @abstractmethod
-    def caption_of(self, record: Any, row: int, column: int) -> RawCaption | None:
-        """The caption of a record; None for one that holds none and counts as no row. Raises InputCorrupt."""
+    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+        """The captions of whole records; `first` is the row of the first of them."""
 
     def cut(self, rows: int) -> Inventory:
         """See `Corpus.cut`."""
-        cutter = Cutter(rows)
+        cutter = Cutter(rows, self.limit)
         with places.whole(self.path) as file:
-            mark = skip_mark(file)
-            column, records = self.records(cutter.passing(checked_lines(file, self.path)), None)
-            start = mark + cutter.skip()
-            for _ in itertools.islice(records, self.limit):
-                cutter.record()
-            ranges = cutter.finish()
-            return Inventory(sha256=places.sha256_of(self.path, file), start=start, column=column, ranges=ranges)
+            found, pieces = self._opened(file)
+            for data, ends in pieces:
+                cutter.add(data, ends)
+                if not cutter.left:
+                    break
+            return found.model_copy(update={"sha256": places.sha256_of(self.path, file), "ranges": cutter.finish()})
 
-    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> list[RawCaption]:
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> RawCaptions:
         """See `Corpus.read_range`."""
         with self.watched(inventory, place):
-            data = places.part(self.path, place.offset, place.range.size)
+            data = self._part(inventory, place, scratch)
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
             raise input_changed(self.path, place)
-        column, records = self.records(io.BytesIO(data), inventory.column)
-        rows = enumerate(records, place.first)
-        return [found for row, record in rows if (found := self.caption_of(record, row, column)) is not None]
+        return self.captions(data, self.ends(data, True, inventory.form), place.first, inventory)
 
-    def read(self) -> Iterator[RawCaption]:
-        """See `Corpus.read`."""
+    def batches(self) -> Iterator[RawCaptions]:
+        """See `Corpus.batches`."""
         with places.whole(self.path) as file:
-            skip_mark(file)
-            column, records = self.records(checked_lines(file, self.path), None)
-            for row, record in enumerate(itertools.islice(records, self.limit)):
-                if (found := self.caption_of(record, row, column)) is not None:
-                    yield found
+            found, pieces = self._opened(file)
+            first = 0
+            for data, ends in pieces:
+                if self.limit is not None:
+                    ends = ends[: self.limit - first]
+                for at in range(0, len(ends), BATCH_ROWS):
+                    begin, some = int(ends[at - 1]) if at else 0, ends[at : at + BATCH_ROWS]
+                    yield self.captions(data[begin : int(some[-1])], some - begin, first + at, found)
+                first += len(ends)
+                if first == self.limit:
+                    return
+
+    def _opened(self, file: io.BufferedReader) -> tuple[Inventory, Iterator[tuple[bytes, Ends]]]:
+        """What is known before the first record, and the records in pieces. Raises InputCorrupt."""
+        packed = bool(compression_of(file.peek(8)[:8])) or self.encoding != UTF8
+        text = plain_bytes(file, self.path, self.encoding)
+        mark = skip_mark(text)
+        head = text.read(BLOCK)
+        check_encoding(head, self.path)
+        form = (*self.told(head), PACKED) if packed else self.told(head)
+        found, rest = self.begin(text, head, Inventory(sha256="", form=form))
+        return found.model_copy(update={"start": mark + found.start}), self._pieces(text, rest, found)
+
+    def _pieces(self, file: BinaryIO, head: bytes, found: Inventory) -> Iterator[tuple[bytes, Ends]]:
+        rest, last, checked = head, b"", False
+        while not self.over(rest):
+            block = file.read(BLOCK)
+            rest += block
+            ends = self.ends(rest, not block, found.form)
+            longest = np.diff(ends, prepend=0).max() if len(ends) else len(rest)
+            if longest > MAX_RECORD:
+                raise InputCorrupt(
+                    f"{self.path} has a record of more than {MAX_RECORD >> 20} MiB; is this such a file?"
+                )
+            if len(ends):
+                if not checked:
+                    self.check(rest, ends, found)
+                checked, last = True, rest[int(starts(ends)[-1]) : int(ends[-1])]
+                yield rest[: int(ends[-1])], ends
+                rest = rest[int(ends[-1]) :]
+            if not block and not self.over(rest):
+                self.check_end(last, rest)
+                return
+
+    def _part(self, inventory: Inventory, place: Place, scratch: Path) -> bytes:
+        """The bytes of a range, unpacked."""
+        if PACKED not in inventory.form:
+            return places.part(self.path, place.offset, place.range.size)
+        path = scratch / content_id("plain", inventory.sha256, self.encoding)
+        if not path.exists():
+            self._unpack(path)
+        with path.open("rb") as file:
+            file.seek(place.offset)
+            data = file.read(place.range.size)
+        if hashlib.sha256(data).hexdigest() != place.range.sha256:
+            path.unlink(missing_ok=True)  # of a file that is not that of the inventory, or cut by a crash
+        return data
+
+    def _unpack(self, path: Path) -> None:
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            with places.whole(self.path) as file, speaking_of_space(path.parent), temporary.open("wb") as copy:
+                shutil.copyfileobj(plain_bytes(file, self.path, self.encoding), copy, BLOCK)
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
 
 
-def skip_mark(file: BinaryIO) -> int:
+def skip_mark(file: io.BufferedReader) -> int:
     """Pass over a byte order mark of UTF-8; its bytes."""
-    if file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8:
-        return len(codecs.BOM_UTF8)
-    file.seek(0)
-    return 0
+    size = len(codecs.BOM_UTF8) if file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8) else 0
+    file.read(size)
+    return size
 
 
-def checked_lines(file: BinaryIO, path: str) -> Iterator[bytes]:
-    """Lines with their ends. Raises InputCorrupt for one that is longer than a caption can be."""
-    number = 0
-    while line := file.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) > MAX_LINE:
-            raise InputCorrupt(f"{path}:{number} is longer than {MAX_LINE >> 20} MiB; is this a text file?")
-        yield line
-
-
-def as_text(line: bytes) -> str:
-    """Bytes that are not UTF-8 become lone surrogates, and those a reject in the cleaner."""
-    return line.decode("utf-8", "surrogateescape")
+def starts(ends: Ends) -> Ends:
+    """Where the records begin that end there."""
+    return np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from lightgen.corpora import places
-from lightgen.corpora.parquet import opened, sound
+from lightgen.corpora.parquet_limits import opened, sound
 from lightgen.corpora.pictures import (
     CAPTIONS,
     NO_CAPTION,
@@ -66,13 +66,13 @@ class PictureTables(PictureSet):
     def read(self) -> Iterator[Found]:
         """See `PictureSet.read`."""
         with places.whole(self.path) as file, sound(self.path):
-            parquet = opened(file, self.path)
+            parquet = opened(file, self.path, self._columns)
             yield from self._rows(parquet, list(range(parquet.metadata.num_row_groups)), 0)
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> Iterator[Found]:
         """See `PictureSet.read_range`: the row groups that the range lies in, from the first."""
         with places.seekable(self.path) as file, sound(self.path):
-            parquet = opened(file, self.path)
+            parquet = opened(file, self.path, self._columns)
             groups, first, before = list[int](), 0, 0
             for group in range(parquet.metadata.num_row_groups):
                 after = before + parquet.metadata.row_group(group).num_rows
@@ -94,9 +94,7 @@ class PictureTables(PictureSet):
         return path
 
     def _rows(self, parquet: pq.ParquetFile, groups: list[int], first: int) -> Iterator[Found]:
-        names = parquet.schema_arrow.names
-        image = self._column(names, self.image, COLUMNS, "image")
-        caption = self._column(names, self.caption, CAPTIONS, "caption")
+        image, caption = self._columns(parquet.schema_arrow)
         row = first
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=[image, caption]):
             for values in batch.to_pylist():
@@ -104,6 +102,11 @@ class PictureTables(PictureSet):
                     return
                 yield _found(row, values[image], *caption_of({caption: values[caption]}, caption))
                 row += 1
+
+    def _columns(self, schema: pa.Schema) -> list[str]:
+        """Those of picture and caption."""
+        named = ((self.image, COLUMNS, "image"), (self.caption, CAPTIONS, "caption"))
+        return [self._column(schema.names, *one) for one in named]
 
     def _column(self, names: list[str], given: str | None, known: tuple[str, ...], setting: str) -> str:
         found = next((one for one in ([given] if given else known) if one in names), None)

@@ -25,11 +25,10 @@ from lightgen.corpora.pictures import (
     rehearsed_pictures,
 )  # fmt: skip
 from lightgen.corpora.ranges import RANGE_BYTES, Inventory, Place, Range
+from lightgen.corpora.tar_samples import MAX_MEMBER, Sample, bytes_of, end_of, key_of, record_of, samples, suffix_of
 from lightgen.errors import InputCorrupt
 
-MAX_MEMBER = 64 << 20  # bytes; a larger one is no picture and no caption
 CHUNK = 1 << 20
-Sample = list[tarfile.TarInfo]
 
 
 class PictureTars(PictureSet):
@@ -52,12 +51,12 @@ class PictureTars(PictureSet):
         """See `PictureSet.cut`: a range ends after `rows` pictures, or as many bytes as a worker should hold."""
         ranges, begins, size, count, start = list[Range](), 0, 0, 0, None
         with places.whole(self.path) as file:
-            for number, sample in enumerate(self._samples(file)):
+            for number, sample in enumerate(samples(file, self.path)):
                 if number == self.limit:
                     break
                 if start is None:
                     start = begins = sample[0].offset
-                count, size = count + 1, _end(sample) - begins
+                count, size = count + 1, end_of(sample) - begins
                 if count == rows or size >= RANGE_BYTES:
                     ranges.append(Range(count, size, _sha256(file, begins, size)))
                     begins, count, size = begins + size, 0, 0
@@ -68,7 +67,7 @@ class PictureTars(PictureSet):
     def read(self) -> Iterator[Found]:
         """See `PictureSet.read`."""
         with places.whole(self.path) as file:
-            for row, sample in enumerate(self._samples(file)):
+            for row, sample in enumerate(samples(file, self.path)):
                 if row == self.limit:
                     return
                 yield self._found(row, sample, file)
@@ -79,7 +78,7 @@ class PictureTars(PictureSet):
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
             raise input_changed(self.path, place)
         file = io.BytesIO(data)
-        for at, sample in enumerate(self._samples(file)):
+        for at, sample in enumerate(samples(file, self.path)):
             yield self._found(place.first + at, sample, file)
 
     def write(self, path: Path, captions: list[str]) -> Path:
@@ -93,31 +92,11 @@ class PictureTars(PictureSet):
                     tar.addfile(info, io.BytesIO(content))
         return path
 
-    def _samples(self, file: BinaryIO) -> Iterator[Sample]:
-        """Members of each key, in order. Raises InputCorrupt for what is no tar, or ends too early."""
-        held: Sample = []
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # a tar of millions is not remembered
-                    if not member.isfile():
-                        continue
-                    if held and _key(member.name) != _key(held[0].name):
-                        yield held
-                        held = []
-                    held.append(member)
-        except tarfile.TarError as error:
-            raise InputCorrupt(
-                f"{self.path} is no sound tar: {error}. Fetch it again; a compressed one is not read"
-            ) from error
-        if held:
-            yield held
-
     def _found(self, row: int, sample: Sample, file: BinaryIO) -> Found:
-        key = _key(sample[0].name)
+        key = key_of(sample[0].name)
         members: dict[str, tarfile.TarInfo] = {}
         for member in sample:
-            suffix = _suffix(member.name)
+            suffix = suffix_of(member.name)
             if suffix in members:
                 return Found(row, key, reason="member_twice", detail=f"two members {key}{suffix}")
             members[suffix] = member
@@ -127,45 +106,17 @@ class PictureTars(PictureSet):
         if picture.size > MAX_MEMBER:
             return Found(row, key, reason="too_large", detail=f"{picture.size} bytes > {MAX_MEMBER}")
         caption, why = self._caption(members, file)
-        return Found(row, key, _bytes(picture, file), caption, NO_CAPTION if caption is None else "", why)
+        return Found(row, key, bytes_of(picture, file), caption, NO_CAPTION if caption is None else "", why)
 
     def _caption(self, members: dict[str, tarfile.TarInfo], file: BinaryIO) -> tuple[str | bytes | None, str]:
         """From the JSON where a field is named or there is no text."""
         text, record = members.get(".txt"), members.get(".json")
         if text is not None and self.caption is None:
-            return _bytes(text, file), ""
+            return bytes_of(text, file), ""
         if record is None:
             return None, "neither .json nor .txt"
-        try:
-            found = json.loads(_bytes(record, file))
-        except ValueError as error:
-            return None, f".json is not JSON: {error}"
-        return caption_of(found, self.caption) if isinstance(found, dict) else (None, ".json is no object")
-
-
-def _key(name: str) -> str:
-    """The path up to the first dot of the base name."""
-    folder, slash, base = name.removeprefix("./").rpartition("/")
-    return f"{folder}{slash}{base.partition('.')[0]}"
-
-
-def _suffix(name: str) -> str:
-    return f".{name.rpartition('/')[2].partition('.')[2]}".lower()
-
-
-def _end(sample: Sample) -> int:
-    """The first byte after a sample: blocks are of 512 bytes."""
-    last = sample[-1]
-    return last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-
-def _bytes(member: tarfile.TarInfo, file: BinaryIO) -> bytes:
-    """The payload; a sample that is looked at has been read past already, so the place is put back."""
-    before = file.tell()
-    file.seek(member.offset_data)
-    data = file.read(min(member.size, MAX_MEMBER))
-    file.seek(before)
-    return data
+        found = record_of(bytes_of(record, file))
+        return (None, found) if isinstance(found, str) else caption_of(found, self.caption)
 
 
 def _sha256(file: BinaryIO, offset: int, size: int) -> str:

@@ -1,52 +1,60 @@
-"""The bytes of corpora: local files and objects of S3, whole or in parts. Failures are InputCorrupt with the path."""
+"""The bytes of corpora: local files and objects of S3, whole or in parts, with the store's retries.
+
+What is not there or cannot be opened is InputCorrupt with the path; an S3 that refuses or stays away is StoreAccess.
+"""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import io
+import itertools
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from lightgen.errors import InputCorrupt
-from lightgen.settings import s3_endpoint
+from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.file_digests import file_digest
 
 S3 = "s3://"
+AHEAD = 1 << 20  # bytes that are fetched of an object at least
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
 def whole(path: str) -> Iterator[io.BufferedReader]:
     """The file, at its first byte; of an object a local copy, since S3 verifies whole reads only."""
-    with _explained(path):
+    with explained(path):
         if not path.startswith(S3):
             with open(path, "rb") as file:
                 yield file
             return
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "corpus"
-            _remote(s3_endpoint()).get_file(path, str(copy))
+            _asked("read", path, lambda remote: remote.get_file(path, str(copy)))
             copy.touch()  # s3fs makes no file of an empty object
             with copy.open("rb") as file:
                 yield file
 
 
 @contextlib.contextmanager
-def seekable(path: str) -> Iterator[BinaryIO]:
-    """The file, for reading here and there: of an object only what is read is fetched. The caller verifies it."""
-    with _explained(path):
+def seekable(path: str, ahead: int = 0) -> Iterator[BinaryIO]:
+    """The file, for reading here and there: of an object what is read is fetched, `ahead` bytes at least."""
+    with explained(path):
         remote = path.startswith(S3)
-        with _remote(s3_endpoint()).open(path, "rb", cache_type="none") if remote else open(path, "rb") as file:
+        with io.BufferedReader(_Object(path), max(ahead, 1 << 16)) if remote else open(path, "rb") as file:
             yield file
 
 
 def part(path: str, offset: int, size: int) -> bytes:
     """`size` bytes from `offset`, fewer where the file is shorter. The caller verifies them."""
-    with _explained(path):
+    with explained(path):
         if path.startswith(S3):
-            return _remote(s3_endpoint()).cat_file(path, start=offset, end=offset + size)
+            return _bytes_of(path, offset, size)
         with open(path, "rb") as file:
             file.seek(offset)
             return file.read(size)
@@ -58,7 +66,7 @@ def sha256_of(path: str, copy: io.BufferedReader | None = None) -> str:
     `copy` is what `whole` gives of the path, for whoever has it open.
     """
     if not path.startswith(S3):
-        with _explained(path):
+        with explained(path):
             return file_digest(Path(path))
     if copy is None:
         with whole(path) as file:
@@ -67,48 +75,112 @@ def sha256_of(path: str, copy: io.BufferedReader | None = None) -> str:
     return hashlib.file_digest(copy, "sha256").hexdigest()
 
 
-def files_of(path: str, ending: str) -> list[str]:
-    """The files that a path means, sorted: itself, those that fit it as a pattern, or all with `ending` in a folder."""
-    with _explained(path):
+def files_of(path: str, endings: str | tuple[str, ...]) -> list[str]:
+    """The files that a path means, sorted: itself, those that fit it as a pattern, or all with an ending in a folder.
+
+    Of a folder or a pattern those are left out that are hidden, begin with `_`, or lie in such a folder.
+    """
+    with explained(path):
         if path.startswith(S3):
-            remote = _remote(s3_endpoint())
-            found = remote.glob(path) if glob.has_magic(path) else remote.find(path)
-            files = [f"{S3}{one}" for one in found]
-            return sorted(one for one in files if one == path or one.endswith(ending))
+            return _objects(path, endings)
         if Path(path).is_dir():
-            return sorted(str(one) for one in Path(path).rglob(f"*{ending}"))
-        return sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else [path]
+            found = [str(one) for one in Path(path).rglob("*") if str(one).lower().endswith(endings) and one.is_file()]
+        elif glob.has_magic(path) and not Path(path).exists():
+            found = [one for one in glob.glob(path, recursive=True) if Path(one).is_file()]
+        else:
+            return [path]
+    return sorted(one for one in found if _counts(one, path))
 
 
 def state_of(path: str) -> str:
     """A text that differs when the file does. An unchanged local file is read once at most, an object never."""
     if not path.startswith(S3):
         return sha256_of(path)
-    with _explained(path):
-        found = _remote(s3_endpoint()).info(path, refresh=True)
+    with explained(path):
+        found = _asked("look at", path, lambda remote: remote.info(path, refresh=True))
     return f"{s3_endpoint()} {path} {found.get('ETag')} {found.get('size')} {found.get('LastModified')}"
 
 
-@cache
-def _remote(endpoint: str | None) -> Any:
-    import s3fs
+def _objects(path: str, endings: str | tuple[str, ...]) -> list[str]:
+    magic = glob.has_magic(path)
+    found = _asked("list", path, lambda remote: remote.glob(path) if magic else remote.find(path))
+    files = [f"{S3}{one}" for one in found]
+    if files == [path]:
+        return files
+    return sorted(one for one in files if _counts(one, path) and (magic or one.lower().endswith(endings)))
 
-    return s3fs.S3FileSystem(endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True)
+
+def _counts(file: str, path: str) -> bool:
+    """Whether no name below the folder or the fixed part of the pattern is hidden or begins with `_`."""
+    fixed = list(itertools.takewhile(lambda name: not glob.has_magic(name), os.path.normpath(path).split("/")))
+    return not any(name.startswith((".", "_")) for name in os.path.normpath(file).split("/")[len(fixed) :])
+
+
+class _Object(io.RawIOBase):
+    """An object of S3, read in parts."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.place = path, 0
+        self.size = int(_asked("look at", path, lambda remote: remote.info(path, refresh=True))["size"])
+
+    def readable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def seekable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def tell(self) -> int:
+        """See `io.IOBase`."""
+        return self.place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """See `io.IOBase`."""
+        self.place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size}[whence]
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        """See `io.RawIOBase`."""
+        data = _bytes_of(self.path, self.place, min(len(buffer), max(self.size - self.place, 0)))
+        buffer[: len(data)] = data
+        self.place += len(data)
+        return len(data)
+
+
+def _bytes_of(path: str, offset: int, size: int) -> bytes:
+    if size <= 0:
+        return b""
+
+    def within(remote: Any) -> bytes:
+        try:
+            return remote.cat_file(path, start=offset, end=offset + size)
+        except OSError as error:
+            if error.errno == errno.EINVAL and "range" in str(error):
+                return b""  # of an object that is shorter than it was
+            raise
+
+    return _asked("read", path, within)
+
+
+def _asked(operation: str, path: str, call: Callable[[Any], T]) -> T:
+    """The answer of S3, asked again as the store does. Raises StoreAccess, FileNotFoundError."""
+    bucket = path.removeprefix(S3).partition("/")[0]
+    files = _bucket(bucket, s3_endpoint(), cache_folder() / "corpora")
+    return files.retry(operation, path.removeprefix(S3), lambda: call(files.remote))
+
+
+@cache
+def _bucket(bucket: str, endpoint: str | None, cache: Path) -> Any:
+    from lightgen.storage.s3 import S3Files
+
+    return S3Files(f"{S3}{bucket}", endpoint, cache)
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
+def explained(path: str) -> Iterator[None]:
+    """Raises InputCorrupt with the path in place of OSError."""
     try:
         yield
-    except (OSError, *_trouble(path)) as error:
+    except OSError as error:
         raise InputCorrupt(f"cannot read {path}: {error}. Check the path and your access to it") from error
-
-
-def _trouble(path: str) -> tuple[type[Exception], ...]:
-    """What libraries of S3 raise beside OSError."""
-    if not path.startswith(S3):
-        return ()
-    from aiohttp import ClientError
-    from botocore.exceptions import BotoCoreError
-
-    return BotoCoreError, ClientError

@@ -42,6 +42,5 @@ def read_as_planned(corpora: Sequence[Corpus], planned: Any, stage: str) -> list
 
 
 def _texts(corpus: Corpus) -> list[str]:
-    raw = (row.text for row in corpus.read())
-    texts = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in raw)
-    return sorted({repaired(text) for text in texts if text})
+    texts = (row.text for row in corpus.read() if row.text and not row.refused)
+    return sorted({found for text in texts if (found := repaired(text.decode("utf-8", "replace")))})

@@ -1,13 +1,15 @@
 """An inventory of a corpus: its digest, and the ranges of rows that become shards, each with a digest of its own."""
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from jaxtyping import Int64
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 RANGE_BYTES = 64 << 20  # a range ends here, however few its rows are: a worker holds one in memory
 
@@ -37,7 +39,13 @@ class Inventory(BaseModel):
     sha256: str  # of the whole file
     start: int = 0  # bytes before the first row
     column: int = 0  # which field of a record is the caption, in tables
+    form: tuple[str, ...] = ()  # what was told from the content of how the file is written
     ranges: tuple[Range, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_form(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Most files have none to tell, and their versions keep the names that they had before there was `form`."""
+        return {name: value for name, value in handler(self).items() if name != "form" or value}
 
     @property
     def rows(self) -> int:
@@ -53,31 +61,27 @@ class Inventory(BaseModel):
 
 
 class Cutter:
-    """Cuts a stream of lines into ranges of `rows` records."""
+    """Cuts records, which come in pieces of a file, into ranges of `rows` records, of all or of the first `limit`."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: int, limit: int | None) -> None:
+        self.rows, self.left = rows, sys.maxsize if limit is None else limit
         self._ranges: list[Range] = []
-        self._lines: list[bytes] = []
-        self._size = self._records = 0
+        self._begin()
 
-    def passing(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """The lines, remembered as they are taken."""
-        for line in lines:
-            self._lines.append(line)
-            self._size += len(line)
-            yield line
-
-    def skip(self) -> int:
-        """Forget the lines taken so far, which belong to no range; their bytes."""
-        size, self._lines, self._size = self._size, [], 0
-        return size
-
-    def record(self) -> None:
-        """The lines taken so far end with a whole record."""
-        self._records += 1
-        if self._records == self.rows or self._size >= RANGE_BYTES:
-            self._cut()
+    def add(self, data: bytes, ends: Int64[np.ndarray, " n"]) -> None:
+        """Records that end at these bytes of `data`, which begins where the records before ended."""
+        view, start, first = memoryview(data), 0, 0
+        ends = ends[: self.left]
+        self.left -= len(ends)
+        while first < len(ends):
+            full = np.searchsorted(ends, start + RANGE_BYTES - self._size) + 1
+            last = int(min(first + self.rows - self._records, len(ends), full))
+            stop = int(ends[last - 1])
+            self._digest.update(view[start:stop])
+            self._records, self._size = self._records + last - first, self._size + stop - start
+            start, first = stop, last
+            if self._records == self.rows or self._size >= RANGE_BYTES:
+                self._cut()
 
     def finish(self) -> tuple[Range, ...]:
         """End the range that is begun; all ranges."""
@@ -86,8 +90,11 @@ class Cutter:
         return tuple(self._ranges)
 
     def _cut(self) -> None:
-        self._ranges.append(Range(self._records, self._size, hashlib.sha256(b"".join(self._lines)).hexdigest()))
-        self._lines, self._size, self._records = [], 0, 0
+        self._ranges.append(Range(self._records, self._size, self._digest.hexdigest()))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._records, self._size, self._digest = 0, 0, hashlib.sha256()
 
 
 def cut_values(arrays: Iterable[pa.LargeBinaryArray], rows: int, limit: int | None) -> tuple[Range, ...]:

@@ -6,12 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from lightgen.corpora.base import Corpus
 from lightgen.corpora.ranges import Inventory, Place, cut_values, values_digest
-from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputChanged
 from lightgen.scenes.grammar import TASKS, Split, Task, captions
 
@@ -52,7 +53,7 @@ class ScenesCorpus(Corpus):
         """See `Corpus.cut`."""
         return Inventory(sha256=self.state(), ranges=cut_values([_texts(self.split, self.count)], rows, None))
 
-    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> list[RawCaption]:
+    def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> RawCaptions:
         """See `Corpus.read_range`."""
         rows = slice(place.first, place.first + place.range.rows)
         if values_digest(_texts(self.split, self.count)[rows]) != place.range.sha256:
@@ -60,12 +61,16 @@ class ScenesCorpus(Corpus):
                 f"{self.given}: this program writes other captions than the one that began the version. Run the same "
                 "release everywhere, or begin again with this one"
             )
-        return list(itertools.islice(self.read(), rows.start, rows.stop))
+        return self._rows(rows)
 
-    def read(self) -> Iterator[RawCaption]:
+    def batches(self) -> Iterator[RawCaptions]:
         """The captions, task after task in turns; the source of each names its split and its task."""
-        for row, (text, task) in enumerate(_captions(self.split, self.count)):
-            yield RawCaption(text, f"scenes/{self.split}/{task}", "CC0-1.0", f"scenes:{row}", row)
+        yield self._rows(slice(0, len(_captions(self.split, self.count))))
+
+    def _rows(self, rows: slice) -> RawCaptions:
+        texts = _texts(self.split, self.count)[rows]
+        sources = [f"scenes/{self.split}/{task}" for _, task in _captions(self.split, self.count)[rows]]
+        return RawCaptions(texts, rows.start + np.arange(len(texts)), sources, "CC0-1.0", "scenes")
 
 
 @cache

@@ -1,26 +1,32 @@
 """Plain text: one caption a line."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from lightgen.corpora.lines import LineCorpus
-from lightgen.corpora.raw import RawCaption
+import numpy as np
+
+from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.ranges import Inventory
+from lightgen.corpora.raw import RawCaptions, binary
 
 
 class TextCorpus(LineCorpus):
     """One caption a line."""
 
+    ENDINGS: ClassVar[tuple[str, ...]] = tuple(f".txt{packed}" for packed in COMPRESSED)
     kind: Literal["text"] = "text"
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`."""
-        path.write_text("".join(f"{caption or ''}\n" for caption in captions), encoding="utf-8")
+        path.write_text("".join(f"{caption or ''}\n" for caption in captions), encoding=self.encoding)
 
-    def records(self, lines: Iterator[bytes], column: int | None) -> tuple[int, Iterator[bytes]]:
-        """See `LineCorpus.records`."""
-        return 0, lines
+    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+        """See `LineCorpus.captions`."""
+        return self.batch(binary(lines_of(data, ends)), first + np.arange(len(ends)))
 
-    def caption_of(self, record: bytes, row: int, column: int) -> RawCaption:
-        """See `LineCorpus.caption_of`."""
-        return self.caption(record.rstrip(b"\r\n"), row)
+
+def lines_of(data: bytes, ends: Ends) -> list[bytes]:
+    """The lines that end there, without their ends."""
+    lines = data.split(b"\n", len(ends))[: len(ends)]
+    return [line.rstrip(b"\r") for line in lines] if b"\r" in data else lines

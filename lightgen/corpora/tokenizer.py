@@ -1,8 +1,16 @@
 """Counts the tokens of a caption as the student's text encoder would."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int32
 
 from lightgen.encoders.tiny import WORDS, word_tokenizer
 from lightgen.errors import ModelError
@@ -39,15 +47,46 @@ class TokenizerConfig(Weights):
             )
 
 
-def counter(tokenizer: Words | TokenizerConfig) -> Count:
+class CountAll(Protocol):
+    """Counts the tokens of a text, or of each of many at once. Those are repaired: between words is one space."""
+
+    def __call__(self, text: str) -> int: ...
+    def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]: ...
+
+
+class WordCount:
+    """Counts what stands between spaces."""
+
+    def __call__(self, text: str) -> int:
+        return len(text.split())
+
+    def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]:
+        """See `CountAll`."""
+        return pc.count_substring(texts, " ").to_numpy(zero_copy_only=False).astype(np.int32) + 1
+
+
+class TokenCount:
+    """Counts as a tokenizer of transformers does, marks of beginning and end included."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, text: str) -> int:
+        return len(self.tokenizer(text)["input_ids"])
+
+    def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]:
+        """See `CountAll`."""
+        found = self.tokenizer(texts.to_pylist(), return_attention_mask=False)["input_ids"] if len(texts) else []
+        return np.fromiter(map(len, found), np.int32, len(found))
+
+
+def counter(tokenizer: Words | TokenizerConfig) -> CountAll:
     """The function that counts; `words` are separated by spaces. Raises ConfigError, ModelError."""
-    if not isinstance(tokenizer, TokenizerConfig):
-        return lambda text: len(text.split())
-    known = _load(tokenizer)
-    return lambda text: len(known(text)["input_ids"])
+    return TokenCount(load_tokenizer(tokenizer)) if isinstance(tokenizer, TokenizerConfig) else WordCount()
 
 
-def _load(tokenizer: TokenizerConfig) -> Callable[[str], dict[str, list[int]]]:
+def load_tokenizer(tokenizer: TokenizerConfig) -> Any:
+    """The tokenizer of transformers. Raises ConfigError, ModelError."""
     from transformers import AutoTokenizer
 
     revision = {} if is_local(tokenizer) else {"revision": pinned(tokenizer)}

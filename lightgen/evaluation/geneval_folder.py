@@ -1,5 +1,6 @@
 """GenEval's folder layout: 00000/metadata.jsonl and 00000/samples/0000.png, one folder a prompt; and its metadata."""
 
+import codecs
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 from lightgen.errors import ConfigError, InputCorrupt
 from lightgen.evaluation.geneval import Metadata
+from lightgen.texts import repaired
 
 WRAPPED = ("tag", "prompt", "class", "color", "count")  # keys whose values GenEval's own generator wraps in lists
 
@@ -35,7 +37,10 @@ def read_meaning(line: str | bytes) -> tuple[Metadata, bool]:
 
 
 def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
-    """GenEval's `evaluation_metadata.jsonl` by prompt, and its sha256; raises InputCorrupt naming the line."""
+    """GenEval's `evaluation_metadata.jsonl` by prompt, repaired as captions are, and its sha256.
+
+    Blank lines hold nothing. Raises InputCorrupt naming the line.
+    """
     if path is None:
         return {}, ""
     try:
@@ -43,12 +48,14 @@ def read_metadata(path: str | None) -> tuple[dict[str, Metadata], str]:
     except OSError as error:
         raise InputCorrupt(f"evaluate.metadata: {path} cannot be read: {error.strerror}") from error
     known: dict[str, Metadata] = {}
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+        if not line.strip():
+            continue
         try:
             meaning, _ = read_meaning(line)
         except ValueError as error:
             raise InputCorrupt(f"{path}, line {number}: not a line of GenEval's metadata: {error}") from error
-        known[meaning.prompt] = meaning
+        known[repaired(meaning.prompt)] = meaning
     return known, hashlib.sha256(data).hexdigest()
 
 

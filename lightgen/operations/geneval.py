@@ -18,6 +18,7 @@ from lightgen.stages.evaluate import EvaluateConfig, evaluate
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.storage.version import Version
+from lightgen.texts import repaired
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
 
@@ -44,18 +45,18 @@ def export(images: Version, metadata: str | None, folder: Path) -> Exported:
     places: dict[str, dict[int, Place]] = {}
     for shard in range(images.n_shards):
         for row in images.table(shard, columns=["id", "caption", "index", "format"]).to_pylist():
-            places.setdefault(row["caption"], {})[row["index"]] = (shard, row["id"], row["format"])
+            places.setdefault(repaired(row["caption"]), {})[row["index"]] = (shard, row["id"], row["format"])
     if not known:
         # A scene is told in several wordings, and each is a prompt of its own.
         scenes = {caption: scene_meaning(caption) for caption in places}
         known = {text: found.model_copy(update={"prompt": text}) for text, found in scenes.items() if found}
-    drawn = [meaning for caption, meaning in known.items() if caption in places]
+    drawn = [(caption, meaning) for caption, meaning in known.items() if caption in places]
     if not drawn:
         raise ConfigError(f"{images.ref}: none of its captions is in {metadata or 'the scene world'}")
 
     def prompts() -> Iterator[tuple[Metadata, dict[int, bytes]]]:
-        for meaning in drawn:
-            of_prompt = sorted(places[meaning.prompt].items())
+        for caption, meaning in drawn:
+            of_prompt = sorted(places[caption].items())
             yield meaning, {index: _png(images, *place) for index, place in of_prompt}
 
     counts = list(write_folder(folder, prompts()))

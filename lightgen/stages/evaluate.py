@@ -38,6 +38,7 @@ from lightgen.storage.plans import Stage
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
+from lightgen.texts import repaired
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.report import SCHEMA, Published, PublishedTable
@@ -230,7 +231,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     known, _ = read_metadata(settings.metadata)
 
     def meaning(caption: str) -> Metadata | None:
-        return known.get(caption) or scene_meaning(caption)
+        return known.get(repaired(caption)) or scene_meaning(caption)
 
     def judging(verdict: AnyVerdict) -> Judging:
         return Judging(verdict, meaning, settings.samples_per_prompt)

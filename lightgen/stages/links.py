@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
 from lightgen.config import QUIET, RUN, Config
-from lightgen.corpora.cleaning import Cleaned, Limits, clean
+from lightgen.corpora.cleaning import REASONS, Cleaned, Limits, clean
 from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.laion import LaionLinks
 from lightgen.corpora.link_rehearsal import rehearsed
@@ -33,12 +33,11 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.links import NUMBERS, SCHEMA, SCORES
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("links", "links", revision=1)
+STAGE = Stage("links", "links", revision=2)
 INVENTORIES = TypeAdapter(list[list[Inventory]])
 NO_LIMIT = 1 << 30
 DETAIL = 500
 URL_REASONS = ("url_scheme", "url_malformed", "url_credentials", "url_private")
-CAPTION_REASONS = ("caption_encoding", "caption_empty", "caption_too_long")
 
 
 class LinksConfig(Config):
@@ -171,7 +170,7 @@ def yields(version: Version) -> list[Yield]:
     words: Any = version.plan.config.get("among", {})
     ruled = [*(rule["reason"] for rule in rules), *(f"other_{name}" for name in words)]
     steps = []
-    for reason in dict.fromkeys((*URL_REASONS, *CAPTION_REASONS, *ruled)):
+    for reason in dict.fromkeys((*URL_REASONS, *REASONS, *ruled)):
         after = before - reasons.get(reason, 0)
         if reason in ruled or after < before:
             steps.append(Yield(reason, before, after))

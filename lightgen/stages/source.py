@@ -5,21 +5,23 @@ sealed where that changed. Memory: the rows of one shard, and 100 bytes a shard 
 shards of 1000 took 38 s of one core and 146 MB, as ten thousand do, before the commit (Xeon, 28 Nov 2026).
 """
 
+import itertools
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
 from lightgen.config import RUN
-from lightgen.corpora.cleaning import Cleaned, Limits, clean
+from lightgen.corpora.base import Corpus
+from lightgen.corpora.cleaning import Limits, clean_all
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.ranges import Inventory
-from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.raw import RawCaptions
 from lightgen.corpora.sharding import count_shards, ranges_of
-from lightgen.corpora.tokenizer import Count, TokenizerConfig, Words, counter
+from lightgen.corpora.tokenizer import CountAll, TokenizerConfig, Words, counter
 from lightgen.engines.build import build
 from lightgen.seeds import content_id
 from lightgen.storage.plans import Stage
@@ -28,7 +30,7 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.captions import SCHEMA
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("source", "captions", revision=1)
+STAGE = Stage("source", "captions", revision=2)
 INVENTORIES = TypeAdapter(list[Inventory])
 DETAIL = 500
 
@@ -55,7 +57,7 @@ def source(config: SourceConfig, context: Context) -> ArtifactRef:
 
     The same content under another path is the same version. Raises InputCorrupt, InputChanged, ConfigError.
     """
-    found = [take_inventory(corpus, config.shard_rows) for corpus in config.corpora]
+    found = [take_inventory(file, config.shard_rows) for file in files_of(config)]
     n_shards = count_shards(STAGE.name, found)
     inputs = {"corpora": [one.model_dump(mode="json") for one in found]}
     plan = STAGE.plan(config, context.seed, [], n_shards, inputs)
@@ -63,20 +65,25 @@ def source(config: SourceConfig, context: Context) -> ArtifactRef:
     return build(Work.of(plan, config, [], context, f"{__name__}:open", needs), context)
 
 
+def files_of(config: SourceConfig) -> list[Corpus]:
+    """All files of all corpora, in order. Raises InputCorrupt."""
+    return [file for corpus in config.corpora for file in corpus.files()]
+
+
 def open(work: Work, worker: Worker) -> MakeShard:
     """Loads the tokenizer; see `lightgen.work`."""
     config = SourceConfig.model_validate(work.config)
-    found = INVENTORIES.validate_python(work.plan.inputs["corpora"])
+    files, found = files_of(config), INVENTORIES.validate_python(work.plan.inputs["corpora"])
     count, scratch = counter(config.tokenizer), worker.store.scratch(work.plan)
-    shards = ranges_of(STAGE.name, config.corpora, found)
+    shards = ranges_of(STAGE.name, files, found)
 
     def make_shard(shard: int) -> ShardOutput:
         if not shards:
-            return clean_rows([], "", config, count)
+            return ShardOutput(table=SCHEMA.empty_table(), schema=SCHEMA, rows_in=0)
         corpus, ordinal, inventory, place = shards[shard]
         rows = corpus.read_range(inventory, place, scratch)
-        made = clean_rows(rows, record_prefix(corpus.key, ordinal), config, count)
-        return made if shard else replace(made, extras={"corpora.json": _as_given(config, found)})
+        made = cleaned(rows, record_prefix(corpus.key, ordinal), config, count)
+        return made if shard else replace(made, extras={"corpora.json": _as_given(files, found)})
 
     return make_shard
 
@@ -86,34 +93,49 @@ def record_prefix(key: str, ordinal: int) -> str:
     return f"{content_id('corpus', key)[:14]}{ordinal:06x}"
 
 
-def clean_rows(rows: Iterable[RawCaption], prefix: str, config: SourceConfig, count: Count) -> ShardOutput:
-    """Cleaned captions and rejects; the id of a record is `prefix` and its row, so ids sort as records stand."""
-    kept: list[tuple[str, str, str, int, str, str]] = []
-    rejects: list[Reject] = []
-    for row in rows:
-        id, cleaned = f"{prefix}{row.row:012x}", clean(row.text, config, count)
-        if isinstance(cleaned, Cleaned):
-            caption_id = content_id("caption", cleaned.caption)
-            kept.append((id, caption_id, cleaned.caption, cleaned.tokens, row.source, row.licence))
-        else:
-            rejects.append(_reject(id, row, *cleaned))
-    columns = zip(*kept, strict=True) if kept else [()] * len(SCHEMA)
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    return ShardOutput(table=table, schema=SCHEMA, rejects=rejects, rows_in=len(kept) + len(rejects))
+def cleaned(rows: RawCaptions, prefix: str, config: SourceConfig, count: CountAll) -> ShardOutput:
+    """Captions and rejects. The id of one is `prefix`, its row and its place in the row, so ids sort as they stand."""
+    found = clean_all(rows.text, config, count)
+    refused = found.refused | dict(rows.refused)
+    kept = np.ones(len(rows), bool)
+    kept[list(refused)] = False
+    ids = _ids(rows, prefix)
+    captions = found.captions.filter(pa.array(kept))
+    sources = [rows.source] * len(rows) if isinstance(rows.source, str) else rows.source
+    columns = {
+        "id": np.asarray(ids, object)[kept],
+        "caption_id": [content_id("caption", caption) for caption in captions.to_pylist()],
+        "caption": captions.cast(pa.string()),
+        "tokens": found.tokens[kept],
+        "source": list(itertools.compress(sources, kept)),
+        "licence": [rows.licence] * len(captions),
+    }
+    arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
+    rejects = [_reject(ids[place], rows, place, *refused[place]) for place in sorted(refused)]
+    return ShardOutput(pa.Table.from_arrays(arrays, schema=SCHEMA), len(rows), SCHEMA, rejects)
 
 
-def _reject(id: str, row: RawCaption, reason: str, detail: str) -> Reject:
-    shown = row.text if isinstance(row.text, str) else (row.text or b"").decode("utf-8", "backslashreplace")
-    shown = shown.encode("utf-8", "backslashreplace").decode()[:DETAIL]
-    record = {"text": shown, "source": row.source, "licence": row.licence}
-    return Reject(id, reason, f"{row.where}: {detail}"[:DETAIL], record)
+def _ids(rows: RawCaptions, prefix: str) -> list[str]:
+    if rows.part is None:
+        return [f"{prefix}{row:09x}000" for row in rows.row.tolist()]
+    return [f"{prefix}{row:09x}{part:03x}" for row, part in zip(rows.row.tolist(), rows.part.tolist(), strict=True)]
 
 
-def _as_given(config: SourceConfig, found: list[Inventory]) -> bytes:
+def _reject(id: str, rows: RawCaptions, place: int, reason: str, detail: str) -> Reject:
+    shown = escaped_bytes(rows.text[place].as_py() or b"")
+    record = {"text": shown, "source": rows.source_of(place), "licence": rows.licence}
+    return Reject(id, reason, f"{rows.where(place)}: {detail}"[:DETAIL], record)
+
+
+def escaped_bytes(data: bytes) -> str:
+    """The beginning of a text of a file as it may be shown, whatever its bytes are."""
+    return data[: 4 * DETAIL].decode("utf-8", "backslashreplace")[:DETAIL]
+
+
+def _as_given(files: list[Corpus], found: list[Inventory]) -> bytes:
     """Which files were read: for people, since a version does not hang on paths."""
     lines = [
         {"path": corpus.given, "source": corpus.key, "sha256": one.sha256, "rows": one.rows}
-        for corpus, one in zip(config.corpora, found, strict=True)
+        for corpus, one in zip(files, found, strict=True)
     ]
     return json.dumps(lines, indent=1).encode()

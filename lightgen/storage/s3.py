@@ -85,17 +85,17 @@ class S3Files:
                 return "same"
             return "created"
 
-        return self._retry("write", path, put)
+        return self.retry("write", path, put)
 
     def link(self, source: str, key: str) -> None:
         """See `Files.link`. Both names carry the digest, so a copy that happens twice changes nothing."""
         here, there = self._path(source), self._path(key)
-        self._retry("copy", there, lambda: self.remote.cp_file(here, there))
+        self.retry("copy", there, lambda: self.remote.cp_file(here, there))
 
     def read(self, key: str) -> bytes:
         """See `Files.read`. A whole GET, so that the checksum of the upload is verified."""
         path = self._path(key)
-        return self._retry("read", path, lambda: self.remote.cat_file(path))
+        return self.retry("read", path, lambda: self.remote.cat_file(path))
 
     def read_many(self, keys: Sequence[str]) -> list[bytes]:
         """See `Files.read_many`: GETs side by side."""
@@ -103,7 +103,7 @@ class S3Files:
             return []
         paths = [self._path(key) for key in keys]
         try:
-            found = self._retry("read", paths[0], lambda: self.remote.cat(paths))
+            found = self.retry("read", paths[0], lambda: self.remote.cat(paths))
         except FileNotFoundError as error:
             raise vanished(str(error.filename or error)) from None
         return [found[path] for path in paths]
@@ -113,7 +113,7 @@ class S3Files:
         if not size:
             return b""
         path = self._path(key)
-        return self._retry("read", path, lambda: self.remote.cat_file(path, start=offset, end=offset + size))
+        return self.retry("read", path, lambda: self.remote.cat_file(path, start=offset, end=offset + size))
 
     def names(self, folder: str) -> list[str]:
         """See `Files.names`."""
@@ -131,7 +131,7 @@ class S3Files:
     def walk(self, folder: str) -> dict[str, tuple[int, float]]:
         """See `Files.walk`."""
         path = self._path(folder)
-        found = self._retry("list", path, lambda: self.remote.find(path, detail=True))
+        found = self.retry("list", path, lambda: self.remote.find(path, detail=True))
         return {
             name.removeprefix(f"{path}/"): (info["size"], info["LastModified"].timestamp())
             for name, info in found.items()
@@ -147,7 +147,7 @@ class S3Files:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             temporary = Path(folder) / "download"
             remote = self._path(key)
-            self._retry("read", remote, lambda: self.remote.get_file(remote, str(temporary)))
+            self.retry("read", remote, lambda: self.remote.get_file(remote, str(temporary)))
             if not temporary.exists() and size == 0:
                 temporary.touch()
             with temporary.open("rb") as file:
@@ -166,7 +166,7 @@ class S3Files:
         found: dict[str, Upload] = {}
         options: dict[str, Any] = {"Bucket": self.bucket, "Prefix": under, "MaxUploads": PAGE}
         while True:
-            page = self._retry(
+            page = self.retry(
                 "list uploads in", self.uri, lambda: self.remote.call_s3("list_multipart_uploads", **options)
             )
             listed = [
@@ -187,26 +187,26 @@ class S3Files:
         path = self._path(upload.key)
         bucket, _, key = path.partition("/")
         with contextlib.suppress(FileNotFoundError):
-            self._retry("abort the upload of", path, lambda: self.remote.abort_mpu(bucket, key, upload.id))
+            self.retry("abort the upload of", path, lambda: self.remote.abort_mpu(bucket, key, upload.id))
 
     def delete(self, key: str) -> None:
         """See `Files.delete`."""
         path = self._path(key)
         with contextlib.suppress(FileNotFoundError):
-            self._retry("delete", path, lambda: self.remote.rm_file(path))
+            self.retry("delete", path, lambda: self.remote.rm_file(path))
 
     def delete_many(self, keys: Sequence[str]) -> None:
         """See `Files.delete_many`: a thousand in one request."""
         if keys:
             paths = [self._path(key) for key in keys]
-            self._retry("delete", paths[0], lambda: self.remote.rm(paths))
+            self.retry("delete", paths[0], lambda: self.remote.rm(paths))
 
     def clear(self) -> None:
         """See `Files.clear`. Raises StoreError for a whole bucket: others may keep things there."""
         if not self.prefix:
             raise StoreError(f"{self.uri} is a whole bucket, which is not cleared")
         path = f"{self.bucket}/{self.prefix}"
-        found = self._retry("list", path, lambda: self.remote.find(path))
+        found = self.retry("list", path, lambda: self.remote.find(path))
         self.delete_many([name.removeprefix(f"{path}/") for name in found])
         shutil.rmtree(self.cache, ignore_errors=True)
 
@@ -223,7 +223,7 @@ class S3Files:
         """Entries directly in `folder`, the folder itself left out, which SeaweedFS lists when it was emptied."""
         path = self._path(folder)
         try:
-            found = self._retry("list", path, lambda: self.remote.ls(path, detail=True, refresh=True))
+            found = self.retry("list", path, lambda: self.remote.ls(path, detail=True, refresh=True))
         except FileNotFoundError:
             return []
         return [info for info in found if info["name"].rstrip("/").rpartition("/")[0] == path]
@@ -234,8 +234,11 @@ class S3Files:
         info = self.remote.info(path)
         return info["size"] == len(data) and self.remote.metadata(path).get("sha256") == sha256
 
-    def _retry(self, operation: str, path: str, call: Callable[[], T]) -> T:
-        """`call`, again after passing failures until the deadline; all others in the store's words."""
+    def retry(self, operation: str, path: str, call: Callable[[], T]) -> T:
+        """`call` of an object `path`, again after passing failures until the deadline; all others in the store's words.
+
+        FileNotFoundError is left as it is.
+        """
         end, wait_s = time.monotonic() + self.deadline_s, FIRST_WAIT_S
         while True:
             try:

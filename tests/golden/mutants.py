@@ -83,16 +83,19 @@ def _of(module: str, *changes: tuple[str, str]) -> list[Mutant]:
 
 MUTANTS: dict[str, list[Mutant]] = {
     "corpus scenes": _of("corpora.scenes", ("count // len(TASKS)", "1 + count // len(TASKS)")),
-    "corpus text": _of("corpora.text", ('record.rstrip(b"\\r\\n")', "record")),
-    "corpus jsonl": _of("corpora.jsonl", ("found[self.field], row)", "found[self.field], row + 1)")),
-    "corpus table": _of("corpora.table", ("else csv.QUOTE_MINIMAL", "else csv.QUOTE_NONE")),
-    "corpus parquet": _of(
-        "corpora.parquet",
-        (
-            "cut_values(self._values(self._opened(file)), rows,",
-            "cut_values(self._values(self._opened(file)), rows + 1,",
-        ),
+    "corpus text": _of("corpora.text", ('line.rstrip(b"\\r")', "line")),
+    "corpus jsonl": _of(
+        "corpora.jsonl", ("rows: Sequence[int] = range(first, ", "rows: Sequence[int] = range(1 + first, 1 + ")
     ),
+    "corpus table": _of("corpora.table", ("len(fields) != width", "len(fields) < width")),
+    "corpus parquet": _of("corpora.parquet", ("before, size)", "before, size - 1)")),
+    "corpus json": _of(
+        "corpora.json_document", ("range(first, first + len(records))", "range(first + 1, first + 1 + len(records))")
+    ),
+    "corpus coco": _of("corpora.coco", ('return "annotations"', 'return "images"')),
+    "corpus conversations": _of("corpora.conversations", ("answers[0]", "answers[-1] * 2")),
+    "corpus webdataset": _of("corpora.webdataset", ("len(alike) == 1", "len(alike) > 1")),
+    "corpus datasets": _of("corpora.hf_datasets", ("column[first:last]", "column[first + 1 : last]")),
     "links laion": _of("corpora.link_columns", ('("aesthetic", "aesthetic_score")', '("aesthetic",)')),
     "stage links": _of("stages.links", ("{row:012x}", "{row:013x}"), ('(None, "", "?")', '(None, "")')),
     "stage fetch": _of(
@@ -166,7 +169,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "verdict answers": _of("decisions.derive", ("settings.best * len(answers)", "10 * len(answers)")),
     "verdict probabilities": _of("decisions.derive", ("pc.subtract(1.0, denied)", "denied")),
     "verdict questions": _of("decisions.derive", ("if p < settings.sure", "if p < settings.sure + 0.2")),
-    "stage source": _of("stages.source", ("{row.row:012x}", "{row.row:013x}")),
+    "stage source": _of("stages.source", ("{row:09x}000", "{row:09x}001")),
     "stage select": _of(
         "decisions.selection",
         ("CHOSEN, np.arange(len(order)), distance", "CHOSEN, 1 + np.arange(len(order)), distance"),

@@ -58,7 +58,7 @@ def test_settings_that_decide_where_rows_end_are_not_mixed_up(tmp_path: Path) ->
     path.write_text('caption\n"one, and\ntwo"\n\'three, and\n')
     comma = TableCorpus(path=str(path), separator=",", source="test")
     assert take_inventory(comma, 1).rows == 2
-    tab = comma.model_copy(update={"separator": "\t"})
+    tab = comma.model_copy(update={"separator": "\t", "quoting": "none"})
     assert take_inventory(tab, 1).rows == 3
     assert take_inventory(comma.model_copy(update={"limit": 1}), 1).rows == 1
     assert take_inventory(comma, 1).rows == 2

@@ -8,9 +8,9 @@ from lightgen.scenes.grammar import TASKS, parse
 
 
 def _tasks(count: int, split="train") -> Counter[str]:
-    texts = [row.text for row in ScenesCorpus(split=split, count=count).read()]
+    texts = [(row.text or b"").decode() for row in ScenesCorpus(split=split, count=count).read()]
     assert len(set(texts)) == len(texts)
-    return Counter(scene.task for text in texts if (scene := parse(str(text))))
+    return Counter(scene.task for text in texts if (scene := parse(text)))
 
 
 def test_tasks_are_balanced_and_a_small_task_gives_all_it_has() -> None:

@@ -78,7 +78,7 @@ def test_bad_rows_are_kept_with_a_reason(tmp_path: Path, store: Store) -> None:
     good = [b"a red bird", b"it\xc3\xa2\xe2\x82\xac\xe2\x84\xa2s  a   cafe", b"<script>alert(1)</script> {0} %s"]
     config = text_corpus(tmp_path / "a.txt", b"\n".join([*bad, *good]), max_reject_fraction=0.8)
     version = made(config, store)
-    captions = ["a red bird", "it's a cafe", "<script>alert(1)</script> {0} %s"]
+    captions = ["a red bird", "it's a cafe", "alert(1) {0} %s"]
     assert version.table().column("caption").to_pylist() == captions
     assert version.table().column("tokens").to_pylist() == [3, 3, 3]
     assert version.table().column("caption_id").to_pylist() == [content_id("caption", one) for one in captions]
@@ -158,7 +158,7 @@ def test_what_decides_the_rows_is_in_the_name_and_what_does_not_is_not(tmp_path:
 
 def test_a_file_cut_short_publishes_nothing(tmp_path: Path, store: Store) -> None:
     (tmp_path / "a.jsonl").write_text('{"caption": "fine"}\n{"capt')
-    with pytest.raises(InputCorrupt, match=r"a\.jsonl:2"):
+    with pytest.raises(InputCorrupt, match=r"a\.jsonl ends within a record"):
         made(SourceConfig(corpora=[JsonlCorpus(path=str(tmp_path / "a.jsonl"), source="t")]), store)
     assert store.log("captions") == []
 

@@ -1,0 +1,110 @@
+"""Captions in columns of Arrow: which column is meant, and its values row by row.
+
+Values are bytes. A list of texts is one value, its texts with \\xfe between; a refusal is \\xff, reason and detail. No
+UTF-8 text holds these bytes, so the values of rows can be cut, digested and spooled as those of any text column.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int64
+
+from lightgen.corpora.fields import Found, captions_of, gathered, same_name
+
+BETWEEN, REFUSED, THEN = b"\xfe", b"\xff", b"\0"
+TEXT_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+)
+Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"] | None, dict[int, tuple[str, str]]]
+
+
+def column_named(schema: pa.Schema, wanted: str) -> list[str] | None:
+    """The names on the way to a column, which may be a field of a struct: `a.b`."""
+    name = same_name(schema.names, wanted)
+    if name is not None:
+        return [name]
+    head, dot, rest = wanted.partition(".")
+    name = same_name(schema.names, head) if dot else None
+    kind = schema.field(name).type if name is not None else None
+    if kind is None or not pa.types.is_struct(kind):
+        return None
+    inner = column_named(pa.schema(list(kind.fields)), rest)
+    return inner and [str(name), *inner]
+
+
+def type_of(schema: pa.Schema, names: list[str]) -> pa.DataType:
+    """The type of a column by the names on the way to it; of a dictionary that of its values."""
+    kind = schema.field(names[0]).type
+    for name in names[1:]:
+        kind = kind.field(name).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def inner(values: pa.Array, names: list[str]) -> pa.Array:
+    """The values of a column by the names on the way to it, of which the first is behind."""
+    for name in names[1:]:
+        values = pc.struct_field(values, name)
+    return values
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are texts."""
+    return any(is_one(kind) for is_one in TEXT_TYPES)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of a type are lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> pa.LargeBinaryArray:
+    """Values of rows as bytes: see the module. `found_in` is asked about lists and structs."""
+    if pa.types.is_dictionary(values.type) or is_text(values.type):
+        return values.cast(pa.large_binary())
+    return encoded(found_in(values))
+
+
+def encoded(found: list[Found]) -> pa.LargeBinaryArray:
+    """What was found in each row as the values of a column."""
+    return pa.array([_value(one) for one in found], pa.large_binary())
+
+
+def lists_of_texts(values: pa.Array) -> list[Found]:
+    """The captions in each row of a column of lists."""
+    return [captions_of(value) for value in values.to_pylist()]
+
+
+def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
+    """Texts, rows, parts and refusals of values of rows from `first`; `plain` ones are texts whatever they hold."""
+    if plain or not any(pc.any(pc.match_substring(values, sign)).as_py() for sign in (BETWEEN, REFUSED)):
+        return values, first + np.arange(len(values)), None, {}
+    found = [_found(value) for value in values.to_pylist()]
+    return gathered(found, range(first, first + len(found)), lambda _: b"")
+
+
+def _value(found: Found) -> bytes | None:
+    if found is None:
+        return None
+    if isinstance(found, tuple):
+        return REFUSED + THEN.join(word.encode() for word in found)
+    if any(BETWEEN in text or REFUSED in text for text in found):
+        return _value(("caption_encoding", "not UTF-8"))
+    return BETWEEN.join(found)
+
+
+def _found(value: bytes | None) -> Found:
+    if value is None:
+        return None
+    if value.startswith(REFUSED):
+        reason, _, detail = value.removeprefix(REFUSED).partition(THEN)
+        return reason.decode(), detail.decode()
+    return value.split(BETWEEN)

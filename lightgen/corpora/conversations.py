@@ -1,0 +1,110 @@
+"""Conversations about images, as LLaVA, ShareGPT4V and LLaVA-NeXT-Data have them: a JSON array, JSON lines or Parquet.
+
+A caption is the first answer of the model. What is said without an image is not about one: such records are refused.
+"""
+
+import io
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from lightgen.corpora import places
+from lightgen.corpora.base import Corpus
+from lightgen.corpora.columns import is_list
+from lightgen.corpora.fields import Found, captions_of, value_of
+from lightgen.corpora.json_document import JsonDocument
+from lightgen.corpora.jsonl import JsonLines
+from lightgen.corpora.lines import COMPRESSED
+from lightgen.corpora.parquet import ParquetColumn
+from lightgen.corpora.plain_bytes import plain_bytes
+from lightgen.corpora.raw import MALFORMED, NOT_TEXT
+
+LOOKED_AT_BYTES = 64
+NO_IMAGE = "record_without_image"
+IMAGES = ("image", "images", "image_path")
+MARK = "<image"  # in what the human says, at its start or end; newer sets count them: <image_1>
+ANSWERS = {"gpt", "assistant", "model"}
+
+
+class ConversationsCorpus(JsonDocument):
+    """Files of conversations; how each is written is told from its first bytes."""
+
+    ENDINGS: ClassVar[tuple[str, ...]] = (
+        *(f"{name}{packed}" for name in (".json", ".jsonl") for packed in COMPRESSED), ".parquet",
+    )  # fmt: skip
+    kind: Literal["conversations"] = "conversations"
+    field: str = Field(default="conversations", description="that of the turns")
+
+    def files(self) -> list[Any]:
+        """See `Corpus.files`; each of the class that reads its form."""
+        return [self._of_form(file.path) for file in super().files()]
+
+    def _of_form(self, path: str) -> Corpus:
+        with places.seekable(path) as file:
+            stream = plain_bytes(io.BufferedReader(file), path, self.encoding)  # pyright: ignore[reportArgumentType]
+            head = stream.read(LOOKED_AT_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
+        shared: dict[str, Any] = {"path": path} | {name: getattr(self, name) for name in ("source", "licence", "limit")}
+        if head.startswith(b"PAR1"):
+            return ConversationTable(column=self.field, **shared)
+        if head.startswith(b"{"):
+            return ConversationLines(field=self.field, encoding=self.encoding, **shared)
+        return self.model_copy(update={"path": path})
+
+    def record_of(self, row: int, caption: str | None) -> dict[str, Any]:
+        """See `JsonDocument.record_of`."""
+        turns = [{"from": "human", "value": f"{MARK}>\nSay what is to be seen."}, {"from": "gpt", "value": caption}]
+        return {"id": f"{row:09d}", "image": f"{row:09d}.jpg", self.field: turns}
+
+    def found_in(self, record: Any) -> Found:
+        """See `JsonRecords.found_in`."""
+        return answer_in(record, self.field)
+
+
+class ConversationLines(JsonLines):
+    """The same as JSON lines."""
+
+    def found_in(self, record: Any) -> Found:
+        """See `JsonRecords.found_in`."""
+        return answer_in(record, self.field)
+
+
+class ConversationTable(ParquetColumn):
+    """The same as Parquet: a column of lists of turns."""
+
+    def reads(self, kind: pa.DataType) -> bool:
+        """See `ColumnCorpus.reads`."""
+        return is_list(kind) or pa.types.is_struct(kind)
+
+    def found_in(self, values: pa.Array) -> list[Found]:
+        """See `ColumnCorpus.found_in`; whether there is an image is told by the marks, so that no picture is read."""
+        return [answer_in({self.column: value}, self.column) for value in values.to_pylist()]
+
+
+def answer_in(record: Any, field: str) -> Found:
+    """The first answer in a record that has an image, or why there is none."""
+    if not isinstance(record, dict):
+        return MALFORMED, f"{type(record).__name__}, not an object"
+    turns = [_turn(turn) for turn in _turns(value_of(record, field)[1])]
+    if not turns:
+        return NOT_TEXT, f"no turns in {field}"
+    if not any(record.get(name) for name in IMAGES) and not any(MARK in said for _, said in turns):
+        return NO_IMAGE, "no image, and no mark of one in what is asked"
+    answers = [said for speaker, said in turns if speaker in ANSWERS]
+    return captions_of(answers[0]) if answers else (NOT_TEXT, "no turn is an answer")
+
+
+def _turns(value: Any) -> list[Any]:
+    """Turns as a list of objects; some readers of Parquet make an object of lists of them."""
+    if isinstance(value, dict):
+        keys = list(value)
+        return [dict(zip(keys, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
+    return value if isinstance(value, list) else []
+
+
+def _turn(turn: Any) -> tuple[str, str]:
+    """Who speaks, and what is said."""
+    if not isinstance(turn, dict):
+        return "", ""
+    said = turn.get("value", turn.get("content"))
+    return str(turn.get("from", turn.get("role"))).lower(), said if isinstance(said, str) else ""

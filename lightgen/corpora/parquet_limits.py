@@ -1,0 +1,85 @@
+"""Opens Parquet files, and refuses those that would unpack to far more than they are in the columns that are read."""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lightgen.corpora.raw import BATCH_ROWS
+from lightgen.errors import InputCorrupt
+
+MAX_ROW_GROUPS, MAX_COLUMNS = 10_000, 1_000
+MAX_EXPANSION, MAX_UNCOMPRESSED = 64, 4 << 30
+LONG = 64 << 10  # bytes of a dictionary's longest value, above which what it unpacks to is counted
+Columns = Callable[[pa.Schema], Sequence[str]]
+
+
+def opened(file: BinaryIO, path: str, columns: Columns) -> pq.ParquetFile:
+    """A Parquet file, page checksums verified; `columns` names those that are read. Raises InputCorrupt."""
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    meta = parquet.metadata
+    if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
+        raise InputCorrupt(f"{path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many")
+    _check(parquet, file, path, columns(parquet.schema_arrow))
+    return parquet
+
+
+@contextlib.contextmanager
+def sound(path: str) -> Iterator[None]:
+    """Raises InputCorrupt with the path where what is read within is no Parquet or Arrow file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise InputCorrupt(f"{path} is not a sound Parquet file: {error}. Fetch or write it again") from error
+
+
+def _check(parquet: pq.ParquetFile, file: BinaryIO, path: str, columns: Sequence[str]) -> None:
+    """Raises InputCorrupt where the pages of these columns, or the values in their dictionaries, unpack to too much."""
+    most = MAX_EXPANSION * max(file.seek(0, io.SEEK_END), 1 << 16)
+    pages = decoded = 0
+    for group in range(parquet.metadata.num_row_groups):
+        for index in _leaves(parquet, columns):
+            chunk = parquet.metadata.row_group(group).column(index)
+            pages += chunk.total_uncompressed_size
+            # A value is no longer than the pages that hold it, and stands at most once a row.
+            if chunk.has_dictionary_page and chunk.num_values * chunk.total_uncompressed_size > most:
+                decoded += _dictionary_bytes(file, group, chunk.path_in_schema)
+    if pages > MAX_UNCOMPRESSED or max(pages, decoded) > most:
+        raise InputCorrupt(
+            f"{path}: column {', '.join(columns)} of a file of {most // MAX_EXPANSION:,} bytes at most would unpack to "
+            f"{max(pages, decoded):,}; more than {MAX_EXPANSION} times is refused"
+        )
+
+
+def _leaves(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[int]:
+    """Places of the columns and of what is nested in them."""
+    paths = [parquet.schema.column(index).path for index in range(parquet.metadata.num_columns)]
+    wanted = tuple(columns)
+    return [
+        at for at, path in enumerate(paths) if path in wanted or path.startswith(tuple(f"{one}." for one in wanted))
+    ]
+
+
+def _dictionary_bytes(file: BinaryIO, group: int, leaf: str) -> int:
+    """Bytes that a text column with long values in its dictionary unpacks to; 0 where none is long.
+
+    The column is read as dictionary and places in it, so nothing is unpacked.
+    """
+    total = 0
+    parquet = pq.ParquetFile(file, read_dictionary=[leaf])
+    for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=[leaf]):
+        values = batch.column(0)
+        if not isinstance(values, pa.DictionaryArray):
+            return 0
+        lengths = pc.binary_length(values.dictionary).to_numpy(zero_copy_only=False)
+        if not len(lengths) or lengths.max() <= LONG:
+            return 0
+        total += int(lengths[values.indices.drop_null().to_numpy(zero_copy_only=False)].sum())
+    return total
