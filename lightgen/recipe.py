@@ -204,11 +204,11 @@ def find_recipe(name_or_path: str) -> Path:
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = data
-    for part in parents:
+    for number, part in enumerate(parents):
         node = (
             node[int(part)]
             if isinstance(node, list) and part.isdigit() and int(part) < len(node)
-            else _child(node, part, key)
+            else _child(node, part, key, parents[:number])
         )
     if isinstance(node, list):
         if not (last.isdigit() and int(last) < len(node)):
@@ -220,10 +220,21 @@ def _override(data: dict[str, Any], key: str, value: Any) -> None:
         raise ConfigError(f"override {key}: {'.'.join(parents)} is not a group of settings")
 
 
-def _child(node: Any, part: str, key: str) -> Any:
+def _child(node: Any, part: str, key: str, above: list[str]) -> Any:
+    """The group `part`; one that the recipe leaves out is what it is by default where that is a list, else empty."""
     if not isinstance(node, dict):
         raise ConfigError(f"override {key}: nothing below {part!r}")
-    return node.setdefault(part, {})
+    return node[part] if part in node else node.setdefault(part, _default_list(above, part) or {})
+
+
+def _default_list(above: list[str], part: str) -> list[Any]:
+    """The default of a list of settings, as a recipe writes it."""
+    kind: Any = Recipe
+    for name in above:
+        kind = _type_of(kind, int(name) if name.isdigit() else name)
+    fields = [one.model_fields.get(part) for one in _options(kind) if hasattr(one, "model_fields")]
+    default = next((field.get_default(call_default_factory=True) for field in fields if field), None)
+    return [one.model_dump(mode="json") for one in default] if isinstance(default, list | tuple) else []
 
 
 def _explain(item: Any) -> str:

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -37,6 +37,10 @@ class TableCorpus(LineCorpus):
     def delimiter(self) -> str:
         """What stands between values."""
         return self.separator or ("," if ".csv" in Path(self.path.lower()).suffixes else "\t")
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `FileCorpus.rehearse`: the small file is not called .csv, so its separator is said."""
+        return super().rehearse(folder).model_copy(update={"separator": self.delimiter})
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`. No value holds a tab or a line break."""
@@ -85,4 +89,4 @@ class TableCorpus(LineCorpus):
         try:
             yield from reader
         except csv.Error as error:
-            raise InputCorrupt(f"{self.path}:{reader.line_num}: {error}. Mend the file") from error
+            raise InputCorrupt(f"{self.path}:{reader.line_num}: {error}. Repair the file") from error

@@ -33,7 +33,10 @@ def recut(recipe: Recipe, other: Recipe, store: Store) -> Cut:
     old, new = _filter_of(recipe), _filter_of(other)
     names = {name: f"score-{name}" for name in other.score}
     made = find_recipe_versions(other, store, list(names.values()))
-    images, scores = made["generate"], {name: made[step] for name, step in names.items()}
+    images, scores = (
+        made["generate" if other.pictures is None else "pictures"],
+        {name: made[step] for name, step in names.items()},
+    )
     version = store.open(images)
     opened = {name: store.open(ref) for name, ref in scores.items()}
 
