@@ -127,12 +127,13 @@ def _plain(shown: inspect.Shown) -> dict[str, Any]:
 
 def _facts(shown: inspect.Shown) -> None:
     rejected = shown.rows_in - shown.rows_out
+    reused = f", {shown.rows_reused:,} of them taken over from other versions" if shown.rows_reused else ""
     facts = {
         "version": f"{shown.ref.kind}@{shown.ref.version}",
         "fingerprint": shown.ref.fingerprint,
         "tags": ", ".join(shown.tags) or "none",
         "stage": f"{shown.stage}, seed {shown.seed}, {shown.n_shards} shards, {shown.seconds:,.1f} s",
-        "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected",
+        "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected{reused}",
         "bytes": f"{shown.bytes:,}",
         "parents": ", ".join(str(parent) for parent in shown.parents) or "none",
     }

@@ -56,8 +56,11 @@ def _made(
 
 
 def _show(made: "dict[str, ArtifactRef]") -> None:
+    from lightgen.storage.store import open_store
+
     for name, ref in made.items():
-        out.print(f"{name:<28} {ref}  {ref.rows:,} rows")
+        reused = open_store(ref.uri).open(ref).rows_reused
+        out.print(f"{name:<28} {ref}  {ref.rows:,} rows{f', {reused:,} of them taken over' if reused else ''}")
 
 
 @app.command()

@@ -57,6 +57,7 @@ class Shown:
     n_shards: int
     rows_in: int
     rows_out: int
+    rows_reused: int
     reject_reasons: dict[str, int]
     bytes: int
     seconds: float
@@ -98,6 +99,7 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         n_shards=plan.n_shards,
         rows_in=rows.taken,
         rows_out=rows.out,
+        rows_reused=version.rows_reused,
         reject_reasons=version.reject_reasons,
         bytes=version.bytes_total,
         seconds=version.seconds,
