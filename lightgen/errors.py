@@ -57,7 +57,7 @@ def escaped(text: object, longest: int = LONGEST) -> str:
 
 
 class LightgenError(Exception):
-    """Something the user can mend; the message says what, where and what to do, in characters that can be shown."""
+    """Something the user can put right: the message says what, where and what to do, in plain characters."""
 
     def __init__(self, message: str) -> None:
         super().__init__(escaped(message))

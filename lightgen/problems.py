@@ -13,7 +13,7 @@ Weight = Literal["stops", "gap", "remark"]
 
 @dataclass(frozen=True)
 class Problem:
-    """`what` is wrong at the setting `where` (a dotted key of the recipe), and how to `mend` it.
+    """`what` is wrong at the setting `where` (a dotted key of the recipe), and how to `fix` it.
 
     weight: `stops`, the run would fail; `gap`, it would go through, but not give what it is for, or not in this memory;
     `remark`, worth knowing and no fault.
@@ -22,7 +22,7 @@ class Problem:
     place: Place
     where: str
     what: str
-    mend: str
+    fix: str
     weight: Weight = "stops"
 
     def under(self, key: str) -> "Problem":
@@ -30,4 +30,4 @@ class Problem:
         return replace(self, where=".".join(filter(None, (key, self.where))))
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}; {self.mend}"
+        return f"{self.where}: {self.what}; {self.fix}"

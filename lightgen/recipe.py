@@ -224,8 +224,9 @@ def find_recipe(name_or_path: str) -> Path:
 def _override(data: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     node: Any = data
-    for part in parents:
-        node = node[_index(node, part, key)] if isinstance(node, list) else _child(node, part, key)
+    for number, part in enumerate(parents):
+        is_list = isinstance(node, list)
+        node = node[_index(node, part, key)] if is_list else _child(node, part, key, parents[:number])
     if isinstance(node, list):
         node[_index(node, last, key)] = value
     elif isinstance(node, dict):
@@ -241,10 +242,21 @@ def _index(items: list[Any], part: str, key: str) -> int:
     return int(part)
 
 
-def _child(node: Any, part: str, key: str) -> Any:
+def _child(node: Any, part: str, key: str, above: list[str]) -> Any:
+    """The group `part`; one that the recipe leaves out is what it is by default where that is a list, else empty."""
     if not isinstance(node, dict):
         raise ConfigError(f"override {key}: nothing below {part!r}")
-    return node.setdefault(part, {})
+    return node[part] if part in node else node.setdefault(part, _default_list(above, part) or {})
+
+
+def _default_list(above: list[str], part: str) -> list[Any]:
+    """The default of a list of settings, as a recipe writes it."""
+    kind: Any = Recipe
+    for name in above:
+        kind = _type_of(kind, int(name) if name.removeprefix("-").isdecimal() else name)
+    fields = [one.model_fields.get(part) for one in _options(kind) if hasattr(one, "model_fields")]
+    default = next((field.get_default(call_default_factory=True) for field in fields if field), None)
+    return [one.model_dump(mode="json") for one in default] if isinstance(default, list | tuple) else []
 
 
 def _explain(item: Any) -> str:

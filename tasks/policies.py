@@ -46,15 +46,15 @@ def advise(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> None:
 def advice_on(error: object) -> str:
     """What the user can do about a failure; that the same command goes on is said only where nothing must change."""
     if isinstance(error, ConfigError):
-        return "mend the recipe or the override that it names, then start a new run"
+        return "correct the recipe or the override that it names, then start a new run"
     if isinstance(error, LOST):
         return f"look for the cause in the lines above. {AGAIN}"
     if isinstance(error, TryLater):
         return f"nothing is wrong with the input: wait until what it names is back. {AGAIN}"
     if isinstance(error, StoreError):
-        return f"mend the store as said above (`lightgen verify --all` shows what is damaged). {AGAIN}"
+        return f"repair the store as said above (`lightgen verify --all` shows what is damaged). {AGAIN}"
     if isinstance(error, LightgenError):
-        return "mend what the message names, then start a new run: stages that it does not touch are found finished"
+        return "correct what the message names, then start a new run: the other stages are found finished"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "use a smaller batch (overrides, for example), or give the same command on a larger machine"
     if isinstance(error, ConnectionError | TimeoutError):

@@ -43,7 +43,7 @@ def sendable() -> Iterator[None]:
 class PlainLines(logging.Filter):
     """Makes log lines plain, and drops those of Prefect that say again what `advise` and the state of the run say.
 
-    With them goes the traceback of a user's mistake: its message names what to mend.
+    With them goes the traceback of a user's mistake: its message names what to correct.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

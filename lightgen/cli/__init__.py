@@ -1,4 +1,4 @@
-"""The `lightgen` command: looks into a store, draws with a checkpoint, trains, and measures."""
+"""The `lightgen` command: makes what a recipe describes, looks into a store, draws with a student, and measures."""
 
 import logging
 import sys
@@ -18,6 +18,7 @@ from lightgen.cli import (
     official,
     planning,
     reading,
+    rows,
     running,
     tidying,
     training,
@@ -25,7 +26,7 @@ from lightgen.cli import (
 from lightgen.errors import LightgenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for part in (planning, running, ablating, reading, tidying, fetching, drawing, training, official):
+for part in (planning, running, ablating, reading, rows, tidying, fetching, drawing, training, official):
     app.add_typer(part.app)
 app.add_typer(bench.app, name="bench")
 app.add_typer(geneval.app, name="geneval")

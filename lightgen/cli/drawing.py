@@ -34,7 +34,7 @@ def generate(
     width: Annotated[int | None, typer.Option(min=1, help="px")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw captions with a student; one row a caption."""
+    """Draw captions with a student: one row of pictures for each caption."""
     from lightgen.generators.sampler import contact_sheet
 
     sampler, config = _sampler(checkpoint, store, device)
@@ -74,7 +74,7 @@ def _present(device: Device) -> str:
 def inpaint_picture(
     checkpoint: RefArgument,
     image: Annotated[Path, typer.Argument(help="picture to change", exists=True, dir_okay=False)],
-    mask: Annotated[Path, typer.Argument(help="picture of its size; what is white is drawn anew", exists=True)],
+    mask: Annotated[Path, typer.Argument(help="picture of its size; what is white is drawn again", exists=True)],
     caption: Annotated[str, typer.Argument(help="what the whole picture shows")],
     store: StoreOption,
     to: Annotated[Path, typer.Option("--to", help="PNG to write")] = Path("inpainted.png"),
@@ -82,7 +82,7 @@ def inpaint_picture(
     seed: Annotated[int, typer.Option(help="of the first image")] = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw the masked part of a picture anew; every other pixel stays as it is."""
+    """Draw the masked part of a picture again; every other pixel stays as it is."""
     from lightgen.generators.inpainting import inpaint
     from lightgen.generators.sampler import contact_sheet
 
@@ -90,7 +90,7 @@ def inpaint_picture(
     pixels, white = _pixels(image), _pixels(mask).mean(axis=2) >= 128
     drawn = inpaint(sampler, pixels, white, [caption] * samples, list(range(seed, seed + samples)), config)
     to.write_bytes(contact_sheet(drawn, samples))
-    out.print(f"wrote {escape(str(to))}: {samples} pictures, {white.mean():.0%} of each drawn anew")
+    out.print(f"wrote {escape(str(to))}: {samples} pictures, {white.mean():.0%} of each drawn again")
 
 
 @app.command()

@@ -17,7 +17,7 @@ def retry(
     concurrency: Annotated[int | None, typer.Option(min=1, help="answers in flight")] = None,
     user_agent: Annotated[str | None, typer.Option(help="what servers see: a name, and whom to write to")] = None,
 ) -> None:
-    """Fetch again what failed for passing reasons: a new version with all that REF has. Everything else is kept."""
+    """Fetch again the links that failed for reasons that pass. The new version has all pictures of REF too."""
     from lightgen.operations.refetch import passing, refetch
     from lightgen.storage.store import open_store
     from lightgen.work import Context

@@ -36,7 +36,7 @@ def plan(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What a recipe would make and take, and every problem that stands in its way; exit code 1 where there is one."""
+    """Show what a recipe would make and take, and every problem in its way. Exit code 1 where there is one."""
     from lightgen.operations.machines import described
     from lightgen.operations.preflight import preflight
     from lightgen.recipe import load_recipe
@@ -59,6 +59,14 @@ def schema(
     from lightgen.pages.recipe_reference import json_schema, markdown
 
     typer.echo(markdown() if as_markdown else json_schema(), nl=False)
+
+
+@app.command()
+def costs() -> None:
+    """Print what the large recipes take on machines with eight GPUs, by formula, as the page docs/costs.md."""
+    from lightgen.pages.costs import markdown
+
+    typer.echo(markdown(), nl=False)
 
 
 @app.command()
@@ -158,7 +166,7 @@ def _legend(found: "Preflight") -> str:
     return (
         f"left: {_number(seconds / 3600) or 'no'} hours on the clock{cost}, {_size(size)} to store{without}\n"
         f"formula: operations / ({MFU:.0%} of {peak}), not measured; sizes by formula too; ≤ at most\n"
-        "unknown: names hang on the content of what a step is made of, and are known once that is made"
+        "unknown: a version is named by the content of what it is made from, so its name is known once that is made"
     )
 
 
@@ -168,7 +176,7 @@ def _show_problems(title: str, problems: "list[Problem]") -> None:
     out.print(f"\n[bold]{title}[/]")
     for problem in problems:
         mark = "[red]stops[/]" if problem.weight == "stops" else f"[yellow]{problem.weight}[/]"
-        out.print(f"  {mark}  {escape(problem.what)}: {escape(problem.mend)}\n         at {escape(problem.where)}")
+        out.print(f"  {mark}  {escape(problem.what)}: {escape(problem.fix)}\n         at {escape(problem.where)}")
 
 
 def _plain(found: "Preflight") -> dict[str, object]:

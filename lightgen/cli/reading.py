@@ -1,5 +1,6 @@
 """Commands that look into a store; with `--json` they print one JSON value and nothing else."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -10,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lightgen.cli.console import JsonOption, RefArgument, StoreOption, out, print_json
+from lightgen.cli.console import JsonOption, RefArgument, StoreOption, out, print_json, print_whole
 from lightgen.errors import ConfigError, RefNotFound, StoreCorrupt, escaped
 from lightgen.progress import duration
 from lightgen.storage import inspect
@@ -21,6 +22,7 @@ from lightgen.storage.verify import verify as verify_store
 app = typer.Typer()
 ROW_CHARACTERS = 500
 SHOWN_KEYS = 20  # of each kind of difference, in text
+TELLING = ("url", "file", "caption")  # columns that tell a person which row it is
 
 
 @app.command("ls")
@@ -58,7 +60,7 @@ def _table_of(listed: list[inspect.Listed], broken: list[str]) -> None:
     table = Table(*names, box=None, header_style="bold")
     for line in listed:
         table.add_row(*_cells(line))
-    out.print(table if table.row_count else "nothing is published in this store yet")
+    print_whole(table if table.row_count else "nothing is published in this store yet")
     for trouble in broken:
         out.print(f"[red]{escape(trouble)}[/]; `lightgen verify --all` names every damaged file")
 
@@ -80,7 +82,7 @@ def rejects(
     limit: Annotated[int, typer.Option(min=0, help="rows shown of each reason")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the rows that a version refused, by reason, the most frequent first."""
+    """Show the rows that a version refused, the most frequent reason first. --json prints them whole."""
     version = open_store(store).open(ref)
     counts = dict(sorted(version.reject_reasons.items(), key=lambda item: -item[1]))
     if reason is not None and reason not in counts:
@@ -95,13 +97,19 @@ def rejects(
     for name, rows in examples.items():
         out.print(f"[bold]{counts[name]:>9,}[/]  {counts[name] / taken:>6.1%}  {escape(escaped(name))}")
         for row in rows:
-            told = escaped(f"{row['id']}  {row['detail']}  {row['row']}", ROW_CHARACTERS)
-            out.print(f"{'':>11}{escape(told)}")
+            told = escaped(f"{_said(json.loads(row['row']))}  ({row['detail']})", ROW_CHARACTERS)
+            out.print(f"{'':>11}{escape(told)}  [dim]{escape(escaped(row['id']))}[/]")
+
+
+def _said(row: dict[str, Any]) -> str:
+    """What tells a person which row it is; where no column does, all that it holds."""
+    named = [str(row[name]) for name in TELLING if row.get(name)]
+    return ": ".join(named) or ", ".join(f"{name} {value}" for name, value in row.items())
 
 
 @app.command()
 def show(ref: RefArgument, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Show one version: recipe, parents, rows, rejects by reason, columns, files."""
+    """Show one version: settings, parents, what it read, rows, rejects by reason, columns, files."""
     shown = inspect.show(open_store(store), ref)
     if as_json:
         print_json(_plain(shown))
@@ -119,12 +127,13 @@ def _plain(shown: inspect.Shown) -> dict[str, Any]:
 
 def _facts(shown: inspect.Shown) -> None:
     rejected = shown.rows_in - shown.rows_out
+    reused = f", {shown.rows_reused:,} of them taken over from other versions" if shown.rows_reused else ""
     facts = {
         "version": f"{shown.ref.kind}@{shown.ref.version}",
         "fingerprint": shown.ref.fingerprint,
         "tags": ", ".join(shown.tags) or "none",
         "stage": f"{shown.stage}, seed {shown.seed}, {shown.n_shards} shards, {shown.seconds:,.1f} s",
-        "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected",
+        "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected{reused}",
         "bytes": f"{shown.bytes:,}",
         "parents": ", ".join(str(parent) for parent in shown.parents) or "none",
     }
@@ -141,7 +150,7 @@ def _facts(shown: inspect.Shown) -> None:
         out.print(f"  column    {escape(column):<16} {escape(kind):<12} {escape(note)}")
     for file in shown.files:
         out.print(f"  file      {escape(file)}")
-    for name, value in (("config", shown.config), ("inputs", shown.inputs)):
+    for name, value in (("config", shown.config), ("inputs", shown.inputs), *shown.notes.items()):
         out.print(f"[bold]{name}[/]")
         out.print_json(data=value)
 
@@ -153,7 +162,7 @@ def verify(
     everything: Annotated[bool, typer.Option("--all", help="every version and every log")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every byte again and compare with the manifests; exit 1 names what is damaged."""
+    """Read every byte again and compare it with the manifests. Exit code 1 names what is damaged."""
     if (ref is None) != everything:
         raise ConfigError("verify: give one REF, or --all")
     problems = verify_store(open_store(store), ref)
@@ -193,14 +202,14 @@ def _some(keys: list[str]) -> list[str]:
 
 @app.command()
 def trace(
-    id: Annotated[str, typer.Argument(help="id of a row, or its first 8 or more digits")],
+    row: Annotated[str, typer.Argument(help="id of a row, its first 8 or more digits, or a caption of several words")],
     store: StoreOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow a row: what it was made from, and what was made of it; rejected rows are found too."""
+    """Follow a row: what it was made from, and what was made of it. Rejected rows are found too."""
     from lightgen.storage.trace import trace as follow
 
-    steps = follow(open_store(store), id)
+    steps = follow(open_store(store), row)
     if as_json:
         print_json([vars(step) | {"ref": str(step.ref)} for step in steps])
         return

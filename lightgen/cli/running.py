@@ -32,13 +32,13 @@ def run(
     settings: SetOption = None,
     redraw: Annotated[bool, typer.Option("--redraw", help="draw images again that `gc --evict` deleted")] = False,
 ) -> None:
-    """Make what a recipe describes, step after step; what is sealed already is found."""
+    """Make what a recipe describes, step after step. What is there already is found, not made again."""
     _show(_made(recipe, store, until, settings, redraw))
 
 
 @app.command()
 def work(recipe: RecipeArgument, store: StoreOption, until: UntilOption = None, settings: SetOption = None) -> None:
-    """Join the run of a recipe: take shards beside whoever works on them, on any machine that sees the store."""
+    """Join the run of a recipe, on any machine that sees the store: take shards that nobody else has."""
     _show(_made(recipe, store, until, settings))
 
 
@@ -56,8 +56,11 @@ def _made(
 
 
 def _show(made: "dict[str, ArtifactRef]") -> None:
+    from lightgen.storage.store import open_store
+
     for name, ref in made.items():
-        out.print(f"{name:<28} {ref}  {ref.rows:,} rows")
+        reused = open_store(ref.uri).open(ref).rows_reused
+        out.print(f"{name:<28} {ref}  {ref.rows:,} rows{f', {reused:,} of them taken over' if reused else ''}")
 
 
 @app.command()
@@ -65,9 +68,11 @@ def recut(
     recipe: RecipeArgument,
     store: StoreOption,
     settings: SetOption = None,
-    apply: Annotated[bool, typer.Option("--apply", help="seal the new selection; without it only show it")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="keep the new selection as a version; without it only show it")
+    ] = False,
 ) -> None:
-    """Cut the scored images by other rules: seconds, no pixel is decoded, nothing upstream is renamed."""
+    """Show what other rules would keep of the images that are scored. No image is opened, and it takes seconds."""
     from lightgen.operations.recut import recut as cut_again
     from lightgen.operations.recut import seal
     from lightgen.recipe import load_recipe

@@ -15,7 +15,7 @@ app = typer.Typer()
 def tag(
     ref: RefArgument, name: Annotated[str, typer.Argument(help="the newest use of a name wins")], store: StoreOption
 ) -> None:
-    """Give a version a name, for `kind@tag:name`; a tagged version is never collected."""
+    """Give a version a name, to be found as `kind@tag:name`. A tagged version is never deleted."""
     open_store(store).tag(ref, name)
     out.print(f"tagged {escape(ref)} {escape(name)}")
 
@@ -24,7 +24,7 @@ def tag(
 def untag(
     ref: RefArgument, name: Annotated[str, typer.Argument(help="a name that it has")], store: StoreOption
 ) -> None:
-    """Take a name from a version, which may then be retired and collected like any other."""
+    """Take a name from a version, which may then be retired and deleted like any other."""
     open_store(store).untag(ref, name)
     out.print(f"untagged {escape(ref)} {escape(name)}")
 
@@ -33,7 +33,7 @@ def untag(
 def retire(
     ref: RefArgument, store: StoreOption, undo: Annotated[bool, typer.Option("--undo", help="bring it back")] = False
 ) -> None:
-    """Take a version out of `latest`; `gc` may collect it unless something younger or tagged was made from it.
+    """Take a version out of `latest`. `gc` may delete it, unless something younger or tagged was made from it.
 
     It stays retired when its recipe is run again; only --undo brings it back.
     """
@@ -54,7 +54,7 @@ def collect_garbage(
         bool, typer.Option("--evict", help="image files of untagged versions that a checkpoint drew; rows stay")
     ] = False,
 ) -> None:
-    """List (or delete) what nothing needs: retired and unfinished versions and uploads, files that no receipt names."""
+    """List what nothing needs, or delete it: retired and unfinished versions, and files without a receipt."""
     from lightgen.storage.collect import collect, find_garbage
 
     opened = open_store(store)

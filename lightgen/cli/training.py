@@ -30,7 +30,7 @@ def sweep(
     recipe: Annotated[str, typer.Option("--recipe", help="whose align, test and evaluate count")] = "demo",
     judge: Annotated[bool, typer.Option("--judge", help="draw and judge the recipe's test captions too")] = False,
 ) -> None:
-    """Align at several learning rates and lay their health, and scores, side by side."""
+    """Align a student at several learning rates, and show accuracy, margins and scores side by side."""
     from lightgen.operations.sweep import sweep as run
     from lightgen.recipe import load_recipe
 

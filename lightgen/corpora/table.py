@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -65,6 +65,10 @@ class TableCorpus(LineCorpus):
     def delimiter(self) -> str:
         """What stands between values."""
         return self.separator or ("," if ".csv" in Path(self.path.lower()).suffixes else "\t")
+
+    def rehearse(self, folder: Path) -> Self:
+        """See `FileCorpus.rehearse`: the small file is not called .csv, so its separator is said."""
+        return super().rehearse(folder).model_copy(update={"separator": self.delimiter})
 
     def write(self, path: Path, captions: Sequence[str | None]) -> None:
         """See `FileCorpus.write`. No value holds a tab or a line break."""

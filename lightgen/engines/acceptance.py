@@ -32,8 +32,8 @@ class Acceptance:
         listed = ", ".join(f"{count:,} {reason}" for reason, count in top)
         return TooManyRejects(
             f"{self.stage}: {self.rejected:,} of the first {self.rows:,} rows rejected ({listed}), and "
-            f"{self.limit:.0%} are allowed. Stopped before more is paid for; finished shards stay. Mend the input, or "
-            "raise max_reject_fraction"
+            f"{self.limit:.0%} are allowed. Stopped before more is paid for; finished shards stay. Repair the "
+            "input, or raise max_reject_fraction"
         )
 
 

@@ -49,7 +49,7 @@ class PrintedProgress:
 
 
 def refuse(error: LightgenError) -> None:
-    """Tell of an error that the user must mend."""
+    """Tell of an error that is the user's."""
     _tell(REFUSAL_MARK, type(error).__name__, str(error))
 
 

@@ -31,7 +31,7 @@ class Hand:
         self.device = device
 
     def work(self, line: str, worker_id: str) -> tuple[str, str] | None:
-        """Take part in a work until it is done; the name and message of an error that the user must mend."""
+        """Take part in a work until it is done; the name and message of an error that is the user's."""
         try:
             join(Work.load(line), self.device, Own(SILENT), worker_id)
         except LightgenError as error:

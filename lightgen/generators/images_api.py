@@ -137,7 +137,7 @@ class ImagesApiConfig(GeneratorMember):
         if self.key_env is not None and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost"):
             yield Problem("recipe", "url", f"the key travels to {parts.hostname} in the clear", "take https", "remark")
         if self.seed_key is None:
-            what = "the service knows no seeds: an image that is lost cannot be drawn again, only bought anew"
+            what = "the service knows no seeds: a lost image cannot be drawn again, only another one can be bought"
             yield Problem("recipe", "seed_key", what, "name the field, where the service has one", "remark")
 
     def cannot_draw(self, height_px: int, width_px: int) -> tuple[str, str]:

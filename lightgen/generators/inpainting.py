@@ -1,4 +1,4 @@
-"""Inpainting: the part of a picture under a mask is drawn anew, the rest is seen and kept (model_facts 4.6)."""
+"""Inpainting: the part of a picture under a mask is drawn again; the rest is seen and kept (model_facts 4.6)."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def inpaint(
             f"the mask is {mask.shape[1]} x {mask.shape[0]} px, the image {image.shape[1]} x {image.shape[0]}"
         )
     if not mask.any():
-        raise ConfigError("the mask covers nothing: paint white what is to be drawn anew")
+        raise ConfigError("the mask covers nothing: paint white what is to be drawn again")
     if len(captions) != len(seeds):
         raise ConfigError(f"{len(captions)} captions need as many seeds, not {len(seeds)}")
     grid = token_grid(sampler.student, sampler.vae, *mask.shape)

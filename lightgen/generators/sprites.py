@@ -76,7 +76,7 @@ class SpritePack:
                     raise ConfigError(f"{path}: {image.size} px is larger than {MAX_SPRITE_PX} px; scale it down")
                 picture = image.convert("RGBA")
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise ConfigError(f"{path}: not a PNG or WebP that can be read ({error}); mend it or its name") from error
+            raise ConfigError(f"{path}: not a PNG or WebP that can be read ({error}); repair or rename it") from error
         visible = picture.getchannel("A").getbbox()
         if visible is None:
             raise ConfigError(f"{path}: nothing of it is visible; remove it from {NAMES}")

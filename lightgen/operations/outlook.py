@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lightgen.operations.forecast import Forecast, Rows
 from lightgen.operations.machines import GB, Machine, known_gpu
 from lightgen.operations.measured import TRAINS, Rate, key_of_step
-from lightgen.operations.steps import Step
+from lightgen.operations.steps import Step, steps_of
 from lightgen.operations.survey import Found
 from lightgen.operations.training_cost import StudentAtSize, Trains, precision_of
 from lightgen.problems import Problem
@@ -17,7 +17,7 @@ from lightgen.stages.select import SelectConfig
 from lightgen.storage.store import Store
 
 IDLE_S = 3600.0  # that seven of eight GPUs may idle before it is a problem
-MFU = 0.45  # share of a data sheet's products that is assumed to be reached, as in docs/student.md
+MFU = 0.45  # share of a data sheet's products that is assumed to be reached
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,14 @@ class Line:
         return None if self.device_seconds is None else self.device_seconds / self.devices
 
 
+def unmade_lines(forecast: Forecast, machine: Machine) -> list[Line]:
+    """A line for each step of a recipe of which nothing is made, by formula alone."""
+    found = [Found(step, "unknown", "") for step in steps_of(forecast.recipe)]
+    return lines_of(found, forecast, machine, {}, None)
+
+
 def lines_of(
-    found: Sequence[Found], forecast: Forecast, machine: Machine, rates: Mapping[bytes, Rate], store: Store
+    found: Sequence[Found], forecast: Forecast, machine: Machine, rates: Mapping[bytes, Rate], store: Store | None
 ) -> list[Line]:
     """A line for each step. Seconds: of this very version's finished shards, else of the store, else by formula."""
     lines: dict[str, Line] = {}
@@ -61,10 +67,11 @@ def _line(
     forecast: Forecast,
     machine: Machine,
     rates: Mapping[bytes, Rate],
-    store: Store,
+    store: Store | None,
 ) -> Line:
     step = found.step
     if found.ref is not None:
+        assert store is not None, "what is sealed lies in a store"
         manifest = store.open(found.ref).manifest
         return Line(found, Rows(found.ref.rows), float(manifest.bytes_total), 0.0, 1, "sealed")
     units = Rows(found.units) if found.units else forecast.units(step, rows)

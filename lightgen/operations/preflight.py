@@ -1,6 +1,6 @@
 """Everything that can be known of a run before its first paid minute: `lightgen plan`, and what every run asks first.
 
-No model is loaded, no store is made, and nothing is written to one. Names of versions hang on the content of their
+No model is loaded, no store is made, and nothing is written to one. Names of versions depend on the content of their
 parents, so below the first step that is not made they are unknown until it is.
 """
 
@@ -155,7 +155,7 @@ def _troubles(found: Sequence[Found], known: Sequence[Problem]) -> Iterator[Prob
     for one in found:
         if one.trouble is not None and not any(_under(problem.where, one.step.key) for problem in known):
             place = "here" if isinstance(one.trouble, InputCorrupt | ModelError) else "recipe"
-            yield Problem(place, one.step.key, str(one.trouble), "mend it")
+            yield Problem(place, one.step.key, str(one.trouble), "put it right")
 
 
 def _concerns(problem: Problem, steps: Sequence[Step]) -> bool:

@@ -39,7 +39,7 @@ WORDS: Final[dict[str, str]] = {
     "kappa": "the same beyond chance (Cohen)",
     "accuracy": "the judge prefers what most people prefer",
     "alpha": "people agree with each other beyond chance (Krippendorff)",
-    "bias": "scores follow something that they should not hang on (rank correlation)",
+    "bias": "scores follow something that they should not depend on (rank correlation)",
 }
 SHARES = ("probe", "scored", "polarity", "order", "compare", "agreement", "accuracy")
 

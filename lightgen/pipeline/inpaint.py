@@ -1,4 +1,4 @@
-"""`LightGenInpaintPipeline`: the part of an image under a mask is drawn anew, the rest is seen and kept."""
+"""`LightGenInpaintPipeline`: the part of an image under a mask is drawn again; the rest is seen and kept."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ class LightGenInpaintPipeline(LightGenPipeline):
 
         Args:
             image: PIL, NumPy [h, w, 3] in 0..1 or torch [3, h, w] in 0..1, one for all prompts or one a prompt.
-            mask_image: white (at least 0.5) where it is drawn anew: PIL, NumPy or torch, one or one a prompt.
+            mask_image: white (at least 0.5) where it is drawn again: PIL, NumPy or torch, one or one a prompt.
             height: px; by default that of `image`. Image and mask are resized to it. `width` likewise.
 
         Masks that differ are drawn one prompt after the other, and steps are counted for each.
@@ -86,7 +86,7 @@ class LightGenInpaintPipeline(LightGenPipeline):
     def _read(
         self, image: Any, mask: Any, height: int, width: int
     ) -> tuple[Float[Tensor, "b 3 H W"], Bool[Tensor, "b 1 H W"]]:
-        """Pixels in [-1, 1] and where they are drawn anew, of the size asked for."""
+        """Pixels in [-1, 1] and where they are drawn again, of the size asked for."""
         masks = VaeImageProcessor(
             vae_scale_factor=self.vae_scale_factor, do_normalize=False, do_binarize=True, do_convert_grayscale=True
         )
@@ -105,7 +105,7 @@ class LightGenInpaintPipeline(LightGenPipeline):
 
     def _hidden(self, mask: Bool[Tensor, "1 H W"], grid: Grid) -> Bool[Tensor, " n"]:
         if not mask.any():
-            raise ValueError("`mask_image` covers nothing: paint white what is to be drawn anew.")
+            raise ValueError("`mask_image` covers nothing: paint white what is to be drawn again.")
         return hidden_tokens(mask[0].numpy(), grid)
 
 

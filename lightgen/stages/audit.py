@@ -78,7 +78,7 @@ class AuditConfig(Config):
     least_order: float | None = _bound("share of pairs in which the order of the pictures changes nothing")
     least_agreement: float | None = _bound("share of pairs in which both judges prefer the same")
     least_kappa: float | None = _bound("the same beyond chance, Cohen's")
-    most_bias: float | None = _bound("rank correlation of scores with what they should not hang on, either sign")
+    most_bias: float | None = _bound("rank correlation of scores with what they should not depend on, either sign")
 
     @field_validator("least_probe")
     @classmethod

@@ -50,7 +50,7 @@ class FetchConfig(Config):
 
     snapshot: str = Field(
         pattern=r"^\d{4}-\d{2}-\d{2}(-[a-z0-9]{1,20})?$",
-        description="the date of the fetch, such as 2026-11-28: another one fetches everything anew",
+        description="the date of the fetch, such as 2026-11-28: another one fetches everything again",
     )
     crop_px: int | None = Field(
         default=None, ge=16, le=4096, description="crop to a square of this side and encode again; null: as received"

@@ -144,7 +144,7 @@ class PairConfig(Config):
         if self.winner != TEACHER:
             return {STUDENT: student}
         if not isinstance(teacher, GenerateConfig):
-            raise ConfigError("pair.winner is teacher: give the recipe's generate as settings, the teacher draws anew")
+            raise ConfigError("pair.winner is teacher: give generate as settings, for the teacher draws the winners")
         # Weights by source are those of the training captions; held-out ones come from sources of their own.
         return {STUDENT: student, TEACHER: teacher.model_copy(update={"samples_by_source": {}})}
 

@@ -70,5 +70,5 @@ def _check_rejects(version: Version, max_reject_fraction: float) -> None:
     ]
     raise TooManyRejects(
         f"{version.plan.stage}: {rows.rejected} of {rows.taken} rows rejected, more than {max_reject_fraction:.0%}. "
-        "Nothing was published. Mend the input or raise max_reject_fraction:\n" + "\n".join(lines)
+        "Nothing was published. Repair the input, or raise max_reject_fraction:\n" + "\n".join(lines)
     )

@@ -1,9 +1,10 @@
 """Looking into a store: what there is, what it was made of, whether it is whole, how two versions differ."""
 
+import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -17,6 +18,7 @@ from schemas.documents import Manifest, Provenance, RefEntry
 from schemas.ref import ArtifactRef
 
 Trouble = Literal["lost", "damaged"]
+NOTES = ("corpora.json", "summary.json", "yield.json")  # files read, counts and evaluation lists, yield of each rule
 TAIL_BYTES = 64 << 10  # of a Parquet file: its schema lies there
 
 
@@ -44,7 +46,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Shown:
-    """One version in full, as `lightgen show` shows it."""
+    """One version in full, as `lightgen show` shows it. `notes` are its small JSON files: what was read and found."""
 
     ref: ArtifactRef
     stage: str
@@ -55,6 +57,7 @@ class Shown:
     n_shards: int
     rows_in: int
     rows_out: int
+    rows_reused: int
     reject_reasons: dict[str, int]
     bytes: int
     seconds: float
@@ -62,6 +65,7 @@ class Shown:
     tags: tuple[str, ...]
     columns: list[tuple[str, str, dict[str, str]]]
     files: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         n_shards=plan.n_shards,
         rows_in=rows.taken,
         rows_out=rows.out,
+        rows_reused=version.rows_reused,
         reject_reasons=version.reject_reasons,
         bytes=version.bytes_total,
         seconds=version.seconds,
@@ -102,6 +107,7 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         tags=_tags(store.log(plan.kind)).get(version.ref.version, ()),
         columns=[(f.name, str(f.type), _metadata(f)) for f in declared_schema(version)],
         files=[path for role in ("table", "tar", "file") for path in version.paths(role)],
+        notes={name: json.loads(version.file(name).read_bytes()) for name in version.file_names if name in NOTES},
     )
 
 

@@ -64,13 +64,17 @@ class Store:
                     return Version(self.files, self.manifest(kind, entry.version))
         raise RefNotFound(f"{self.uri} holds no {kind} of content {content[:12]}; make it again, or copy its version")
 
-    def resolve(self, ref: str) -> tuple[str, str]:
-        """Kind and version of `kind`, `kind@latest`, `kind@<role>`, `kind@3`, `kind@<digits>` or `kind@tag:name`."""
+    def resolve(self, ref: str, retired_too: bool = False) -> tuple[str, str]:
+        """Kind and version of `kind`, `kind@latest`, `kind@<role>`, `kind@3`, `kind@<digits>` or `kind@tag:name`.
+
+        `latest` and roles pass over retired versions, unless `retired_too`.
+        """
         kind, _, what = ref.partition("@")
         if kind not in KINDS:
             raise RefNotFound(f"{kind!r} is not a kind of artifact; there are {', '.join(KINDS)}")
         entries = self.log(kind)
-        matches = self._matches(kind, what or "latest", entries)
+        passed_over = set[str]() if retired_too else retired(entries)
+        matches = self._matches(kind, what or "latest", entries, passed_over)
         if len(matches) == 1:
             return kind, matches[0]
         if matches:
@@ -114,8 +118,9 @@ class Store:
         append(self.files, self.open(ref).manifest, "retire")
 
     def restore(self, ref: ArtifactRef | str) -> None:
-        """Undo `retire`. Raises RefNotFound where the version was collected meanwhile."""
-        append(self.files, self.open(ref).manifest, "restore")
+        """Undo `retire`; a role means its newest version. Raises RefNotFound where that was collected meanwhile."""
+        named = "@".join(self.resolve(ref, retired_too=True)) if isinstance(ref, str) else ref
+        append(self.files, self.open(named).manifest, "restore")
 
     def scratch(self, plan: Plan) -> Path:
         """A local folder for work in progress of `plan`; survives a kill, removed once the version is sealed."""
@@ -149,8 +154,7 @@ class Store:
             raise StoreCorrupt(f"{where}: is the manifest of {manifest.kind}@{manifest.version}")
         return manifest
 
-    def _matches(self, kind: str, what: str, entries: list[RefEntry]) -> list[str]:
-        passed_over = retired(entries)
+    def _matches(self, kind: str, what: str, entries: list[RefEntry], passed_over: set[str]) -> list[str]:
         published = [e for e in entries if e.op == "publish" and e.version not in passed_over]
         if what == "latest":
             published = [e for e in published if e.role != UNAUDITED]
@@ -282,6 +286,8 @@ def _files(uri: str, cache: Path | None) -> Files:
 
 
 def _known(kind: str, entries: list[RefEntry]) -> list[str]:
-    published = [f"{kind}@{e.n} ({e.version[:12]})" for e in entries if e.op == "publish"][-5:]
-    roles = sorted({f"{kind}@{e.role}" for e in entries if e.role})
+    passed_over = retired(entries)
+    shown = [e for e in entries if e.op == "publish"][-5:]
+    published = [f"{kind}@{e.n} ({e.version[:12]}{', retired' * (e.version in passed_over)})" for e in shown]
+    roles = sorted({f"{kind}@{e.role}" for e in entries if e.role and e.version not in passed_over})
     return [*published, *roles, *sorted(f"{kind}@tag:{name}" for name in tags(entries))]

@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from lightgen.errors import RefNotFound
+from lightgen.seeds import content_id
 from lightgen.storage.inspect import declared_schema, list_versions
+from lightgen.storage.shards import KEY
 from lightgen.storage.store import KINDS, Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef
@@ -59,18 +61,20 @@ class _Hit:
     names: dict[str, str]
 
 
-def trace(store: Store, id: str) -> list[Step]:
+def trace(store: Store, row: str) -> list[Step]:
     """Ancestors of the row with this id, the row itself, rows made of it, and checkpoints and reports made of those.
 
-    Eight or more hex digits stand for the one id that begins with them. Rejected rows are found too. Raises RefNotFound
-    where no id fits, or several do.
+    Eight or more hex digits stand for the one id that begins with them. What no id can be is a caption, as it stands in
+    the store. Rejected rows are found too. Raises RefNotFound where no id fits, or several do.
     """
     versions = _in_order(store)
+    id = row if KEY.match(row) else content_id("caption", row)
     found, names = _look_down(versions, id, is_prefix=bool(PREFIX.match(id)))
     if id in names and len(names) > 1:
         found, names = _look_down(versions, id, is_prefix=False)
     if not names:
-        raise RefNotFound(f"no row of {store.uri} has the id {id!r}")
+        what = "id" if id == row else "caption"
+        raise RefNotFound(f"no row of {store.uri} has the {what} {row!r}")
     if len(names) > 1:
         listed = ", ".join(sorted(names)[:CANDIDATES])
         raise RefNotFound(f"{id!r} fits {len(names)} ids of {store.uri}: {listed}; give more digits")

@@ -97,6 +97,11 @@ class Version:
         return dict(self.manifest.reject_reasons)
 
     @property
+    def rows_reused(self) -> int:
+        """Rows that were taken over from other versions, not made again."""
+        return sum(receipt.rows_reused for receipt in self.manifest.shards)
+
+    @property
     def bytes_total(self) -> int:
         """Bytes of all its files."""
         return self.manifest.bytes_total

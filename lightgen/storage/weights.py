@@ -62,7 +62,7 @@ class Weights(Config):
             for name in self.models:
                 check_model_folder(folder / name, self.model)
         except (ConfigError, ModelError) as error:
-            yield Problem("here", "model", str(error), f"mend or fetch {folder}")
+            yield Problem("here", "model", str(error), f"repair or fetch {folder}")
 
     def bytes_here(self, *subfolders: str) -> int | None:
         """Bytes of the weights in `subfolders`, or in all of `models`, where copies are on this machine."""

@@ -57,7 +57,7 @@ def test_a_missing_file_is_told_once_before_a_server_starts(tmp_path):
     printed, said = demo.communicate(timeout=120)
     assert demo.returncode != 0
     assert (printed, said.count("nowhere.txt:"), said.count("watch it at")) == ("", 1, 0)
-    assert "mend the recipe" in said
+    assert "correct the recipe" in said
     assert "goes on where" not in said
 
 

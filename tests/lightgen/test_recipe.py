@@ -43,6 +43,16 @@ def test_overrides_reach_lists_and_groups():
     assert load_recipe("demo", {"pretrain.-1.batch_size": 3, "generate.size_px": 48}) == recipe
 
 
+def test_an_override_reaches_into_a_list_that_the_recipe_leaves_at_its_default(tmp_path):
+    path = tmp_path / "ours.yaml"
+    path.write_text("name: ours\npictures: {sets: [{kind: folder, path: p, source: ours}]}\nfilter: {}\n")
+    plain, changed = load_recipe(str(path)), load_recipe(str(path), {"filter.rules.1.least": 0.25})
+    assert [rule.least for rule in changed.filter.rules] == [plain.filter.rules[0].least, 0.25]
+    assert changed.filter.repeats == plain.filter.repeats
+    with pytest.raises(ConfigError, match=r"filter\.rules\.9\.least: nothing below '9'"):
+        load_recipe(str(path), {"filter.rules.9.least": 0.25})
+
+
 def test_an_override_of_a_part_that_others_share_by_an_alias_changes_that_part_alone():
     before = load_recipe("tests/recipes/tiny.yaml")
     after = load_recipe("tests/recipes/tiny.yaml", {"pretrain.0.loop.steps": 4, "pretrain.0.samples.guidance": 3.0})

@@ -162,7 +162,7 @@ def test_inpaint_changes_the_masked_part_only(run: Run, chain: Chain, student: s
     ]
     code, out, _ = run(*words, "--to", tmp_path / "out.png", "--store", chain.store.uri)
     assert code == 0
-    assert "12% of each drawn anew" in out
+    assert "12% of each drawn again" in out
     with Image.open(tmp_path / "out.png") as image:
         after = np.asarray(image.convert("RGB"))[::3, ::3]  # small pictures are enlarged by a whole factor
     assert np.array_equal(after[mask == 0], before[mask == 0])

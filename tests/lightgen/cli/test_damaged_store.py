@@ -46,3 +46,18 @@ def test_retire_and_its_undo(store: Store, monkeypatch, capsys) -> None:
     assert "restored captions@" in run("retire", ref, "--undo")
     assert "retired" not in run("ls", "captions")
     assert store.open("captions").ref.version in ref
+
+
+def test_a_role_whose_versions_are_retired_is_said_to_be_so_and_restored_by_its_name(
+    store, monkeypatch, capsys
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        code, out, err = lightgen(*arguments, "--store", store.uri, monkeypatch=monkeypatch, capsys=capsys)
+        return code, out + err
+
+    store.publish(store.open("captions").ref, "train")
+    assert run("retire", "captions@train")[0] == 0
+    code, said = run("show", "captions@train")
+    assert (code, "retired)" in said, "captions@train," in said) == (2, True, False)
+    assert run("retire", "captions@train", "--undo")[0] == 0
+    assert run("show", "captions@train")[0] == 0

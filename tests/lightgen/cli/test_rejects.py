@@ -13,9 +13,10 @@ SHARDS = 6
 
 def make(shard: int) -> ShardOutput:
     """Four rows; each shard refuses one as too long, and shard 4 one for a reason of its own."""
-    refused = [Reject(f"long-{shard}", "too_long", f"{shard}00 tokens \x1b[31m", {"caption": "words [bold]"})]
+    row = {"id": f"long-{shard}", "caption": "words [bold]", "tokens": 300}
+    refused = [Reject(f"long-{shard}", "too_long", f"{shard}00 tokens \x1b[31m", row)]
     if shard == 4:
-        refused.append(Reject("odd", "not_text", "no letters", {}))
+        refused.append(Reject("odd", "not_text", "no letters", {"source": "ours", "tokens": 0}))
     return ShardOutput(rows(shard).table, 4 + len(refused), SCHEMA, refused)
 
 
@@ -43,8 +44,8 @@ def test_reasons_come_with_counts_and_examples(rejects) -> None:
     assert "7 of 31 rows rejected" in out
     assert out.index("too_long") < out.index("not_text")
     assert [f"long-{n}" in out for n in range(SHARDS)] == [True, True, False, False, False, False]
-    assert "odd  no letters" in out
-    assert "words [bold]" in out
+    assert "source ours, tokens 0  (no letters)  odd" in out  # without a caption, all that there is
+    assert "words [bold]  (000 tokens \\x1b[31m)  long-0" in out
     assert "\x1b[31m" not in out
 
 

@@ -51,6 +51,15 @@ def test_what_is_made_is_found_again(run) -> None:
     assert made(other) != made(first)
 
 
+def test_rows_that_were_taken_over_are_said(run, tmp_path, monkeypatch, capsys) -> None:
+    assert "taken over" not in run(TINY, "--until", "generate")[1]
+    _, out, _ = run(TINY, "--until", "generate", "--set", "source.corpora.0.count=54")
+    assert re.search(r"^generate .* 54 rows, 48 of them taken over$", out, re.MULTILINE)
+    store = str(tmp_path / "store")
+    shown = lightgen("show", "images", "--store", store, monkeypatch=monkeypatch, capsys=capsys)[1]
+    assert "54 in = 54 out + 0 rejected, 48 of them taken over from other versions" in shown
+
+
 def test_an_unknown_step_names_those_there_are_and_makes_nothing(run, tmp_path) -> None:
     code, _, err = run(TINY, "--until", "filtr")
     assert code == 2

@@ -140,7 +140,7 @@ def test_a_fault_is_found_where_it_is(name: str, tmp_path: Path, monkeypatch: py
     found = [one for one in problems(name, overrides) if where in one.where.split(", ") and one.weight == weight]
     assert found, [str(one) for one in problems(name, overrides)]
     assert where not in where_sound(name.partition(":")[0] if name.startswith("paper") else "tiny", weight)
-    assert all(problem.what and problem.mend for problem in found)
+    assert all(problem.what and problem.fix for problem in found)
 
 
 def folder_of(path: Path, parts: int = 2) -> Path:
@@ -172,7 +172,7 @@ def test_a_model_in_the_cache_is_here_and_its_commit_is_offered(
     assert list(problems_of(Weights(model="owner/name", revision=PIN))) == []
     (unpinned,) = problems_of(Weights(model="owner/name"))
     assert (unpinned.place, unpinned.where) == ("recipe", "revision")
-    assert PIN in unpinned.mend
+    assert PIN in unpinned.fix
 
 
 def test_a_pipeline_is_looked_into(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_too_little_memory_names_an_accumulate_that_fits_and_not_a_smaller_one_t
     for part, changes in (("pretrain.0", {}), ("pretrain.1", {}), ("control", {}), ("align", {}), ("align", LIVE)):
         key = f"{part}.launch.accumulate"
         told = [one for one in problems("paper", {key: 1, "align.mask_ratios": 1, **changes}) if one.where == key]
-        fits = next(int(found[1]) for one in told if (found := re.search(r"set it to (\d+), which fits", one.mend)))
+        fits = next(int(found[1]) for one in told if (found := re.search(r"set it to (\d+), which fits", one.fix)))
         at = {accumulate: [one for one in problems("paper", {key: accumulate, **changes}) if key in one.where]
               for accumulate in (fits, fits // 2)}  # fmt: skip
         assert not at[fits], part
@@ -213,6 +213,6 @@ def test_a_live_reference_takes_a_model_more_and_recomputing_less() -> None:
 def test_a_reference_that_is_asked_about_too_many_pairs_at_once_is_told() -> None:
     launch = {"processes": 8, "accumulate": 1, "recompute": True}
     told = problems("paper", {"align.launch": launch, "align.batch_size": 8192, "align.mask_ratios": 1})
-    (only,) = [one for one in told if "the reference is asked about" in one.mend]
+    (only,) = [one for one in told if "the reference is asked about" in one.fix]
     assert only.weight == "stops"
-    assert "1,024 pairs" in only.mend
+    assert "1,024 pairs" in only.fix

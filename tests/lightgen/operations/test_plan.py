@@ -180,7 +180,7 @@ def test_a_version_taken_as_it_is_must_be_there(tmp_path: Path) -> None:
 def test_the_whole_as_json() -> None:
     found = json.loads(CliRunner().invoke(app, ["plan", TINY, "--store", "nowhere", "--json"]).stdout)
     assert {"step", "state", "rows", "bytes", "seconds", "by"} <= found["steps"][0].keys()
-    assert all({"place", "where", "what", "mend", "weight"} == problem.keys() for problem in found["problems"])
+    assert all({"place", "where", "what", "fix", "weight"} == problem.keys() for problem in found["problems"])
 
 
 def test_a_run_is_refused_before_it_begins_with_every_reason_at_once(tmp_path: Path) -> None:

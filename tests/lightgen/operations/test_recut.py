@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lightgen.errors import ConfigError, NotMade
 from lightgen.operations.recut import recut, seal
 from lightgen.operations.run import run_recipe
 from lightgen.recipe import Recipe, load_recipe
+from lightgen.storage.pixels import encode_image
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.verify import verify
 from schemas.ref import ArtifactRef
@@ -62,3 +64,21 @@ def test_a_recipe_that_uses_a_selection_as_it_is_has_nothing_to_cut(made) -> Non
     used = recipe(**{"filter": {"use": "kept@train"}})
     with pytest.raises(ConfigError, match="no filter with rules of its own"):
         recut(used, used, store)
+
+
+def test_pictures_that_exist_are_cut_again_like_those_that_were_drawn(tmp_path) -> None:
+    for number in range(4):
+        pixels = np.full((80, 80, 3), 128, np.uint8)
+        pixels[:, : 10 * number] = 0
+        (tmp_path / f"{number}.png").write_bytes(encode_image(pixels, "png"))
+        (tmp_path / f"{number}.txt").write_text(f"picture {number}", encoding="utf-8")
+    sets = [{"kind": "folder", "path": str(tmp_path), "source": "ours"}]
+    before, after = (
+        Recipe.model_validate({"name": "ours", "pictures": {"sets": sets}, "filter": {"rules": [rule]}})
+        for rule in ({"column": "pixels.contrast", "least": least, "reason": "dull"} for least in (0.0, 0.1))
+    )
+    store = open_or_create(str(tmp_path / "store"))
+    made = run_recipe(before, store)
+    cut = recut(before, after, store)
+    assert cut.images == made["pictures"]
+    assert (cut.before[0].after, cut.after[0].after) == (4, 3)

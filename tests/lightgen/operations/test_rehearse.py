@@ -15,7 +15,7 @@ from lightgen.errors import ConfigError
 from lightgen.operations.rehearsal import halving, rehearse
 from lightgen.operations.small import small_recipe
 from lightgen.operations.steps import steps_of
-from lightgen.recipe import load_recipe
+from lightgen.recipe import Recipe, load_recipe
 from lightgen.storage.store import open_store
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +55,14 @@ def test_real_formats_and_large_models_are_rehearsed_without_any_file_of_theirs(
     assert done["source"].rejected > 0, "odd rows are among the captions"
     assert done["encode-32px"].rows > 0
     assert [name.partition("-")[0] for name in done] == [step.name.partition("-")[0] for step in steps_of(recipe)]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("ours.csv", None), ("ours.tsv", None), ("ours.txt", ";")])
+def test_a_table_is_rehearsed_with_the_separator_of_its_name(name: str, separator: str | None, tmp_path: Path) -> None:
+    corpus = {"kind": "table", "path": name, "source": "ours", "separator": separator}
+    recipe = Recipe.model_validate({"name": "ours", "source": {"corpora": [corpus]}})
+    (done,) = rehearse(recipe, str(tmp_path / "store"))
+    assert done.rows > 20
 
 
 def test_a_recipe_that_takes_versions_as_they_are_cannot_be_rehearsed(tmp_path: Path) -> None:

@@ -147,6 +147,17 @@ def test_a_rejected_row_is_found(chain) -> None:
     assert (step.relation, step.outcome, step.row["reason"]) == ("the row", "rejected", "blank")
 
 
+def test_a_caption_stands_for_its_prompt_and_a_single_word_for_an_id(tmp_path) -> None:
+    store, caption = open_or_create(str(tmp_path / "store")), "A red chair, with two cats"
+    made(store, "prompts", [], lambda shard: [{"id": content_id("caption", f"{caption}{'!' * shard}")}])
+    (found,) = trace(store, caption)
+    assert found.row["id"] == content_id("caption", caption)
+    with pytest.raises(RefNotFound, match="has the caption 'a red chair, with two cats'"):
+        trace(store, caption.lower())
+    with pytest.raises(RefNotFound, match="has the id 'chair'"):
+        trace(store, "chair")
+
+
 def test_eight_digits_stand_for_one_id_and_fewer_do_not(chain) -> None:
     store, _, _, images = chain
     image, _ = images[0][0]
