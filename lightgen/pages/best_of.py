@@ -9,8 +9,8 @@ from lightgen.pages.charts import ticks
 from lightgen.pages.html import visible
 from lightgen.storage.version import Version
 
-WIDTH, HEIGHT = 420, 200
-LEFT, RIGHT, TOP, BOTTOM = 40, 14, 12, 38
+WIDTH, HEIGHT = 360, 200  # px, near what a card gives it, so that words keep their size
+LEFT, RIGHT, TOP, BOTTOM = 34, 10, 12, 38
 
 
 def best_of_charts(version: Version, tones: Mapping[str, str]) -> list[Markup]:
@@ -51,4 +51,6 @@ def _chart(title: str, points: Sequence[Point], tone: str) -> Markup:
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{said}</text>')
     name = escape(visible(title))
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
-    return Markup(f'<figure class="chart"><figcaption><b>{name}</b></figcaption>{svg}</figure>')
+    first, last = points[0], points[-1]
+    told = f"{first.mean:.2f} → {last.mean:.2f} [{last.low:.2f}, {last.high:.2f}], any right: {last.oracle:.2f}"
+    return Markup(f'<figure class="chart"><figcaption><b>{name}</b><span>{told}</span></figcaption>{svg}</figure>')

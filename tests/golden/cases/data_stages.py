@@ -110,7 +110,11 @@ FILTERS: dict[str, dict[str, Any]] = {
                                          {"column": "pixels.phash", "bits": 40, "group": "caption"}]} | REJECTS,
 }  # fmt: skip
 ENCODING = {"size_px": 16, "vae": VAE, "text": WORDS} | REJECTS
-ENCODINGS = {"plain": ENCODING, "small, mirrored": ENCODING | {"size_px": 8, "flips": "safe"}}
+ENCODINGS = {
+    "plain": ENCODING,
+    "small, mirrored": ENCODING | {"size_px": 8, "flips": "safe"},
+    "small, all mirrored": ENCODING | {"size_px": 8, "flips": "all"},
+}
 
 
 def _source(config: source.SourceConfig, folder: Path) -> Output:
