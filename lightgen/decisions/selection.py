@@ -51,8 +51,8 @@ def select_captions(
 
     Captions that are `kept` stay before all others; then of equal captions the smallest record stays, of near ones the
     smallest caption_id. Those from `rows` on are no captions of this version: they only stand in the way of others.
-    `like` says which of some captions, from the highest priority down, mean the same as another. Memory: about 100 bytes
-    a caption, and what near-duplicates and the choice take.
+    `like` says which of some captions, from the highest priority down, mean the same as another. Memory: about 100
+    bytes a caption, and what near-duplicates and the choice take.
     """
     n = len(given.ids)
     reason, twin = np.zeros(n, np.int8), np.full(n, -1, np.int64)

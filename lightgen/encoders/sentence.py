@@ -1,4 +1,4 @@
-"""Sentences as vectors: the mean of what a transformer says at each token, of length 1, as sentence-transformers does."""
+"""Sentences as vectors of length 1: the mean of what a transformer says at each token, as sentence-transformers do."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -44,7 +44,7 @@ def small_vae(widths: tuple[int, ...], channels: int, scale: float, shift: float
 
 
 def tiny_bert(folder: Path, width: int = 24, words: str = WORDS) -> Path:
-    """A model of sentences of `width` with a tokenizer of `words`, in `folder`, as sentence-transformers keep theirs."""
+    """A model of sentences of `width` with a tokenizer of `words`, in `folder`, as sentence-transformers do."""
     from transformers import BertConfig, BertModel
 
     tokenizer = word_tokenizer(words)

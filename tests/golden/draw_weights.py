@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from lightgen.encoders.tiny import clip_tokenizer
+from lightgen.encoders.tiny import clip_tokenizer, tiny_bert
 from lightgen.generators.tiny_flux import t5_tokenizer
 from lightgen.model.config import StudentConfig
 from lightgen.model.student import Student
@@ -170,8 +170,13 @@ def student(folder: Path) -> None:
         save_file({key: value.half() for key, value in noisy.items()}, folder / f"{name}.safetensors")
 
 
+def sentence(folder: Path) -> None:
+    """A model of sentences."""
+    tiny_bert(folder, 6)
+
+
 if __name__ == "__main__":
-    makers = {"flux": flux, "mask2former": mask2former, "qwen": qwen, "student": student}
+    makers = {"flux": flux, "mask2former": mask2former, "qwen": qwen, "sentence": sentence, "student": student}
     for each in sys.argv[2:] or makers:
         torch.manual_seed(1)
         makers[each](Path(sys.argv[1]) / each)

@@ -72,6 +72,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "small shards": CORPUS | {"shard_rows": 3},
     "tokenizer": CORPUS | {"tokenizer": {"model": str(FLUX), "subfolder": "tokenizer_2"}, "max_tokens": 20},
 }
+SENTENCE = FLUX.parent / "sentence"
 LIST = [{"kind": "text", "path": "given", "source": "exam"}]
 SELECTIONS: dict[str, dict[str, Any]] = {
     "plain": {"evaluation": LIST},
@@ -80,13 +81,14 @@ SELECTIONS: dict[str, dict[str, Any]] = {
     "k-center": {"near_duplicates": None, "count": 5, "choice": {"kind": "k_center"}},
     "small parts": {"near_duplicates": None, "count": 5, "choice": {"kind": "parts", "part_rows": 4}},
     "balance": {"near_duplicates": None, "count": 5, "choice": {"kind": "balance"}},
-    "balance+parts": {
-        "near_duplicates": None,
-        "count": 4,
-        "choice": {"kind": "balance+parts", "part_rows": 4, "pool": 1.5},
-    },
+    "balance+parts": {"near_duplicates": None, "count": 4, "choice": {"kind": "balance+parts"}},
+    "small pool": {"near_duplicates": None, "count": 4,
+                   "choice": {"kind": "balance+parts", "part_rows": 4, "pool": 1.5}},
+    "semantic": {"near_duplicates": None, "semantic": {"encoder": {"model": str(SENTENCE)}}},
+    "loosely": {"near_duplicates": None, "semantic": {
+        "encoder": {"model": str(SENTENCE), "max_tokens": 4}, "threshold": 0.5, "recall": 0.5}},
     "strict": {"evaluation": LIST, "contamination": {"containment": 0.5, "words": 2}},
-}
+}  # fmt: skip
 DRAWING = {"generator": {"kind": "scenes"}, "size_px": 16, "format": "png"} | REJECTS
 DRAWINGS: dict[str, dict[str, Any]] = {
     "png": DRAWING,
