@@ -12,7 +12,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from lightgen.corpora.base import Corpus
+from lightgen.corpora.columns import encoded
 from lightgen.corpora.config import CorpusConfig
+from lightgen.corpora.conversations import answer_in, answers_in
 from lightgen.errors import InputCorrupt
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(CorpusConfig)
@@ -167,6 +169,22 @@ def test_parquet(tmp_path: Path, name: str) -> None:
         table = table.cast(pa.schema([("caption_original", pa.string()), ("caption_style", pa.string())]))
     pq.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
     assert texts(tmp_path, settings) == expected
+
+
+ODD_TURNS: list[Any] = [
+    TURNS, None, [], TURNS[1:], TURNS[:1], [TURNS[0], {"from": "GPT", "value": None}], [None, *TURNS], TURNS + TURNS,
+    [{"from": None, "value": "<image>"}, TURNS[1]], [TURNS[1], {"from": "human", "value": "<image_1> more?"}],
+]  # fmt: skip
+
+
+def test_turns_are_read_all_at_once_as_they_are_one_by_one() -> None:
+    for rows in (ODD_TURNS, ODD_TURNS[::-1]):
+        column = pa.array([None, *rows], pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())])))
+        for part in (column, column[3:], column[:1]):
+            one_by_one = encoded([answer_in({"turns": value}, "turns") for value in part.to_pylist()])
+            at_once = answers_in(part)
+            assert at_once is not None
+            assert at_once.to_pylist() == one_by_one.to_pylist()
 
 
 def test_tars_of_pictures_give_their_captions(tmp_path: Path) -> None:
