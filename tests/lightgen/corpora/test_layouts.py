@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pydantic import TypeAdapter
 
 from lightgen.corpora.base import Corpus
@@ -261,6 +263,19 @@ def test_a_document_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monkey
     again = [row for place in inventory.places() for row in made.read_range(inventory, place, tmp_path)]
     assert again == list(made.read())
     assert [one.rows for one in inventory.ranges] == [30] * 6 + [20]
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+WRITTEN = re.findall(r"`?(\{kind: (?:[^{}`]|\n)*\})", PAGE)
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_the_page_on_data_gives_settings_that_a_recipe_takes(written: str) -> None:
+    CONFIG.validate_python({"source": "page"} | yaml.safe_load(written))
+
+
+def test_the_page_on_data_is_looked_through() -> None:
+    assert len(WRITTEN) > 20
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files is not beside the checkout")
