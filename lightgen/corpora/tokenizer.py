@@ -85,8 +85,13 @@ class TokenCount:
 
     def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]:
         """See `CountAll`."""
-        found = self.tokenizer(texts.to_pylist(), return_attention_mask=False)["input_ids"] if len(texts) else []
-        return np.fromiter(map(len, found), np.int32, len(found))
+        if not self.tokenizer.is_fast:
+            return np.fromiter(map(self, texts.to_pylist()), np.int32, len(texts))
+        # Without what transformers makes of the tokens, it takes two thirds of the time.
+        plain = self.tokenizer.backend_tokenizer
+        plain.no_truncation()
+        plain.no_padding()
+        return np.fromiter(map(len, plain.encode_batch_fast(texts.to_pylist())), np.int32, len(texts))
 
     def starts(self, text: str) -> tuple[list[int], int]:
         """See `CountAll`. A token that stands for no sign of the text begins where the one before it ends."""
