@@ -25,6 +25,7 @@ APART = (
 TAGS = re.compile(rf"<!--.*?-->|</?(?:(?P<inline>{INLINE})|{APART})(?:\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL)
 ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 AGAIN = re.compile(r"<|\\u|&#?\w+;")
+MENDING = ftfy.TextFixerConfig(unescape_html=True, normalization="NFC", explain=False)
 DEEPEST = 8  # times that a text may have been encoded
 # Format characters and private use, but for the number signs of Arabic, which are seen.
 HIDDEN = re.compile(
@@ -79,7 +80,7 @@ def _mended(text: str) -> str:
         if decoded == text:
             return text
         text = decoded
-    return ftfy.fix_text(text, unescape_html=True, normalization="NFC")
+    return ftfy.fix_text(text, MENDING)
 
 
 def _without_tags(text: str) -> str:

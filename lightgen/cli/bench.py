@@ -75,6 +75,19 @@ def bench_choice(
     out.print(machine())
 
 
+@app.command("corpora")
+def bench_corpora(rows: Annotated[int, typer.Option(min=100, help="captions of each layout")] = 100_000) -> None:
+    """Reading published layouts: ours against json.loads or pyarrow alone; cleaning by the batch against one by one."""
+    from lightgen.bench.corpora import bench_corpora as measure
+    from lightgen.bench.machine import machine
+
+    table = Table("layout", "rows/s", "alone", "ours is, least", "median", "most", box=None, header_style="bold")
+    for one in measure(rows):
+        table.add_row(one.name, f"{one.ours:,.0f}", f"{one.peer:,.0f}", *(f"{ratio:.2f}x" for ratio in one.ratios))
+    out.print(table)
+    out.print(machine())
+
+
 @app.command("shards")
 def bench_shards(rows: Annotated[int, typer.Option(min=10, help="samples of 64 KiB")] = 2_000) -> None:
     """Writing tar shards: ours against webdataset's ShardWriter."""

@@ -68,9 +68,21 @@ def is_list(kind: pa.DataType) -> bool:
 
 def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> pa.LargeBinaryArray:
     """Values of rows as bytes: see the module. `found_in` is asked about lists and structs."""
+    if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+        return _widened(values)
     if pa.types.is_dictionary(values.type) or is_text(values.type):
         return values.cast(pa.large_binary())
     return encoded(found_in(values))
+
+
+def _widened(values: pa.Array) -> pa.LargeBinaryArray:
+    """The same bytes under offsets of 64 bits; a cast would copy them."""
+    valid, offsets, data = values.buffers()
+    narrow = np.frombuffer(offsets, np.int32) if offsets else np.zeros(1, np.int32)
+    wide = narrow[: values.offset + len(values) + 1].astype(np.int64)
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(values), [valid, pa.py_buffer(wide), data], values.null_count, values.offset
+    )
 
 
 def encoded(found: list[Found]) -> pa.LargeBinaryArray:

@@ -3,15 +3,20 @@
 A caption is the first answer of the model. What is said without an image is not about one: such records are refused.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 import io
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.base import Corpus
-from lightgen.corpora.columns import is_list
+from lightgen.corpora.columns import BETWEEN, REFUSED, encoded, is_list, is_text
 from lightgen.corpora.fields import Found, captions_of, value_of
 from lightgen.corpora.json_document import JsonDocument
 from lightgen.corpora.jsonl import JsonLines
@@ -24,6 +29,10 @@ LOOKED_AT_BYTES = 64
 NO_IMAGE = "record_without_image"
 IMAGES = ("image", "images", "image_path")
 MARK = "<image"  # in what the human says, at its start or end; newer sets count them: <image_1>
+SAID = (("from", "role"), ("value", "content"))
+NO_TURNS = NOT_TEXT, "no turns in it"
+NO_ANSWER = NOT_TEXT, "no turn is an answer"
+NOT_SEEN = NO_IMAGE, "no image, and no mark of one in what is asked"
 ANSWERS = {"gpt", "assistant", "model"}
 
 
@@ -76,6 +85,11 @@ class ConversationTable(ParquetColumn):
         """See `ColumnCorpus.reads`."""
         return is_list(kind) or pa.types.is_struct(kind)
 
+    def values(self, column: pa.Array) -> pa.LargeBinaryArray:
+        """See `ColumnCorpus.values`: all turns at once, where each is a struct of texts."""
+        at_once = answers_in(column)
+        return super().values(column) if at_once is None else at_once
+
     def found_in(self, values: pa.Array) -> list[Found]:
         """See `ColumnCorpus.found_in`; whether there is an image is told by the marks, so that no picture is read."""
         return [answer_in({self.column: value}, self.column) for value in values.to_pylist()]
@@ -87,11 +101,37 @@ def answer_in(record: Any, field: str) -> Found:
         return MALFORMED, f"{type(record).__name__}, not an object"
     turns = [_turn(turn) for turn in _turns(value_of(record, field)[1])]
     if not turns:
-        return NOT_TEXT, f"no turns in {field}"
-    if not any(record.get(name) for name in IMAGES) and not any(MARK in said for _, said in turns):
-        return NO_IMAGE, "no image, and no mark of one in what is asked"
+        return NO_TURNS
+    if not any(record.get(name) for name in IMAGES) and not any(
+        isinstance(said, str) and MARK in said for _, said in turns
+    ):
+        return NOT_SEEN
     answers = [said for speaker, said in turns if speaker in ANSWERS]
-    return captions_of(answers[0]) if answers else (NOT_TEXT, "no turn is an answer")
+    return captions_of(answers[0]) if answers else NO_ANSWER
+
+
+def answers_in(column: pa.Array) -> pa.LargeBinaryArray | None:
+    """What `answer_in` says of each row of lists of turns, as values of rows; None for turns of another form."""
+    turn = column.type.value_type if is_list(column.type) else pa.null()
+    names = [field.name for field in turn.fields] if pa.types.is_struct(turn) else []
+    if sorted(names) not in (["from", "value"], ["content", "role"]) or not all(
+        is_text(one.type) for one in turn.fields
+    ):
+        return None
+    flat, rows = column.flatten(), pc.list_parent_indices(column).to_numpy()
+    who, said = (pc.struct_field(flat, one[0] if one[0] in names else one[1]) for one in SAID)
+    said = said.cast(pa.large_binary())
+    if pc.any(pc.or_(pc.match_substring(said, BETWEEN), pc.match_substring(said, REFUSED))).as_py():
+        return None
+    answers = np.flatnonzero(pc.is_in(pc.utf8_lower(who), pa.array(sorted(ANSWERS), who.type)).to_numpy(False))
+    marked, spoken, first = (np.zeros(len(column), kind) for kind in (bool, bool, np.int64))
+    marked[rows[pc.fill_null(pc.match_substring(said, MARK), False).to_numpy(False)]] = True
+    spoken[rows], first[:] = True, -1
+    first[rows[answers][::-1]] = answers[::-1]
+    values = said.take(pa.array(first, mask=first < 0))
+    for lost, why in ((first < 0, NO_ANSWER), (~marked, NOT_SEEN), (~spoken, NO_TURNS)):
+        values = pc.if_else(pa.array(lost), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
+    return values
 
 
 def _turns(value: Any) -> list[Any]:
@@ -102,9 +142,8 @@ def _turns(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _turn(turn: Any) -> tuple[str, str]:
+def _turn(turn: Any) -> tuple[str, Any]:
     """Who speaks, and what is said."""
     if not isinstance(turn, dict):
-        return "", ""
-    said = turn.get("value", turn.get("content"))
-    return str(turn.get("from", turn.get("role"))).lower(), said if isinstance(said, str) else ""
+        return "", None
+    return str(turn.get("from", turn.get("role"))).lower(), turn.get("value", turn.get("content"))

@@ -72,10 +72,9 @@ class JsonDocument(JsonRecords):
     def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`. Raises InputCorrupt."""
         records = self._parsed(data, ends, first)
-        raw = [b""] * len(records)
-        if any(not isinstance(record, dict | str) for record in records):
-            raw = [data[begin:end] for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
-        return self.of_records(records, range(first, first + len(records)), raw)
+        begins = [0, *ends[:-1].tolist()]
+        rows = range(first, first + len(records))
+        return self.of_records(records, rows, lambda at: data[begins[at] : int(ends[at])])
 
     def _parsed(self, data: bytes, ends: Ends, first: int) -> list[Any]:
         try:

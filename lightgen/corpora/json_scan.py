@@ -12,10 +12,9 @@ from lightgen.corpora.raw import MALFORMED
 from lightgen.errors import InputCorrupt
 
 MAX_HEAD = 64 << 20  # bytes of a value, other than an array of records, that is passed over
-MARKS = np.zeros(256, np.int8)
-MARKS[[ord(sign) for sign in "[{"]] = 1
-MARKS[[ord(sign) for sign in "]}"]] = -1
-MARKS[ord(",")], MARKS[ord('"')] = 2, 3
+KINDS = bytes.maketrans(b'[{]},"', bytes([1, 1, 255, 255, 2, 3]))
+OTHERS = bytes(sign for sign in range(256) if sign not in b'[{]},"')
+MARKS = bytes(KINDS[sign] if sign not in OTHERS else 0 for sign in range(256))  # -1 is 255
 WHITE = b" \t\r\n"
 Ends = Int64[np.ndarray, " n"]
 
@@ -26,10 +25,11 @@ def item_ends(data: bytes, last: bool) -> Ends:
     After the end of the array nothing is looked at. An item at the end of `data` is not whole until a comma or `]`
     follows it, or `last` says that nothing does.
     """
-    plain = data.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in data else data
-    kinds = MARKS[np.frombuffer(plain, np.uint8)]
-    places = np.flatnonzero(kinds)
-    kinds = kinds[places]
+    plain = data.replace(b"\\\\", b"__") if b"\\\\" in data else data
+    plain = plain.replace(b'\\"', b"__") if b'\\"' in plain else plain
+    marks = plain.translate(MARKS)
+    places = np.flatnonzero(np.frombuffer(marks, np.bool_))
+    kinds = np.frombuffer(marks, np.int8)[places]
     outside = np.cumsum(kinds == 3) % 2 == 0
     places, kinds = places[outside & (kinds != 3)], kinds[outside & (kinds != 3)]
     depth = np.cumsum(np.where(kinds == 2, 0, kinds))

@@ -1,7 +1,7 @@
 """JSON lines: one field of an object a line."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -40,13 +40,13 @@ class JsonRecords(LineCorpus):
         """Whether a record has what the settings ask for, whatever its value is."""
         return isinstance(record, str) or (isinstance(record, dict) and value_of(record, self.field)[0])
 
-    def of_records(self, records: Sequence[Any], rows: Sequence[int], raw: Sequence[bytes]) -> RawCaptions:
-        """The captions of parsed records; a record that is a tuple is a refusal. `raw` are the bytes they came from."""
+    def of_records(self, records: Sequence[Any], rows: Sequence[int], raw: Callable[[int], bytes]) -> RawCaptions:
+        """The captions of parsed records; a record that is a tuple is a refusal. `raw` gives the bytes of one."""
         texts = _texts(records, self.field) if type(self).found_in is JsonRecords.found_in else None
         if texts is not None:
             return self.batch(texts, np.asarray(rows, np.int64))
         found = [record if isinstance(record, tuple) else self.found_in(record) for record in records]
-        return self.batch(*gathered(found, rows, lambda at: raw[at].strip()))
+        return self.batch(*gathered(found, rows, lambda at: raw(at).strip()))
 
 
 class JsonLines(JsonRecords):
@@ -87,7 +87,7 @@ class JsonLines(JsonRecords):
         if not all(lines) or any(line.isspace() for line in lines):
             rows = [row for row, line in zip(rows, lines, strict=True) if line.strip()]
             lines = [line for line in lines if line.strip()]
-        return self.of_records(self._parsed(lines), rows, lines)
+        return self.of_records(self._parsed(lines), rows, lines.__getitem__)
 
     def _parsed(self, lines: list[bytes]) -> list[Any]:
         """The records of lines, in one call where all are sound; a line that is not is its refusal."""

@@ -25,7 +25,7 @@ from lightgen.corpora import places
 from lightgen.corpora.base import FileCorpus, input_changed
 from lightgen.corpora.plain_bytes import BLOCK, UTF8, check_encoding, compression_of, plain_bytes
 from lightgen.corpora.ranges import Cutter, Inventory, Place
-from lightgen.corpora.raw import BATCH_ROWS, RawCaptions
+from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputCorrupt
 from lightgen.seeds import content_id
 from lightgen.storage.local import speaking_of_space
@@ -113,9 +113,8 @@ class LineCorpus(FileCorpus):
             for data, ends in pieces:
                 if self.limit is not None:
                     ends = ends[: self.limit - first]
-                for at in range(0, len(ends), BATCH_ROWS):
-                    begin, some = int(ends[at - 1]) if at else 0, ends[at : at + BATCH_ROWS]
-                    yield self.captions(data[begin : int(some[-1])], some - begin, first + at, found)
+                if len(ends):
+                    yield self.captions(data[: int(ends[-1])], ends, first, found)
                 first += len(ends)
                 if first == self.limit:
                     return

@@ -79,9 +79,8 @@ def _one_by_one(data: bytes, lines: Ends, delimiter: str, quote: str, last: bool
 
 def _size(data: bytes, begin: int, ends: list[int], delimiter: str, quote: str) -> int:
     """Lines of the record that begins there; 0 where its quote stays open."""
-    text = [
-        data[start:end].decode("utf-8", "surrogateescape") for start, end in zip([begin, *ends], ends, strict=False)
-    ]
+    bounds = zip([begin, *ends], ends, strict=False)
+    text = (data[start:end].decode("utf-8", "surrogateescape") for start, end in bounds)
     csv.field_size_limit(1 << 30)
     reader = csv.reader(text, delimiter=delimiter, quotechar=quote, strict=True)
     try:

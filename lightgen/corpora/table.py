@@ -19,7 +19,7 @@ from pydantic import Field
 from lightgen.config import QUIET
 from lightgen.corpora.fields import SHOWN, as_bytes, missing_field, same_name
 from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
-from lightgen.corpora.plain_bytes import is_utf8, not_utf8
+from lightgen.corpora.plain_bytes import BLOCK, is_utf8, not_utf8
 from lightgen.corpora.quotes import quoted_ends, regular, written_quoted
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import MALFORMED, RAGGED, RawCaptions, binary
@@ -93,7 +93,7 @@ class TableCorpus(LineCorpus):
         """See `LineCorpus.begin`: the header."""
         if self.header is not None:
             return found.model_copy(update={"column": self._place(self.header)}), head
-        ends = self.ends(head, True, found.form)
+        ends = self.ends(head, len(head) < BLOCK, found.form)
         size = int(ends[0]) if len(ends) else len(head)
         names = self._fields(head[:size], found.form) if head.strip() else []
         if isinstance(names, tuple):

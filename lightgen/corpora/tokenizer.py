@@ -3,6 +3,8 @@
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
+import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -52,6 +54,9 @@ class CountAll(Protocol):
 
     def __call__(self, text: str) -> int: ...
     def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]: ...
+    def starts(self, text: str) -> tuple[list[int], int]:
+        """Where in a text its tokens begin, and how many marks of beginning and end there are besides."""
+        ...
 
 
 class WordCount:
@@ -63,6 +68,10 @@ class WordCount:
     def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]:
         """See `CountAll`."""
         return pc.count_substring(texts, " ").to_numpy(zero_copy_only=False).astype(np.int32) + 1
+
+    def starts(self, text: str) -> tuple[list[int], int]:
+        """See `CountAll`."""
+        return [found.start() for found in re.finditer(r"\S+", text)], 0
 
 
 class TokenCount:
@@ -76,8 +85,20 @@ class TokenCount:
 
     def all(self, texts: pa.LargeStringArray) -> Int32[np.ndarray, " n"]:
         """See `CountAll`."""
-        found = self.tokenizer(texts.to_pylist(), return_attention_mask=False)["input_ids"] if len(texts) else []
-        return np.fromiter(map(len, found), np.int32, len(found))
+        if not self.tokenizer.is_fast:
+            return np.fromiter(map(self, texts.to_pylist()), np.int32, len(texts))
+        # Without what transformers makes of the tokens, it takes two thirds of the time.
+        plain = self.tokenizer.backend_tokenizer
+        plain.no_truncation()
+        plain.no_padding()
+        return np.fromiter(map(len, plain.encode_batch_fast(texts.to_pylist())), np.int32, len(texts))
+
+    def starts(self, text: str) -> tuple[list[int], int]:
+        """See `CountAll`. A token that stands for no sign of the text begins where the one before it ends."""
+        found = self.tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
+        offsets = itertools.compress(found["offset_mapping"], (not mark for mark in found["special_tokens_mask"]))
+        starts = [begin for begin, _ in offsets]
+        return starts, len(found["input_ids"]) - len(starts)
 
 
 def counter(tokenizer: Words | TokenizerConfig) -> CountAll:

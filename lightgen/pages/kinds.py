@@ -21,7 +21,8 @@ from lightgen.pages.histogram import Histogram, histogram_chart
 from lightgen.pages.html import data_uri, picture
 from lightgen.pages.rows import Row
 from lightgen.pages.selected import coverage_html, diversity_facts, novelty_charts, summary_of
-from lightgen.stages import fetch
+from lightgen.pages.tokens import token_facts
+from lightgen.stages import fetch, source
 from lightgen.stages.filter import FilterConfig, score_columns
 from lightgen.stages.links import yields
 from lightgen.storage.feature_codec import latents_from_table
@@ -82,9 +83,10 @@ def shown_of(version: Version, store: Store, limit: int) -> Shown:
 SAME = "The same prompts are on the pages of all stages, as far as they are still there."
 
 
-def _captions(version: Version, _: Store, limit: int) -> Shown:
+def _captions(version: Version, store: Store, limit: int) -> Shown:
     columns = [name for name in declared_schema(version).names if name not in ("id", "caption")]
-    return Shown(note=SAME, columns=["id", *columns], rows=rows.shown_table(version, limit).to_pylist())
+    facts = token_facts(version, store) if version.plan.stage == source.STAGE.name else {}
+    return Shown(note=SAME, columns=["id", *columns], rows=rows.shown_table(version, limit).to_pylist(), facts=facts)
 
 
 def _prompts(version: Version, store: Store, limit: int) -> Shown:

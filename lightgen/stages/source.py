@@ -7,6 +7,7 @@ shards of 1000 took 38 s of one core and 146 MB, as ten thousand do, before the 
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +22,13 @@ from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import RawCaptions
 from lightgen.corpora.sharding import count_shards, ranges_of
+from lightgen.corpora.token_budget import SAMPLE, sampled, token_budget
 from lightgen.corpora.tokenizer import CountAll, TokenizerConfig, Words, counter
 from lightgen.engines.build import build
+from lightgen.errors import LightgenError
+from lightgen.problems import Problem
 from lightgen.seeds import content_id
+from lightgen.storage.locations import remember
 from lightgen.storage.plans import Stage
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
@@ -51,6 +56,18 @@ class SourceConfig(Limits):
         json_schema_extra=RUN,
     )
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: how much of the captions lies beyond what a text encoder reads."""
+        try:
+            count = counter(self.tokenizer)
+            found = token_budget(sampled(self.corpora, self, count), count)
+        except LightgenError:
+            return  # that a corpus or a tokenizer cannot be read is said by itself
+        if found[0].captions:
+            what = f"of the first {SAMPLE:,} captions of each corpus: {'; '.join(map(str, found))}"
+            mend = f"captions of more than max_tokens ({self.max_tokens}) are refused here"
+            yield Problem("here", "max_tokens", what, mend, "remark")
+
 
 def source(config: SourceConfig, context: Context) -> ArtifactRef:
     """Captions of all corpora; a shard is a range of one file, so a file that grows leaves the shards before alone.
@@ -61,6 +78,8 @@ def source(config: SourceConfig, context: Context) -> ArtifactRef:
     n_shards = count_shards(STAGE.name, found)
     inputs = {"corpora": [one.model_dump(mode="json") for one in found]}
     plan = STAGE.plan(config, context.seed, [], n_shards, inputs)
+    if isinstance(config.tokenizer, TokenizerConfig):
+        remember(context.store, config.tokenizer)
     needs = Needs(unit="rows", total=sum(one.rows for one in found))
     return build(Work.of(plan, config, [], context, f"{__name__}:open", needs), context)
 

@@ -21,12 +21,15 @@ def remember(store: Store, weights: Weights) -> None:
     store.files.create(f"models/{_key(weights_identity(weights))}/{content_id(place.decode())}.json", [place])
 
 
-def locate(store: Store, identity: dict[str, object]) -> dict[str, str | None]:
-    """Fields of `Weights`: a place where the weights of `identity` are now. Raises ModelError."""
+def locate(store: Store, identity: dict[str, object], sort: type[Weights] = Weights) -> dict[str, str | None]:
+    """Fields of `Weights`: a place where the weights of `identity` are now. Raises ModelError.
+
+    `sort` says by its settings which files are the model, where that are others than weights.
+    """
     folder = f"models/{_key(identity)}"
     places = [json.loads(store.files.read(f"{folder}/{name}")) for name in store.files.names(folder)]
     for place in places:
-        if _holds(place, identity):
+        if _holds(place, identity, sort):
             return place
     known = ", ".join(sorted({str(place["model"]) for place in places})) or "nowhere known"
     raise ModelError(
@@ -35,11 +38,11 @@ def locate(store: Store, identity: dict[str, object]) -> dict[str, str | None]:
     )
 
 
-def _holds(place: dict[str, str | None], identity: dict[str, object]) -> bool:
+def _holds(place: dict[str, str | None], identity: dict[str, object], sort: type[Weights]) -> bool:
     if "sha256" not in identity:
         return True  # a commit of a hub is what it is
     fields = {name: place[name] for name in ("model", "revision", "subfolder") if name in place}
-    weights = _Place.model_validate(place) if "tokenizer_subfolder" in place else Weights.model_validate(fields)
+    weights = _Place.model_validate(place) if "tokenizer_subfolder" in place else sort.model_validate(fields)
     try:
         return weights_identity(weights) == identity
     except (ConfigError, ModelError):  # nothing is there now, or nothing that may be loaded

@@ -3,17 +3,20 @@
 import json
 from pathlib import Path
 
+import aiohttp
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
 
+from lightgen.corpora import places
 from lightgen.corpora.jsonl import JsonlCorpus
 from lightgen.corpora.lines import MAX_RECORD
 from lightgen.corpora.parquet import ParquetCorpus
 from lightgen.corpora.table import TableCorpus
 from lightgen.corpora.text import TextCorpus
-from lightgen.errors import InputCorrupt
+from lightgen.errors import InputCorrupt, StoreAccess
+from lightgen.settings import cache_folder
 
 TEXTS = ["a red bird", "two   cats", "ein Käfer"]
 
@@ -143,6 +146,32 @@ def test_s3_reads_like_a_local_file(s3_uri: str, s3_endpoint: str, tmp_path: Pat
     assert [row.text for row in remote.read()] == [row.text for row in local.read()]
     with pytest.raises(InputCorrupt, match=r"s3://.*none\.txt.*Check the path"):
         list(TextCorpus(path=f"{s3_uri}/none.txt", source="test").read())
+
+
+def test_a_body_that_s3_cuts_is_asked_for_again(s3_uri: str, s3_endpoint: str, tmp_path: Path, monkeypatch) -> None:
+    """As the store does; where S3 stays away it is the store's error, not a broken file."""
+    files = s3fs.S3FileSystem(endpoint_url=s3_endpoint, skip_instance_cache=True)
+    files.pipe_file(f"{s3_uri}/a.txt", "\n".join(TEXTS).encode())
+    corpus = TextCorpus(path=f"{s3_uri}/a.txt", source="test")
+    inventory = corpus.cut(2)
+    (first, _), asked = inventory.places(), []
+    bucket = places._bucket("test", s3_endpoint, cache_folder() / "corpora")
+    real = bucket.remote.cat_file
+
+    def cut(path: str, **bounds: int) -> bytes:
+        asked.append(path)
+        if len(asked) < failures:
+            raise aiohttp.ClientPayloadError("Response payload is not completed")
+        return real(path, **bounds)
+
+    monkeypatch.setattr(bucket.remote, "cat_file", cut)
+    failures = 3
+    assert [row.text for row in corpus.read_range(inventory, first, tmp_path)] == [b"a red bird", b"two   cats"]
+    assert len(asked) == 3
+    failures = 10**6
+    monkeypatch.setattr(bucket, "deadline_s", 0.0)
+    with pytest.raises(StoreAccess, match=r"cannot read s3://test/.*still failing"):
+        corpus.read_range(inventory, first, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.CSV.gz", ","), ("a.tsv", "\t"), ("a.txt", "\t")])

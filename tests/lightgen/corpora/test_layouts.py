@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from pydantic import TypeAdapter
 
 from lightgen.corpora.base import Corpus
+from lightgen.corpora.columns import encoded
 from lightgen.corpora.config import CorpusConfig
+from lightgen.corpora.conversations import answer_in, answers_in
 from lightgen.errors import InputCorrupt
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(CorpusConfig)
@@ -169,6 +173,22 @@ def test_parquet(tmp_path: Path, name: str) -> None:
     assert texts(tmp_path, settings) == expected
 
 
+ODD_TURNS: list[Any] = [
+    TURNS, None, [], TURNS[1:], TURNS[:1], [TURNS[0], {"from": "GPT", "value": None}], [None, *TURNS], TURNS + TURNS,
+    [{"from": None, "value": "<image>"}, TURNS[1]], [TURNS[1], {"from": "human", "value": "<image_1> more?"}],
+]  # fmt: skip
+
+
+def test_turns_are_read_all_at_once_as_they_are_one_by_one() -> None:
+    for rows in (ODD_TURNS, ODD_TURNS[::-1]):
+        column = pa.array([None, *rows], pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())])))
+        for part in (column, column[3:], column[:1]):
+            one_by_one = encoded([answer_in({"turns": value}, "turns") for value in part.to_pylist()])
+            at_once = answers_in(part)
+            assert at_once is not None
+            assert at_once.to_pylist() == one_by_one.to_pylist()
+
+
 def test_tars_of_pictures_give_their_captions(tmp_path: Path) -> None:
     tar_of(
         tmp_path / "data_000000.tar",
@@ -243,6 +263,19 @@ def test_a_document_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monkey
     again = [row for place in inventory.places() for row in made.read_range(inventory, place, tmp_path)]
     assert again == list(made.read())
     assert [one.rows for one in inventory.ranges] == [30] * 6 + [20]
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+WRITTEN = re.findall(r"`?(\{kind: (?:[^{}`]|\n)*\})", PAGE)
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_the_page_on_data_gives_settings_that_a_recipe_takes(written: str) -> None:
+    CONFIG.validate_python({"source": "page"} | yaml.safe_load(written))
+
+
+def test_the_page_on_data_is_looked_through() -> None:
+    assert len(WRITTEN) > 20
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the folder of real files is not beside the checkout")

@@ -1,8 +1,10 @@
 """Tokenizers: they count as the encoder would, and are named by what they are, never by where they lie."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lightgen.corpora.tokenizer import TokenizerConfig, counter
@@ -29,6 +31,19 @@ def test_tokens_of_a_transformers_tokenizer(tmp_path: Path) -> None:
     assert nested.model == str(tmp_path / "flux" / "tokenizer_2")
     inside = TokenizerConfig(model=str(tmp_path / "flux"), subfolder="tokenizer_2")
     assert counter(inside)("a cat, a dog") == 5
+
+
+def test_many_texts_are_counted_as_one_is(tmp_path: Path) -> None:
+    """Also where the file of a tokenizer says that it cuts and pads."""
+    config = saved(tmp_path / "tokenizer", "a", "cat")
+    path = tmp_path / "tokenizer" / "tokenizer.json"
+    cuts = {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | cuts))
+    texts = ["a cat, a dog", "a", " ".join(["a cat"] * 40)]
+    for count in (counter(config), counter("words")):
+        found = count.all(pa.array(texts, pa.large_string()))
+        assert found.tolist() == [count(text) for text in texts]
+    assert counter(config).all(pa.array(texts, pa.large_string())).tolist() == [5, 1, 80]
 
 
 def test_a_local_tokenizer_is_named_by_all_its_files(tmp_path: Path) -> None:

@@ -220,6 +220,13 @@ def test_metadata_that_cannot_be_read_are_refused_by_line(tmp_path: Path) -> Non
     assert read_metadata(None) == ({}, "")
 
 
+@pytest.mark.parametrize("name", ["metadata", "metadata_blank_end", "metadata_bom"])
+def test_metadata_are_found_by_prompts_that_were_cleaned(name: str) -> None:
+    """Blank lines and a byte order mark hold nothing; double spaces and curly quotes set no prompt apart."""
+    known, _ = read_metadata(str(Path(__file__).parents[2] / "cases" / "captions" / f"{name}.jsonl"))
+    assert list(known) == ["a photo of two clocks", "a photo of a red cup", "a photo of the king's bench"]
+
+
 def test_no_image_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lightgen.storage.pixels.decode_image", lambda data: pytest.fail("an image was decoded"))
     monkeypatch.setattr("lightgen.storage.version.Version.samples", lambda *_: pytest.fail("a tar was read"))
