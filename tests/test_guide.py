@@ -27,7 +27,7 @@ LATER = [section for section in SECTIONS if section not in ("Install", MAIN)]
 COCO = ROOT.parent / "shared/data/coco_val2017_captions.tsv"
 ROWS, CHOSEN, PICTURES, REPEATED = 3000, 500, 50, 20
 
-pytestmark = [pytest.mark.xdist_group("guide"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xdist_group("guide"), pytest.mark.timeout(1800)]
 
 
 def coco(count: int) -> list[str]:

@@ -99,7 +99,7 @@ def check(recipe: Recipe, store: str, goals: Sequence[str] = ()) -> None:
     if stopping:
         listed = "\n".join(f"  {problem.place:<8} {problem}" for problem in stopping)
         raise ConfigError(
-            f"recipe {recipe.name} would not come to its end, so it was not begun; `lightgen plan` says more:\n{listed}"
+            f"recipe {recipe.name} would fail before its end, so it was not started; see `lightgen plan`:\n{listed}"
         )
 
 

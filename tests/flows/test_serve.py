@@ -105,7 +105,7 @@ def test_a_typed_command_that_fails_ends_with_the_reason(served):
     assert "Traceback" not in said
     shown = said[said.index("Beginning flow run") :]
     assert shown.index("check: store") < shown.index("What to do:") < shown.rindex("nowhere.jsonl")
-    assert shown.count("would not come to its end") == 2, "once by the task, once by the final state of the run"
+    assert shown.count("would fail before its end") == 2, "once by the task, once by the final state of the run"
 
 
 def test_retraining_goes_on_after_a_kill_and_then_waits_for_new_captions(served, store):
