@@ -1,4 +1,4 @@
-"""Flow `build-distill-set`: captions → prompts → teacher images → scores → kept → features at each resolution."""
+"""Flow `build-distill-set`: captions → prompts → texts; teacher images → scores → kept → features."""
 
 from prefect import flow
 
@@ -11,8 +11,9 @@ def build_distill_set(
     recipe: RecipeName = "demo", overrides: Overrides = None, store: StoreAddress = None
 ) -> dict[str, ArtifactRef]:
     """Turn captions into encoded teacher images, the training set of a student."""
-    return Job.of(recipe, overrides, store).make("encode")
+    job = Job.of(recipe, overrides, store)
+    return job.make("encode", *(["texts"] if job.recipe.texts else []))
 
 
 if __name__ == "__main__":
-    refer("build_distill_set", "encode")
+    refer("build_distill_set", "encode", "texts")

@@ -32,6 +32,7 @@ from lightgen.stages.probe import ProbeConfig
 from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig
+from lightgen.stages.texts import TextsConfig
 from lightgen.stages.verdicts import VerdictsConfig
 from lightgen.work import RunConfig
 
@@ -118,6 +119,7 @@ class Recipe(Config):
     recaption: OrUse[RecaptionConfig] | None = Field(
         default=None, description="captions that are written for the images, in place of those they were drawn from"
     )
+    texts: TextsConfig | None = Field(default=None, description="how the student reads captions")
     encode: list[EncodeConfig] = Field(default_factory=list, description="one a resolution")
     pretrain: list[OrUse[PretrainConfig]] = Field(
         default_factory=list, description="one a resolution; each goes on from the one before"
@@ -178,7 +180,8 @@ NEEDED = {
     "filter": ("generate",),
     "recaption": ("filter",),
     "encode": ("filter",),
-    "pretrain": ("encode",),
+    "texts": ("filter",),
+    "pretrain": ("encode", "texts"),
     "audit": ("pair",),
     "align": ("pair",),
     "control": ("pair",),

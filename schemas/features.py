@@ -1,8 +1,7 @@
-"""FEATURES and PAIR_FEATURES: VAE latent moments and text embeddings; written by `encode` and `encode_pairs`.
+"""FEATURES and PAIR_FEATURES: VAE latent moments; written by `encode` and `encode_pairs`. Their texts are TEXTS.
 
 Latents are float16 [channels, height, width] of one image, or [2, channels, height, width] of winner and loser;
-row-major, already shifted and scaled. The text is bfloat16 or float16 [text_tokens, text_dim], trimmed to its true
-length.
+row-major, already shifted and scaled.
 """
 
 from math import prod
@@ -10,8 +9,8 @@ from math import prod
 import pyarrow as pa
 
 
-def schema(latent_shape: tuple[int, ...], text_dim: int, text_dtype: str, mirrored: bool = False) -> pa.Schema:
-    """The Arrow schema for latents of `latent_shape` ([2,] channels, rows, columns) and a text encoder of `text_dim`.
+def schema(latent_shape: tuple[int, ...], mirrored: bool = False) -> pa.Schema:
+    """The Arrow schema for latents of `latent_shape` ([2,] channels, rows, columns).
 
     With `mirrored` there are moments of the mirrored image too, or, where the caption forbids it, the plain ones again.
     """
@@ -21,15 +20,8 @@ def schema(latent_shape: tuple[int, ...], text_dim: int, text_dtype: str, mirror
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False, metadata={"is": "id of the image or pair"}),
-            pa.field("prompt_id", pa.string(), nullable=False),
+            pa.field("prompt_id", pa.string(), nullable=False, metadata={"is": "id of its text in TEXTS"}),
             pa.field("caption", pa.string(), nullable=False),
             *(pa.field(name, latent, nullable=False, metadata=shape) for name in sides),
-            pa.field(
-                "text",
-                pa.large_binary(),
-                nullable=False,
-                metadata={"shape": f"text_tokens,{text_dim}", "dtype": text_dtype},
-            ),
-            pa.field("text_tokens", pa.int32(), nullable=False, metadata={"unit": "tokens, no padding"}),
         ]
     )

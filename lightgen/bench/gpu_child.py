@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lightgen.bench.gpu import MARK, Item, Outcome, sheet_tflops
-from lightgen.bench.loader import LATENT, TEXT_DIM, write_shards
+from lightgen.bench.loader import LATENT, TEXT_DIM, write_features
 from lightgen.bench.training import (
     COPIES,
     HIDDEN,
@@ -32,7 +32,6 @@ from lightgen.model.masking import masked_count
 from lightgen.model.memory import Activations, state_bytes
 from lightgen.model.sampling import SampleConfig, sample_latents
 from lightgen.model.student import Grid, Student, parameter_count
-from lightgen.training.features_on_disk import open_feature_files
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig, make_trainer, train_step
 from lightgen.training.numerics import deterministic_mode
@@ -104,7 +103,7 @@ def _loader(device: str, preset: str, size_px: int, rows: int, steps: int, batch
     batch = batch or _fitting(config, side * side)
     latent = (LATENT[0], side * config.patch, side * config.patch)
     with tempfile.TemporaryDirectory() as folder:
-        stored = open_feature_files(write_shards(Path(folder), rows, latent))
+        stored = write_features(Path(folder), rows, latent)
         memory = random_features(config, side, stored.longest_text, batch)
         rates = []
         for name, features in (("rows on the disk", stored), ("rows in memory", memory)):

@@ -6,7 +6,6 @@ shuffled rows. The page cache is warm. Rounds are interleaved and the median cou
 slows all ways down.
 """
 
-import itertools
 import statistics
 import tempfile
 import time
@@ -28,7 +27,9 @@ from lightgen.storage.parquet import conform, write_parquet
 from lightgen.training.data import rows_of_step
 from lightgen.training.features_on_disk import FeaturesOnDisk, open_feature_files
 from lightgen.training.loader import Loader
-from schemas.features import schema
+from lightgen.training.texts_on_disk import open_text_files
+from schemas import features as features_schema
+from schemas import texts as texts_schema
 
 LATENT, TEXT_DIM, TOKENS, MAX_TOKENS = (16, 32, 32), 4096, 39, 128
 SHARD_ROWS = 512
@@ -51,14 +52,14 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
     """Ours with 0 to `workers` worker processes, then the baselines."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        features = open_feature_files(write_shards(folder, rows))
+        features = write_features(folder, rows)
         few = min(rows, SLOW_ROWS)
         names = ["lightgen, 1 worker" if n == 1 else f"lightgen, {n} workers" for n in range(workers + 1)]
         ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {
             label: (rows, partial(_ours, features, batch, number)) for number, label in enumerate(names)
         }
         for group in GROUP_ROWS:
-            file = _write_groups(folder, group)
+            file = _write_groups(folder, few, group)
             ways[f"pyarrow, groups of {group}"] = (few, partial(_row_groups, file, group, batch, few))
         _write_npz(folder, features, few)
         for number in (0, workers):
@@ -135,17 +136,18 @@ def _shuffled(rows: int, batch: int, steps: int) -> list[Rows]:
     return [rows_of_step(0, step, rows, batch)[0].tolist() for step in range(steps)]
 
 
-def write_shards(folder: Path, rows: int, latent: tuple[int, int, int] = LATENT) -> list[Path]:
-    """Random rows of features as files in `folder`, with moments of shape `latent`."""
-    paths: list[Path] = []
+def write_features(folder: Path, rows: int, latent: tuple[int, int, int] = LATENT) -> FeaturesOnDisk:
+    """Random rows of features in `folder`, with moments of shape `latent`, and a text for each."""
+    paths: list[tuple[Path, Path]] = []
     for first in range(0, rows, SHARD_ROWS):
-        table = _table(first, min(SHARD_ROWS, rows - first), latent)
-        paths.append(folder / f"{first}.parquet")
-        paths[-1].write_bytes(write_parquet(conform(table, table.schema, "bench")))
-    return paths
+        tables = _tables(first, min(SHARD_ROWS, rows - first), latent)
+        paths.append((folder / f"rows-{first}", folder / f"texts-{first}"))
+        for path, table in zip(paths[-1], tables, strict=True):
+            path.write_bytes(write_parquet(conform(table, table.schema, "bench")))
+    return open_feature_files([rows for rows, _ in paths], open_text_files([texts for _, texts in paths]))
 
 
-def _table(first: int, rows: int, latent: tuple[int, int, int]) -> pa.Table:
+def _tables(first: int, rows: int, latent: tuple[int, int, int]) -> tuple[pa.Table, pa.Table]:
     generator = torch.Generator().manual_seed(first)
     # Few captions are long, none is empty: the end mark counts.
     tokens = np.random.default_rng(first).gamma(4, TOKENS / 4, rows).round().clip(1, MAX_TOKENS).astype(int)
@@ -153,14 +155,16 @@ def _table(first: int, rows: int, latent: tuple[int, int, int]) -> pa.Table:
     mean, std = (latent_array(torch.randn(rows, *latent, generator=generator)) for _ in range(2))
     words = torch.randn(MAX_TOKENS, TEXT_DIM, generator=generator)
     text = text_array([words[: int(count)].roll(row, 1) for row, count in enumerate(tokens)], "bfloat16")
-    columns = [ids, ids, ids, mean, std, text, pa.array(tokens, pa.int32())]
-    return pa.table(columns, schema=schema(latent, TEXT_DIM, "bfloat16"))
+    words = pa.table([ids, ids, text, pa.array(tokens, pa.int32())], schema=texts_schema.schema(TEXT_DIM, "bfloat16"))
+    return pa.table([ids, ids, ids, mean, std], schema=features_schema.schema(latent)), words
 
 
-def _write_groups(folder: Path, group_rows: int) -> Path:
-    """The first shard in small row groups. Our writer makes one group of a shard, which would be far slower here."""
+def _write_groups(folder: Path, rows: int, group_rows: int) -> Path:
+    """Rows and texts side by side in small row groups. Our writer makes one group of a shard, far slower here."""
     path = folder / f"groups-{group_rows}"
-    table = pq.read_table(folder / "0.parquet")
+    table, words = _tables(0, rows, LATENT)
+    for name in ("text", "text_tokens"):
+        table = table.append_column(name, words[name])
     pq.write_table(table, path, row_group_size=group_rows, compression="none", use_dictionary=False)
     return path
 
@@ -171,9 +175,11 @@ def _write_npz(folder: Path, features: FeaturesOnDisk, rows: int) -> None:
         assert batch.std is not None
         moments = torch.cat([batch.mean[0], batch.std[0]]).float().numpy()
         np.savez(folder / f"{row}.moments.npz", moments=moments)
-        np.savez(folder / f"{row}.text.npz", text=batch.text[0, : features.text_tokens[row]].float().numpy())
+        np.savez(folder / f"{row}.text.npz", text=batch.text[0, : int(batch.keep.sum())].float().numpy())
 
 
 def _row_bytes(features: FeaturesOnDisk) -> float:
-    shards = itertools.chain.from_iterable((shard.mean, shard.std, shard.text) for shard in features.shards)
-    return sum(int(column.sizes.sum()) for column in shards) / len(features)
+    columns = [*features.texts.columns]
+    for shard in features.shards:
+        columns += [shard.mean, shard.std]
+    return sum(int(column.sizes.sum()) for column in columns) / len(features)

@@ -12,11 +12,10 @@ from torch import Tensor
 from lightgen.ahead import one_ahead
 from lightgen.encoders.crop import read_square
 from lightgen.encoders.mirror import Flips, may_mirror
-from lightgen.encoders.text import TextEncoder
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
 from lightgen.progress import Progress
-from lightgen.storage.feature_codec import latent_array, text_array
+from lightgen.storage.feature_codec import latent_array
 from lightgen.storage.pixels import BadImage
 from lightgen.storage.shards import Reject, ShardOutput
 from schemas import features
@@ -24,7 +23,7 @@ from schemas import features
 
 @dataclass(frozen=True)
 class Encoder:
-    """Both encoders with their settings: the pure part of the stages, one shard at a time.
+    """The VAE with its settings: the pure part of the stages, one shard at a time.
 
     Latents of a row have `sides` as their leading axis where it is not 1; `workers` threads decode.
     """
@@ -32,7 +31,6 @@ class Encoder:
     size_px: int
     batch: int
     vae: Vae
-    text: TextEncoder
     flips: Flips = "off"
     sides: int = 1
     workers: int = 2
@@ -46,7 +44,7 @@ class Encoder:
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
         shape = self.shape if self.sides == 1 else (self.sides, *self.shape)
-        return features.schema(shape, self.text.dim, self.text.storage, self.flips != "off")
+        return features.schema(shape, self.flips != "off")
 
     def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
         """Features of the rows of `table` (id, prompt_id, caption), in their order."""
@@ -97,20 +95,16 @@ class Encoder:
         self, table: pa.Table, encoded: list[str], moments: list[Tensor], reasons: dict[str, tuple[str, str]]
     ) -> ShardOutput:
         """Rows of `table`: those `encoded`, whose moments are finite, and the others with their reasons."""
-        ids, captions = table.column("id").to_pylist(), table.column("caption").to_pylist()
+        ids = table.column("id").to_pylist()
         places = {id: place for place, id in enumerate(encoded)}
-        vectors = dict(zip(dict.fromkeys(captions), self.text.encode(list(dict.fromkeys(captions))), strict=True))
         finite = torch.stack([_finite(moment) for moment in moments]).all(0)
-        for id, caption in zip(ids, captions, strict=True):
-            if id in places and not bool(finite[places[id]]):
-                reasons[id] = ("feature_nonfinite", "a latent moment is not a finite float16")
-            elif id in places and not bool(torch.isfinite(vectors[caption].half()).all()):
-                reasons[id] = ("feature_nonfinite", "a text value is not finite")
+        nonfinite = ("feature_nonfinite", "a latent moment is not a finite float16")
+        reasons |= {id: nonfinite for id, place in places.items() if not bool(finite[place])}
         good = [row for row, id in enumerate(ids) if id not in reasons]
         rows = table.select(["id", "prompt_id", "caption"]).to_pylist()
         rejects = [Reject(rows[i]["id"], *reasons[ids[i]], row=rows[i]) for i in range(len(rows)) if ids[i] in reasons]
         chosen = torch.tensor([places[ids[row]] for row in good], dtype=torch.long)
-        made = self._table(table.take(pa.array(good, pa.int64())), [moment[chosen] for moment in moments], vectors)
+        made = self._table(table.take(pa.array(good, pa.int64())), [moment[chosen] for moment in moments])
         return ShardOutput(table=made, schema=self.schema, rejects=rejects, rows_in=table.num_rows)
 
     def _encode(self, squares: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -132,15 +126,9 @@ class Encoder:
             moment[places] = made
         return mirrored
 
-    def _table(self, rows: pa.Table, moments: list[Tensor], vectors: dict[str, Tensor]) -> pa.Table:
-        texts = [vectors[caption] for caption in rows.column("caption").to_pylist()]
-        wrong = [tuple(one.shape) for one in texts if one.ndim != 2 or one.shape[1] != self.text.dim]
-        if wrong:
-            raise SchemaMismatch(f"FeatureShape: the text encoder gave {wrong[0]}, expected (tokens, {self.text.dim})")
+    def _table(self, rows: pa.Table, moments: list[Tensor]) -> pa.Table:
         columns = [rows.column(name).combine_chunks() for name in ("id", "prompt_id", "caption")]
-        columns += [*map(latent_array, moments), text_array(texts, self.text.storage)]
-        columns.append(pa.array([len(one) for one in texts], pa.int32()))
-        return pa.Table.from_arrays(columns, schema=self.schema)
+        return pa.Table.from_arrays([*columns, *map(latent_array, moments)], schema=self.schema)
 
 
 class _Moments:

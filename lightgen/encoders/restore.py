@@ -10,11 +10,34 @@ from lightgen.encoders.vae import Vae, load_vae
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 
-FILE = "encoders.json"
+IMAGE_FILE, TEXT_FILE = "image_encoder.json", "text_encoder.json"
 
 
-class Encoders(Config):
-    """`encoders.json` of features: what made them. The VAE is named by the content of its version."""
+class _Described(Config):
+    """Settings that a version has as one of its content files."""
+
+    def file(self) -> bytes:
+        """The bytes that are sealed."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode()
+
+
+class ImageEncoding(_Described):
+    """`image_encoder.json` of features: what made the latents. The VAE is named by the content of its version."""
+
+    size_px: int
+    latent_shape: tuple[int, int, int]
+    vae: str
+
+
+class TextEncoding(_Described):
+    """`text_encoder.json` of texts: what made them."""
+
+    text_dim: int
+    text: dict[str, JsonValue]
+
+
+class Encoders(_Described):
+    """Both, as a checkpoint has them: what its student was trained with."""
 
     size_px: int
     latent_shape: tuple[int, int, int]
@@ -22,14 +45,25 @@ class Encoders(Config):
     vae: str
     text: dict[str, JsonValue]
 
-    def file(self) -> bytes:
-        """The bytes that are sealed."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True).encode()
+    @staticmethod
+    def of(image: ImageEncoding, text: TextEncoding) -> "Encoders":
+        """The encoders of features and of the texts that belong to them."""
+        return Encoders(**image.model_dump(), **text.model_dump())
+
+    @property
+    def image(self) -> ImageEncoding:
+        """What makes latents."""
+        return ImageEncoding(size_px=self.size_px, latent_shape=self.latent_shape, vae=self.vae)
 
 
-def read_encoders(features: Version) -> Encoders:
-    """What `encoders.json` of a features version says."""
-    return Encoders.model_validate_json(features.file(FILE).read_text(encoding="utf-8"))
+def read_image_encoding(features: Version) -> ImageEncoding:
+    """What made the latents of a FEATURES version."""
+    return ImageEncoding.model_validate_json(features.file(IMAGE_FILE).read_text(encoding="utf-8"))
+
+
+def read_text_encoding(texts: Version) -> TextEncoding:
+    """What made a TEXTS version."""
+    return TextEncoding.model_validate_json(texts.file(TEXT_FILE).read_text(encoding="utf-8"))
 
 
 def load_encoders(encoders: Encoders, store: Store, device: str) -> tuple[Vae, TextEncoder]:
@@ -37,6 +71,6 @@ def load_encoders(encoders: Encoders, store: Store, device: str) -> tuple[Vae, T
     return load_vae_of(encoders, store, device), text_of_identity(encoders.text, store).open(device)
 
 
-def load_vae_of(encoders: Encoders, store: Store, device: str) -> Vae:
+def load_vae_of(encoders: Encoders | ImageEncoding, store: Store, device: str) -> Vae:
     """The VAE alone: a text encoder may be ten times its size."""
     return load_vae(store.with_content("vae", encoders.vae), store, device)

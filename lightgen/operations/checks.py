@@ -87,7 +87,7 @@ def _may_meet(trained: Sequence[CorpusConfig], tested: Sequence[CorpusConfig]) -
 
 
 def _captions(recipe: Recipe) -> Iterator[Problem]:
-    text = recipe.encode[0].text if recipe.encode else None
+    text = recipe.texts.encoder if recipe.texts else None
     uses = {"source": recipe.source}
     uses |= {f"{name}.source": part.source for name, part in _held_out(recipe)}
     for key, source in uses.items():
@@ -174,15 +174,16 @@ def _students(recipe: Recipe) -> Iterator[Problem]:
     student = _student(recipe)
     if student is None:
         return
-    vae, text = recipe.encode[0].vae, recipe.encode[0].text
+    assert recipe.texts is not None, "a recipe with a student has them"
+    vae, text = recipe.encode[0].vae, recipe.texts.encoder
     if vae.shape is not None and vae.shape[0] != student.latent_channels:
         what = f"is {student.latent_channels}, and the latents of encode.0.vae have {vae.shape[0]} channels"
         yield _wrong("pretrain.0.student.latent_channels", what, f"take {vae.shape[0]}")
     if text.width is not None and text.width != student.text_dim:
-        what = f"is {student.text_dim}, and the vectors of encode.0.text have {text.width} channels"
+        what = f"is {student.text_dim}, and the vectors of texts.encoder have {text.width} channels"
         yield _wrong("pretrain.0.student.text_dim", what, f"take {text.width}")
     if student.attend_padding and not (isinstance(text, T5Config) and text.padded):
-        what = "is true, and encode.0.text gives no vectors of padding"
+        what = "is true, and texts.encoder gives no vectors of padding"
         yield _wrong("pretrain.0.student.attend_padding", what, "take {kind: t5, padded: true} there, or false here")
     for number, part in enumerate(recipe.pretrain[1:], 1):
         if isinstance(part, PretrainConfig) and part.known_sizes not in (None, student):

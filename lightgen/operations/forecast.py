@@ -31,6 +31,7 @@ from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.reference import ReferenceConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.stages.select import SelectConfig
+from lightgen.stages.texts import TextsConfig
 from lightgen.vlm.base import VlmMember
 
 WORDS = 39  # tokens of a caption on average
@@ -101,10 +102,12 @@ class Forecast:
             return config.scorer.flops(*self._seen(step))
         if isinstance(config, RecaptionConfig):
             return config.captioner.flops(*self._seen(step))
+        if isinstance(config, TextsConfig):
+            return config.encoder.flops(WORDS)
         if isinstance(config, EncodeConfig):
-            return config.vae.flops(config.size_px) + config.text.flops(WORDS)
+            return config.vae.flops(config.size_px)
         if step.stage == "encode_pairs" and last is not None:
-            return 2 * last.vae.flops(last.size_px) + last.text.flops(WORDS)
+            return 2 * last.vae.flops(last.size_px)
         if isinstance(config, PretrainConfig | AlignConfig | ReferenceConfig):
             student = self.student_of(step)
             return student.training_flops(config) if student else None
@@ -120,9 +123,11 @@ class Forecast:
             return None
         if isinstance(config, GenerateConfig):
             return rows.count * FILE_BYTES[config.format] * math.prod(self._sides(config)) / 512**2
+        if isinstance(config, TextsConfig):
+            return rows.count * text_bytes(config)
         if isinstance(config, EncodeConfig):
-            return rows.count * _feature_bytes(config, 1 if config.flips == "off" else 2)
-        return rows.count * _feature_bytes(self.recipe.encode[-1], 2) if step.stage == "encode_pairs" else None
+            return rows.count * latent_bytes(config) * (1 if config.flips == "off" else 2)
+        return rows.count * 2 * latent_bytes(self.recipe.encode[-1]) if step.stage == "encode_pairs" else None
 
     def usd_per_unit(self, step: Step) -> float:
         """What a service asks for one unit; 0 for work of one's own machines."""
@@ -137,7 +142,7 @@ class Forecast:
             return student.training_memory(config) if student else 0.0
         if (member := _member(config)) is not None:
             return member.weight_bytes
-        return config.text.weight_bytes if isinstance(config, EncodeConfig) else 0.0
+        return config.encoder.weight_bytes if isinstance(config, TextsConfig) else 0.0
 
     def wants_gpu(self, step: Step) -> bool:
         """Whether a step takes a GPU where there is one."""
@@ -145,7 +150,9 @@ class Forecast:
         if (member := _member(config)) is not None:
             return member.wants_gpu
         if isinstance(config, EncodeConfig):
-            return config.vae.wants_gpu or config.text.wants_gpu
+            return config.vae.wants_gpu
+        if isinstance(config, TextsConfig):
+            return config.encoder.wants_gpu
         return step.stage in ("pretrain", "encode_pairs", "reference", "align")
 
     def student_of(self, step: Step) -> StudentAtSize | None:
@@ -156,7 +163,8 @@ class Forecast:
         if encode.vae.shape is None:
             return None
         side = encode.size_px // (encode.vae.shape[1] * self._student.patch)
-        words = encode.text.max_tokens if isinstance(encode.text, T5Config) else WORDS
+        text = self.recipe.texts.encoder if self.recipe.texts else None
+        words = text.max_tokens if isinstance(text, T5Config) else WORDS
         return StudentAtSize(self._student, side * side, words)
 
     @cached_property
@@ -205,9 +213,14 @@ def _member(config: Config) -> GeneratorMember | ScorerMember | CaptionerMember 
             return None
 
 
-def _feature_bytes(config: EncodeConfig, images: int) -> float:
-    """A row of features: mean and spread of each latent in float16, and the words of a text."""
+def latent_bytes(config: EncodeConfig) -> float:
+    """The latent of an image: mean and spread of each number in float16."""
     channels, reduction = config.vae.shape or (0, 1)
-    latent = 2 * 2 * channels * (config.size_px // reduction) ** 2
-    kept = config.text.max_tokens if isinstance(config.text, T5Config) and config.text.padded else WORDS
-    return images * latent + 2 * kept * (config.text.width or 0)
+    return 2 * 2 * channels * (config.size_px // reduction) ** 2
+
+
+def text_bytes(config: TextsConfig) -> float:
+    """The words of a text."""
+    text = config.encoder
+    kept = text.max_tokens if isinstance(text, T5Config) and text.padded else WORDS
+    return 2 * kept * (text.width or 0)

@@ -74,6 +74,7 @@ def small_recipe(recipe: Recipe, folder: Path, processes: int | None, compiles: 
         "generate": _generate(model.generate, scale),
         "filter": _changed(model.filter, **ANY),
         "recaption": _changed(model.recaption, **ANY),
+        "texts": _changed(model.texts, **ANY),
         "encode": [_encode(one, scale) for one in model.encode],
         "pretrain": [_pretrain(one, scale) for one in model.pretrain],
         "held_out": _captions(model.held_out),

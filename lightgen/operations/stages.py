@@ -24,6 +24,7 @@ from lightgen.stages.reference import ReferenceConfig, reference
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.stages.select import SelectConfig, select
 from lightgen.stages.source import SourceConfig, source
+from lightgen.stages.texts import TextsConfig, texts
 from lightgen.stages.verdicts import VerdictsConfig, verdicts
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
@@ -55,8 +56,10 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
             return fit_vae(refs[0], refs[1], config, context)
         case EncodeConfig():
             return encode(refs[0], refs[1], refs[2], config, context)
+        case TextsConfig():
+            return texts(refs[0], config, context)
         case PretrainConfig():
-            return pretrain(refs[0], config, context, *refs[1:])
+            return pretrain(refs[0], refs[1], config, context, *refs[2:])
         case LinksConfig():
             return links(config, context)
         case FetchConfig():
@@ -76,9 +79,9 @@ def make(step: Step, refs: list[ArtifactRef], context: Context) -> ArtifactRef:
         case EncodePairsConfig():
             return encode_pairs(refs[0], refs[1], refs[2:], config, context)
         case ReferenceConfig():
-            return reference(refs[0], refs[1], config, context)
+            return reference(refs[0], refs[1], refs[2], config, context)
         case AlignConfig():
-            return align(refs[0], refs[1], config, context, *refs[2:])
+            return align(refs[0], refs[1], refs[2], config, context, *refs[3:])
         case EvaluateConfig():
             given = dict(zip(labels, refs[1:], strict=True))
             vectors, best = (_labelled(given, prefix) for prefix in (FEATURES, BEST_OF))

@@ -14,12 +14,15 @@ from lightgen.stages.encode_pairs import EncodePairsConfig
 from lightgen.stages.evaluate import BEST_OF, FEATURES, REFERENCE, UNTRAINED, EvaluateConfig
 from lightgen.stages.filter import FilterConfig
 from lightgen.stages.fit_vae import FitVaeConfig
+from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.join import JoinConfig
 from lightgen.stages.mix import MixConfig
 from lightgen.stages.pair import LINKS, PairConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.storage.store import UNAUDITED
 from schemas.ref import ArtifactRef
+
+TEXTS_OF_PAIRS = "texts-pairs"
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ def _distill_set(recipe: Recipe) -> Iterator[Step]:
         yield Step(
             "fit-vae", "fit_vae", vae, ("filter", images), role="train", key=f"encode.{len(recipe.encode) - 1}.vae"
         )
+    if recipe.texts is not None:
+        yield Step("texts", "texts", recipe.texts, (_captioned(recipe),), role="train", key="texts")
     for number, encode in enumerate(recipe.encode):
         size, parents = f"{encode.size_px}px", (captioned, images, "fit-vae")
         yield Step(f"encode-{size}", "encode", encode, parents, role=f"train-{size}", key=f"encode.{number}")
@@ -124,6 +129,14 @@ def images_step(recipe: Recipe) -> str:
     """Name of the step that makes the images to train on, all of them."""
     parts = _parts(recipe)
     return parts[0].name if len(parts) == 1 else "join"
+
+
+def _captioned(recipe: Recipe) -> str:
+    """The step whose rows are the captions that the student trains on, as far as the recipe says what they are."""
+    if recipe.recaption is not None:
+        return "recaption"
+    drawn = isinstance(recipe.generate, GenerateConfig | MixConfig) and recipe.pictures is None
+    return "select" if drawn and not isinstance(recipe.filter, Use) else "filter"
 
 
 def _images(recipe: Recipe) -> Iterator[Step]:
@@ -169,7 +182,7 @@ def _students(recipe: Recipe) -> Iterator[Step]:
     for number, (encode, pretrain) in enumerate(zip(recipe.encode, recipe.pretrain, strict=False), 1):
         size = f"{encode.size_px}px"
         role = "pretrained" if number == len(recipe.pretrain) else f"pretrained-{size}"
-        parents = (f"encode-{size}", *before)
+        parents = (f"encode-{size}", "texts", *before)
         yield Step(f"pretrain-{size}", "pretrain", pretrain, parents, role=role, key=f"pretrain.{number - 1}")
         before = (f"pretrain-{size}",)
 
@@ -228,9 +241,12 @@ def _pairs(recipe: Recipe) -> Iterator[Step]:
     )  # fmt: skip
     if recipe.audit is not None:
         yield from _at("audit", _audit(recipe.audit, config, sides))
+    assert recipe.texts is not None, "the recipe has checked it"
+    after = ("audit",) if recipe.audit else ()
+    yield Step(TEXTS_OF_PAIRS, "texts", recipe.texts, ("pair",), role="held-out", after=after)
     yield Step(
         "encode-pairs", "encode_pairs", EncodePairsConfig(), ("pair", pretrained(recipe), *images), role="held-out",
-        after=("audit",) if recipe.audit else (),
+        after=after,
     )  # fmt: skip
 
 
@@ -274,7 +290,7 @@ def _aligned(recipe: Recipe) -> dict[str, tuple[str, AlignConfig]]:
 
 
 def _alignment(role: str, config: AlignConfig, start: str) -> Iterator[Step]:
-    inputs = (start, "encode-pairs")
+    inputs = (start, "encode-pairs", TEXTS_OF_PAIRS)
     if config.reference is not None:
         yield Step(f"reference-{role}", "reference", config.reference, inputs, role=role)
         inputs = (*inputs, f"reference-{role}")

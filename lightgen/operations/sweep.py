@@ -8,13 +8,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lightgen.encoders.text import text_of_identity
 from lightgen.errors import ConfigError
+from lightgen.generators.restore import checkpoint_config
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.evaluate import EvaluateConfig, evaluate
 from lightgen.stages.generate import generate
 from lightgen.stages.reference import reference
 from lightgen.stages.score import ScoreConfig, score
+from lightgen.stages.texts import TextsConfig, texts
 from lightgen.storage.store import Store
 from lightgen.work import Context
 from schemas.ref import ArtifactRef
@@ -58,13 +61,15 @@ def sweep(
         raise ConfigError(f"sweep: rates must be positive numbers, not {list(rates)}")
     images = [ref for ref in context.store.open(pairs).parents if ref.kind == "images"]
     encoded = encode_pairs(pairs, checkpoint, images, EncodePairsConfig(), context)
-    further = [reference(checkpoint, encoded, config.reference, context)] if config.reference else []
+    encoder = text_of_identity(checkpoint_config(context.store.open(checkpoint)).encoders.text, context.store)
+    words = texts(pairs, TextsConfig(encoder=encoder), context)
+    further = [reference(checkpoint, encoded, words, config.reference, context)] if config.reference else []
     further += [context.store.open(pairs).ref] if config.pair_weights == "margin" else []
     tried = []
     for rate in sorted(set(rates)):
         optimizer = config.loop.optimizer.model_copy(update={"lr": rate})
         loop = config.loop.model_copy(update={"optimizer": optimizer})
-        aligned = align(checkpoint, encoded, config.model_copy(update={"loop": loop}), context, *further)
+        aligned = align(checkpoint, encoded, words, config.model_copy(update={"loop": loop}), context, *further)
         tried.append(Tried(rate, aligned, _last(context.store, aligned)))
     return tried if exam is None else _judged(checkpoint, tried, exam, context)
 

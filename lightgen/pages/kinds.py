@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lightgen.decisions.derive import DeriveConfig
 from lightgen.decisions.rules import Rule
-from lightgen.encoders.restore import load_vae_of, read_encoders
+from lightgen.encoders.restore import load_vae_of, read_image_encoding
 from lightgen.generators.restore import checkpoint_config
 from lightgen.pages import rows
 from lightgen.pages.charts import Curve, line_chart
@@ -180,14 +180,11 @@ def _scores(version: Version, _: Store, limit: int) -> Shown:
 
 def _features(version: Version, store: Store, limit: int) -> Shown:
     table = rows.shown_table(version, limit)
-    vae = load_vae_of(read_encoders(version), store, "cpu")
+    vae = load_vae_of(read_image_encoding(version), store, "cpu")
     mean, std = latents_from_table(table)
     pixels = vae.decode(mean.float()).cpu().numpy()
-    told = zip(*(table[name].to_pylist() for name in ("caption", "id", "text_tokens")), pixels, strict=True)
-    tiles = [
-        Tile(picture(image, LEAST_PX, PAGE_PX), caption, id, f"{count} text tokens")
-        for caption, id, count, image in told
-    ]
+    told = zip(*(table[name].to_pylist() for name in ("caption", "id")), pixels, strict=True)
+    tiles = [Tile(picture(image, LEAST_PX, PAGE_PX), caption, id) for caption, id, image in told]
     facts = {
         "latent": " × ".join(str(size) for size in mean.shape[1:]),
         "mean of latents": f"{float(mean.float().mean()):+.3f}",
@@ -214,7 +211,13 @@ def _side(row: Row, data: bytes, side: str) -> Tile:
 
 
 def _pair_features(version: Version, _: Store, limit: int) -> Shown:
-    columns = ["id", "prompt_id", "text_tokens"]
+    columns = ["id", "prompt_id"]
+    found = rows.shown_table(version, limit).select([*columns, "caption"]).to_pylist()
+    return Shown(note=SAME, columns=columns, rows=found)
+
+
+def _texts(version: Version, _: Store, limit: int) -> Shown:
+    columns = ["id", "text_tokens"]
     found = rows.shown_table(version, limit).select([*columns, "caption"]).to_pylist()
     return Shown(note=SAME, columns=columns, rows=found)
 
@@ -278,6 +281,7 @@ _SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
     "scores": _scores,
     "kept": _kept,
     "vae": _vae,
+    "texts": _texts,
     "features": _features,
     "pairs": _preferences,
     "pair_features": _pair_features,

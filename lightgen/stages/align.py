@@ -1,4 +1,7 @@
-"""CHECKPOINT + PAIR_FEATURES -> CHECKPOINT: direct preference optimisation, or a fine-tune on the winners. A job."""
+"""CHECKPOINT + PAIR_FEATURES + TEXTS -> CHECKPOINT: direct preference optimisation, or a fine-tune on winners.
+
+A job.
+"""
 
 import copy
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.model.student import Student
 from lightgen.problems import Problem
-from lightgen.stages.reference import ReferenceConfig, check_reference, read_reference
+from lightgen.stages.reference import ReferenceConfig, check_reference, check_texts, read_reference
 from lightgen.storage.plans import Stage
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -30,6 +33,7 @@ from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.output import SampleGrid
 from lightgen.training.preference import LiveReference, PairErrorEstimator, PairWeights, Preference, Reference
 from lightgen.training.problems import check_ratios, training_problems
+from lightgen.training.texts_on_disk import open_texts
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
@@ -125,15 +129,16 @@ class AlignConfig(Config):
 def align(
     checkpoint: ArtifactRef,
     encoded: ArtifactRef,
+    texts: ArtifactRef,
     config: AlignConfig,
     context: Context,
     *further: ArtifactRef,
 ) -> ArtifactRef:
-    """A checkpoint that goes on from `checkpoint` on the pairs `encoded`.
+    """A checkpoint that goes on from `checkpoint` on the pairs `encoded`, with their `texts`.
 
     `further` are the errors of its reference, where it was asked before, and the PAIRS whose margins count.
     """
-    parents = [checkpoint, encoded, *further]
+    parents = [checkpoint, encoded, texts, *further]
     return build_checkpoint(STAGE, config, parents, context, f"{__name__}:open")
 
 
@@ -145,11 +150,11 @@ def open(work: Work, worker: Worker) -> MakeShard:
 def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
     """Student, objective and sample grid of a job on `device`."""
     config = AlignConfig.model_validate(job.config)
-    checkpoint, encoded, *further = job.parents
+    checkpoint, encoded, texts, *further = job.parents
     check_ratios("align.mask_ratios", config.mask_ratios, config.launch)
     start = store.open(checkpoint)
     settings = checkpoint_config(start)
-    data = open_features(store.open(encoded))
+    data = open_features(store.open(encoded), open_texts(check_texts(store.open(texts), settings)))
     student = load_student(start, config.start_weights).to(device)
     open_vae = partial(load_vae_of, settings.encoders, store, device)
     draw_samples = SampleGrid(data, open_vae, config.samples, config.sample_captions, job.folder, job.seed)
@@ -180,7 +185,7 @@ def _reference(student: Student, config: AlignConfig, job: TrainingJob, asked: V
         return LiveReference(copy.deepcopy(student).requires_grad_(False))
     if config.reference is None:
         raise ConfigError(f"{asked.ref} was given to an alignment without reference_draws; leave one of them out")
-    check_reference(asked, config.reference, job.parents[:2], job.seed)
+    check_reference(asked, config.reference, job.parents[:3], job.seed)
     return read_reference(asked).to(student.null_text.device)
 
 

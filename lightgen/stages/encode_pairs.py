@@ -1,6 +1,6 @@
 """PAIRS + IMAGES -> PAIR_FEATURES: winner and loser take the way through crop and VAE that stage `encode` takes, once.
 
-A map. Memory: the decoded images and features of one shard.
+Stage `texts` encodes their captions. A map. Memory: the decoded images and features of one shard.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pydantic import Field
 from lightgen.config import RUN, Config
 from lightgen.encoders.features import Encoder
 from lightgen.encoders.image_files import files_of
-from lightgen.encoders.restore import FILE, Encoders, load_encoders
+from lightgen.encoders.restore import IMAGE_FILE, ImageEncoding, load_vae_of
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError
 from lightgen.generators.restore import checkpoint_config
@@ -20,7 +20,7 @@ from lightgen.storage.version import Version
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("encode_pairs", "pair_features", revision=1)
+STAGE = Stage("encode_pairs", "pair_features", revision=2)
 SIDES = ("winner", "loser")
 
 
@@ -31,10 +31,10 @@ class EncodePairsConfig(Config):
 
 
 class _Work(Config):
-    """The settings with the encoders, which the checkpoint gives."""
+    """The settings with the image encoder, which the checkpoint gives."""
 
     batch: int = Field(json_schema_extra=RUN)
-    encoders: Encoders
+    encoder: ImageEncoding
 
 
 def encode_pairs(
@@ -44,28 +44,28 @@ def encode_pairs(
     config: EncodePairsConfig,
     context: Context,
 ) -> ArtifactRef:
-    """Features of every pair, made by the encoders of the checkpoint. Raises ConfigError without pairs."""
+    """Features of every pair, made by the image encoder of the checkpoint. Raises ConfigError without pairs."""
     source = context.store.open(pairs)
     if not source.rows:
         raise ConfigError(f"{pairs} holds no pairs; draw more samples or loosen the rules of stage pair")
-    settings = _Work(batch=config.batch, encoders=checkpoint_config(context.store.open(checkpoint)).encoders)
-    # Not the checkpoint is a parent but its encoders: another student on the same features shares the result.
-    parents = [pairs, *images, context.store.with_content("vae", settings.encoders.vae).ref]
+    settings = _Work(batch=config.batch, encoder=checkpoint_config(context.store.open(checkpoint)).encoders.image)
+    # Not the checkpoint is a parent but its VAE: another student on the same features shares the result.
+    parents = [pairs, *images, context.store.with_content("vae", settings.encoder.vae).ref]
     plan = STAGE.plan(settings, 0, parents, source.n_shards)
     needs = Needs(gpu=True, unit="pairs", total=source.rows)
     return build(Work.of(plan, settings, parents, context, f"{__name__}:open", needs), context)
 
 
 def open(work: Work, worker: Worker) -> MakeShard:
-    """Loads both encoders; see `lightgen.work`."""
+    """Loads the VAE; see `lightgen.work`."""
     settings = _Work.model_validate(work.config)
     pairs, *images = (worker.store.open(ref) for ref in work.parents[:-1])
-    vae, text = load_encoders(settings.encoders, worker.store, worker.device)
-    encoder = Encoder(settings.encoders.size_px, settings.batch, vae, text, sides=len(SIDES))
+    vae = load_vae_of(settings.encoder, worker.store, worker.device)
+    encoder = Encoder(settings.encoder.size_px, settings.batch, vae, sides=len(SIDES))
 
     def make_shard(shard: int) -> ShardOutput:
         made = encoder.pairs(pairs.table(shard), _files(pairs, images, shard), worker.progress)
-        return replace(made, files={FILE: settings.encoders.file()}) if shard == 0 else made
+        return replace(made, files={IMAGE_FILE: settings.encoder.file()}) if shard == 0 else made
 
     return make_shard
 

@@ -1,4 +1,4 @@
-"""FEATURES -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
+"""FEATURES + TEXTS -> CHECKPOINT: trains the student on masked diffusion at one resolution. A job."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from lightgen.config import RUN, Config
-from lightgen.encoders.restore import load_vae_of, read_encoders
+from lightgen.encoders.restore import Encoders, load_vae_of, read_image_encoding, read_text_encoding
 from lightgen.encoders.text import check_padding
 from lightgen.errors import ConfigError
 from lightgen.generators.restore import CheckpointConfig, Weights, load_student
@@ -26,6 +26,7 @@ from lightgen.training.loop import LoopConfig
 from lightgen.training.objectives import MaskedDiffusion
 from lightgen.training.output import SampleGrid
 from lightgen.training.problems import check_ratios, training_problems
+from lightgen.training.texts_on_disk import open_texts
 from lightgen.training.weights import resize_positions
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
@@ -90,10 +91,14 @@ class PretrainConfig(Config):
 
 
 def pretrain(
-    features: ArtifactRef, config: PretrainConfig, context: Context, start: ArtifactRef | None = None
+    features: ArtifactRef,
+    texts: ArtifactRef,
+    config: PretrainConfig,
+    context: Context,
+    start: ArtifactRef | None = None,
 ) -> ArtifactRef:
     """A sealed checkpoint; with `start` training goes on from its weights, and its sizes are used."""
-    parents = [features] if start is None else [features, start]
+    parents = [features, texts] if start is None else [features, texts, start]
     return build_checkpoint(STAGE, config, parents, context, f"{__name__}:open")
 
 
@@ -105,9 +110,10 @@ def open(work: Work, worker: Worker) -> MakeShard:
 def prepare(job: TrainingJob, store: Store, device: str) -> TrainingSetup:
     """Student, objective and sample grid of a job on `device`."""
     config = PretrainConfig.model_validate(job.config)
-    features, *start = job.parents
-    source = store.open(features)
-    data, encoders = open_features(source), read_encoders(source)
+    features, texts = (store.open(ref) for ref in job.parents[:2])
+    start = job.parents[2:]
+    data = open_features(features, open_texts(texts))
+    encoders = Encoders.of(read_image_encoding(features), read_text_encoding(texts))
     student = _first_student(config, store, start[0] if start else None, job.seed).to(device)
     check_features(student, data.latent_shape, data.text_dim)
     check_padding(student.config.attend_padding, bool(encoders.text.get("padded")))

@@ -1,6 +1,6 @@
-"""CHECKPOINT + PAIR_FEATURES -> REFERENCE: what DPO's frozen reference says of every pair, asked once for all steps.
+"""CHECKPOINT + PAIR_FEATURES + TEXTS -> REFERENCE: what DPO's frozen reference says of every pair, asked once for all.
 
-A map. Memory: the student and a batch of pairs.
+A map. Memory: the student, a batch of pairs and the ids of all texts.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ import torch
 from pydantic import Field
 
 from lightgen.config import QUIET, RUN, Config
+from lightgen.encoders.restore import read_text_encoding
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError
-from lightgen.generators.restore import Weights, load_student
+from lightgen.generators.restore import CheckpointConfig, Weights, checkpoint_config, load_student
 from lightgen.model.masking import MaskLaw
 from lightgen.model.precision import float32_products, mixed_precision
 from lightgen.seeds import content_id
@@ -24,11 +25,12 @@ from lightgen.storage.version import Version
 from lightgen.training.data import number_ids
 from lightgen.training.features_on_disk import open_features
 from lightgen.training.preference import CachedReference, PairErrorEstimator, cache_reference
+from lightgen.training.texts_on_disk import open_texts
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.ref import ArtifactRef
 from schemas.reference import SCHEMA
 
-STAGE = Stage("reference", "reference", revision=2)
+STAGE = Stage("reference", "reference", revision=3)
 
 # By name: `auto` may be one precision where the reference is asked, and another where its answers are compared with.
 NamedPrecision = Literal["bf16", "fp32", "tf32"]
@@ -49,10 +51,12 @@ class ReferenceConfig(Config):
     batch_size: int = Field(default=64, ge=1, description="pairs at a time", json_schema_extra=RUN)
 
 
-def reference(checkpoint: ArtifactRef, encoded: ArtifactRef, config: ReferenceConfig, context: Context) -> ArtifactRef:
+def reference(
+    checkpoint: ArtifactRef, encoded: ArtifactRef, texts: ArtifactRef, config: ReferenceConfig, context: Context
+) -> ArtifactRef:
     """Errors of the checkpoint on both images of every pair, for every draw; the seed is that of the training."""
     source = context.store.open(encoded)
-    parents = [checkpoint, encoded]
+    parents = [checkpoint, encoded, texts]
     plan = STAGE.plan(config, context.seed, parents, source.n_shards)
     needs = Needs(gpu=True, unit="errors", total=source.rows * config.draws)
     return build(Work.of(plan, config, parents, context, f"{__name__}:open", needs), context)
@@ -61,7 +65,8 @@ def reference(checkpoint: ArtifactRef, encoded: ArtifactRef, config: ReferenceCo
 def open(work: Work, worker: Worker) -> MakeShard:
     """Loads the student; see `lightgen.work`."""
     config = ReferenceConfig.model_validate(work.config)
-    checkpoint, encoded = map(worker.store.open, work.parents)
+    checkpoint, encoded, texts = map(worker.store.open, work.parents)
+    words = open_texts(check_texts(texts, checkpoint_config(checkpoint)))
     student = load_student(checkpoint, config.weights).to(worker.device)
     estimator = PairErrorEstimator(config.noise_copies, work.plan.seed, config.masks, config.draws)
 
@@ -69,7 +74,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
         ids = encoded.table(shard, columns=["id"])["id"].to_pylist()
         if not ids:
             return ShardOutput(table=SCHEMA.empty_table(), schema=SCHEMA, rows_in=0)
-        pairs = open_features(encoded, shards=[shard])
+        pairs = open_features(encoded, words, shards=[shard])
         with float32_products(config.precision), mixed_precision(config.precision, student.null_text.device.type):
             cached = cache_reference(student, pairs, estimator, config.batch_size, worker.progress)
         table = _rows(cached, ids)
@@ -78,10 +83,18 @@ def open(work: Work, worker: Worker) -> MakeShard:
     return make_shard
 
 
+def check_texts(texts: Version, checkpoint: CheckpointConfig) -> Version:
+    """The texts, if the encoder made them that the student was trained with. Raises ConfigError."""
+    made, wanted = read_text_encoding(texts).text, checkpoint.encoders.text
+    if made != wanted:
+        raise ConfigError(f"{texts.ref} was made with {made}, the student knows texts of {wanted}; make them with that")
+    return texts
+
+
 def check_reference(asked: Version, wanted: ReferenceConfig, parents: Sequence[ArtifactRef], seed: int) -> None:
     """Refuse the errors of another reference than training would ask: an offset in them is no preference.
 
-    `parents` are the checkpoint and the pairs of the training. Raises ConfigError.
+    `parents` are the checkpoint, the pairs and the texts of the training. Raises ConfigError.
     """
     plan, expected = asked.plan, STAGE.plan(wanted, seed, parents, asked.n_shards)
     for name in ("config", "seed", "parents", "revision"):

@@ -1,8 +1,9 @@
-"""Bytes of a features row: encoders write them, training reads a whole Arrow column as one tensor.
+"""Bytes of a row of features or texts: encoders write them, training reads a whole Arrow column as one tensor.
 
 Latents are float16, row-major; text is float16 or bfloat16. Little-endian, as every machine we run on.
 """
 
+import string
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,8 +46,25 @@ def text_from_table(table: pa.Table) -> tuple[Float[Tensor, "words t"], np.ndarr
     parts = [_text_bytes(chunk) for chunk in table.column("text").chunks]
     raw = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.uint8)])
     if len(raw) != 2 * dim * int(tokens.sum()):
-        raise SchemaMismatch(f"features: text holds {len(raw)} bytes, text_tokens says {2 * dim * int(tokens.sum())}")
+        raise SchemaMismatch(f"texts: text holds {len(raw)} bytes, text_tokens says {2 * dim * int(tokens.sum())}")
     return _tensor(raw, dtype).view(-1, dim), tokens
+
+
+def id_numbers(ids: Sequence[str]) -> np.ndarray:
+    """Ids of 32 hex digits as 16 bytes each, which are equal and sort as the ids do. Raises SchemaMismatch."""
+    try:
+        raw = b"".join(bytes.fromhex(id) for id in ids)
+    except ValueError:
+        raw = b""
+    if len(raw) != 16 * len(ids):
+        wrong = next(id for id in ids if len(id) != 32 or not set(id) <= set(string.hexdigits))
+        raise SchemaMismatch(f"id {wrong[:80]!r} is no digest of 32 hex digits")
+    return np.frombuffer(raw, "S16") if ids else np.zeros(0, "S16")
+
+
+def id_of(number: bytes) -> str:
+    """The id of one of `id_numbers`, whose zeros at the end numpy drops."""
+    return number.ljust(16, bytes(1)).hex()
 
 
 def _latents(table: pa.Table, name: str) -> Float16[Tensor, "n ... c h w"]:
@@ -64,7 +82,7 @@ def _latents(table: pa.Table, name: str) -> Float16[Tensor, "n ... c h w"]:
 def _field(table: pa.Table, name: str) -> dict[bytes, bytes]:
     metadata = table.schema.field(name).metadata
     if not metadata or b"shape" not in metadata:
-        raise SchemaMismatch(f"features: column {name} carries no shape; it was not written by stage encode")
+        raise SchemaMismatch(f"column {name} carries no shape; neither stage encode nor texts wrote it")
     return metadata
 
 

@@ -1,5 +1,9 @@
-"""Features read row by row from their shards on disk. Only ids and text lengths are held in memory."""
+"""Features read row by row from their shards on disk, each with the text of its prompt.
 
+Held in memory are ids and places: 24 bytes a row, and what `TextsOnDisk` holds.
+"""
+
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -11,15 +15,18 @@ import torch
 from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
-from lightgen.errors import SchemaMismatch, StoreCorrupt
-from lightgen.storage.feature_codec import TORCH_DTYPES
+from lightgen.errors import ConfigError, SchemaMismatch, StoreCorrupt
+from lightgen.storage.feature_codec import id_numbers, id_of
 from lightgen.storage.parquet import read_parquet
 from lightgen.storage.parquet_rows import BinaryColumn, OpenFiles, UncompressedParquet
 from lightgen.storage.version import Version
 from lightgen.training import counter_rng
 from lightgen.training.data import Batch, number_ids
 from lightgen.training.layout import BatchLayout
-from schemas.documents import FileEntry
+from lightgen.training.shard_files import fetched
+from lightgen.training.texts_on_disk import TextsOnDisk
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,6 @@ class FeatureFormat:
     """What all shards of a version have in common; `latent_shape` is that of a row, with an axis of two for pairs."""
 
     latent_shape: tuple[int, ...]
-    text_dim: int
-    text_dtype: torch.dtype
     has_mirrored: bool = False
 
 
@@ -39,7 +44,6 @@ class FeatureShard:
     format: FeatureFormat
     mean: BinaryColumn
     std: BinaryColumn
-    text: BinaryColumn
     mirrored: tuple[BinaryColumn, BinaryColumn] | None = None
 
     def moments(self, mirror: bool) -> tuple[BinaryColumn, BinaryColumn]:
@@ -49,12 +53,18 @@ class FeatureShard:
 
 @dataclass(frozen=True)
 class FeaturesOnDisk:
-    """Features read from their shards. The text of a batch keeps its stored type."""
+    """Features read from their shards. The text of a batch keeps its stored type.
+
+    `rows` are the rows in use, counted over all shards, and `text_numbers` the text of each.
+    """
 
     shards: tuple[FeatureShard, ...]
     first_row: Int64[np.ndarray, " shards"]
+    rows: Int64[np.ndarray, " n"]
     ids: Int[Tensor, " n"]
-    text_tokens: Int64[np.ndarray, " n"]
+    texts: TextsOnDisk
+    text_numbers: Int64[np.ndarray, " n"]
+    longest_text: int
     has_std: bool
     files: OpenFiles = field(default_factory=OpenFiles)
 
@@ -73,11 +83,7 @@ class FeaturesOnDisk:
 
     @property
     def text_dim(self) -> int:
-        return self.format.text_dim
-
-    @property
-    def longest_text(self) -> int:
-        return int(self.text_tokens.max())
+        return self.texts.format.dim
 
     def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         """The given rows, in one buffer. Raises StoreCorrupt."""
@@ -89,19 +95,22 @@ class FeaturesOnDisk:
         """Read the given rows into `into`: a batch of zeros, or one that this wrote before. Raises StoreCorrupt."""
         into.ids.copy_(self.ids[torch.from_numpy(rows)])
         into.epochs.copy_(torch.from_numpy(epochs))
-        _write_text_mask(self.text_tokens[rows], into)
-        numbers = np.searchsorted(self.first_row, rows, side="right") - 1
-        shards = [self.shards[number] for number in numbers]
+        numbers = self.text_numbers[rows]
+        _write_text_mask(self.texts.tokens[numbers], into)
+        stored = self.rows[rows]
+        places = np.searchsorted(self.first_row, stored, side="right") - 1
+        shards = [self.shards[place] for place in places]
         moments = [shard.moments(bool(mirror)) for shard, mirror in zip(shards, _mirror_coins(into), strict=True)]
-        sources = list(zip(shards, moments, (rows - self.first_row[numbers]).tolist(), strict=True))
-        for shard, (mean, std), row in sources:
-            for column in (mean, std, shard.text) if self.has_std else (mean, shard.text):
+        sources = list(zip(moments, (stored - self.first_row[places]).tolist(), numbers.tolist(), strict=True))
+        for (mean, std), row, text in sources:
+            for column in (mean, std) if self.has_std else (mean,):
                 column.prefetch(self.files, row)
+            self.texts.prefetch(self.files, text)
         means, texts = _bytes_of(into.mean), _bytes_of(into.text)
         stds = None if into.std is None else _bytes_of(into.std)
-        for number, (shard, (mean, std), row) in enumerate(sources):
+        for number, ((mean, std), row, text) in enumerate(sources):
             mean.read(self.files, row, means[number])
-            shard.text.read(self.files, row, texts[number, : shard.text.sizes[row]])
+            self.texts.read(self.files, text, texts[number])
             if stds is not None:
                 std.read(self.files, row, stds[number])
 
@@ -110,34 +119,32 @@ class FeaturesOnDisk:
         """A batch without rows."""
         number = torch.zeros(0, dtype=torch.long)
         latent = torch.zeros(0, *self.format.latent_shape, dtype=torch.float16)
-        text = torch.zeros(0, self.longest_text, self.text_dim, dtype=self.format.text_dtype)
+        text = torch.zeros(0, self.longest_text, self.text_dim, dtype=self.texts.format.dtype)
         keep = torch.zeros(0, self.longest_text, dtype=torch.bool)
         return Batch(number, number, latent, latent if self.has_std else None, text, keep)
 
 
-def open_features(version: Version, shards: Sequence[int] | None = None, verify: bool = False) -> FeaturesOnDisk:
-    """The rows of a FEATURES or PAIR_FEATURES version, in its order; of some `shards` where given.
+def open_features(
+    version: Version, texts: TextsOnDisk, shards: Sequence[int] | None = None, verify: bool = False
+) -> FeaturesOnDisk:
+    """The rows of a FEATURES or PAIR_FEATURES version, in its order, with their `texts`; of some `shards` where given.
 
-    Files of a store on S3 are downloaded once, into its cache. With `verify` every byte of every shard is read once and
-    checked, on a local store too. Raises StoreCorrupt, SchemaMismatch.
+    Rows whose text stage `texts` refused are left out. Files of a store on S3 are downloaded once, into its cache. With
+    `verify` every byte of every shard is read once and checked, on a local store too. Raises StoreCorrupt,
+    SchemaMismatch, ConfigError where a row has no text.
     """
     receipts = [r for r in version.manifest.shards if shards is None or r.shard in shards]
-    entries = [entry for receipt in receipts for entry in receipt.files if entry.role == "table"]
-    if verify:
-        for entry in entries:
-            version.read(entry)
-    paths = [_fetched(version, entry) for entry in entries if entry.rows]
-    features = open_feature_files(paths)
-    expected = sum(receipt.rows_out for receipt in receipts)
-    if len(features) != expected:
-        raise StoreCorrupt(f"{version.ref}: expected {expected} rows, got {len(features)}")
+    features = open_feature_files(fetched(version, receipts, verify), texts, str(version.ref))
+    expected, got = sum(receipt.rows_out for receipt in receipts), int(sum(len(s.mean.sizes) for s in features.shards))
+    if got != expected:
+        raise StoreCorrupt(f"{version.ref}: expected {expected} rows, got {got}")
     return features
 
 
-def open_feature_files(paths: Sequence[Path]) -> FeaturesOnDisk:
-    """The rows of Parquet files of one FEATURES schema, in order.
+def open_feature_files(paths: Sequence[Path], texts: TextsOnDisk, name: str = "features") -> FeaturesOnDisk:
+    """The rows of Parquet files of one FEATURES schema, in order, with their `texts`.
 
-    Standard deviations that are zero in every row are not read. Raises StoreCorrupt, SchemaMismatch.
+    Standard deviations that are zero in every row are not read. Raises StoreCorrupt, SchemaMismatch, ConfigError.
     """
     files = [UncompressedParquet(path) for path in paths]
     formats = [_format(file) for file in files]
@@ -146,50 +153,57 @@ def open_feature_files(paths: Sequence[Path]) -> FeaturesOnDisk:
     for path, found in zip(paths, formats, strict=True):
         if found != formats[0]:
             raise SchemaMismatch(f"{path}: expected {formats[0]} as in the first shard, got {found}")
-    known = [_ids_and_tokens(path) for path in paths]
-    shards = tuple(_shard(file, formats[0], tokens) for file, (_, tokens) in zip(files, known, strict=True))
+    known = [_ids(path) for path in paths]
+    ids, prompts = torch.cat([ids for ids, _ in known]), np.concatenate([prompts for _, prompts in known])
+    shards = tuple(_shard(file, formats[0]) for file in files)
     first_row = np.cumsum([0, *(file.rows for file in files[:-1])])
-    ids, tokens = torch.cat([ids for ids, _ in known]), np.concatenate([tokens for _, tokens in known])
-    return FeaturesOnDisk(shards, first_row, ids, tokens, any(_any_std(shard) for shard in shards))
+    numbers = texts.find(prompts)
+    rows = _rows_with_text(numbers, prompts, texts, name)
+    has_std = any(_any_std(shard) for shard in shards)
+    numbers, longest = numbers[rows], int(texts.tokens[numbers[rows]].max())
+    return FeaturesOnDisk(shards, first_row, rows, ids[torch.from_numpy(rows)], texts, numbers, longest, has_std)
 
 
-def _fetched(version: Version, entry: FileEntry) -> Path:
-    key = f"{version.folder}/{entry.path}"
-    try:
-        path = version.files.fetch(key, entry.sha256, entry.bytes)
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise StoreCorrupt(f"{key}: is missing; run `lightgen verify`") from None
-    if size != entry.bytes:
-        raise StoreCorrupt(f"{key}: expected {entry.bytes} bytes, got {size}; run `lightgen verify`")
-    return path
+def _rows_with_text(
+    numbers: Int64[np.ndarray, " n"], prompts: np.ndarray, texts: TextsOnDisk, name: str
+) -> Int64[np.ndarray, " m"]:
+    """The rows that have a text. Rows of refused texts are left out and told; others without one are an error."""
+    missing = prompts[numbers < 0]
+    unknown = missing[~np.isin(missing, texts.refused)]
+    if len(unknown):
+        first = id_of(unknown.tolist()[0])
+        raise ConfigError(
+            f"{name}: {len(unknown)} of {len(prompts)} rows have no text, the first of prompt {first}; "
+            "give the TEXTS that stage texts made of the prompts of these images"
+        )
+    if len(missing):
+        log.warning("%s: %d of %d rows are left out: stage texts refused their text", name, len(missing), len(prompts))
+    if len(missing) == len(prompts):
+        raise SchemaMismatch(f"{name}: no features to train on: all texts were refused")
+    return np.flatnonzero(numbers >= 0)
 
 
-def _ids_and_tokens(path: Path) -> tuple[Int[Tensor, " rows"], Int64[np.ndarray, " rows"]]:
-    table = read_parquet(pa.memory_map(str(path)).read_buffer(), ["id", "text_tokens"], str(path))
-    return number_ids(table.column("id").to_pylist()), table.column("text_tokens").to_numpy().astype(np.int64)
+def _ids(path: Path) -> tuple[Int[Tensor, " rows"], np.ndarray]:
+    """The numbers of rows and of their prompts."""
+    table = read_parquet(pa.memory_map(str(path)).read_buffer(), ["id", "prompt_id"], str(path))
+    return number_ids(table.column("id").to_pylist()), id_numbers(table.column("prompt_id").to_pylist())
 
 
-def _shard(file: UncompressedParquet, format: FeatureFormat, tokens: Int64[np.ndarray, " rows"]) -> FeatureShard:
-    text = file.variable_size_column("text", tokens * format.text_dim * format.text_dtype.itemsize)
+def _shard(file: UncompressedParquet, format: FeatureFormat) -> FeatureShard:
     names = ["latent_mean", "latent_std", *(["mirrored_mean", "mirrored_std"] if format.has_mirrored else [])]
     columns, needed = [file.fixed_size_column(name) for name in names], 2 * prod(format.latent_shape)
     for column in columns:
         if set(column.sizes.tolist()) != {needed}:
             raise SchemaMismatch(f"{column.label}: {format.latent_shape} in float16 needs {needed} bytes a row")
     mean, std, *mirrored = columns
-    return FeatureShard(format, mean, std, text, (mirrored[0], mirrored[1]) if mirrored else None)
+    return FeatureShard(format, mean, std, (mirrored[0], mirrored[1]) if mirrored else None)
 
 
 def _format(file: UncompressedParquet) -> FeatureFormat:
     try:
-        latent, text = (file.schema.field(name).metadata or {} for name in ("latent_mean", "text"))
-        return FeatureFormat(
-            tuple(int(size) for size in latent[b"shape"].split(b",")),
-            int(text[b"shape"].split(b",")[1]),
-            TORCH_DTYPES[text[b"dtype"].decode()],
-            "mirrored_mean" in file.schema.names,
-        )
+        latent = file.schema.field("latent_mean").metadata or {}
+        shape = tuple(int(size) for size in latent[b"shape"].split(b","))
+        return FeatureFormat(shape, "mirrored_mean" in file.schema.names)
     except KeyError as error:
         raise SchemaMismatch(f"{file.path}: {error} is missing or unknown; stage encode did not write this") from None
 

@@ -17,7 +17,7 @@ RECIPE = ROOT / "tests" / "recipes" / "real_corpora.yaml"
 DATA = ROOT / ".." / "shared" / "data"
 FILES = ("coco_val2017_captions.tsv", "parti_prompts.tsv", "laion400m_sample_10k.parquet")
 GENEVAL = "geneval_evaluation_metadata.jsonl"
-STEPS = ("source", "select", "generate", "score-pixels", "filter", "fit-vae", "encode-16px", "encode-32px")
+STEPS = ("source", "select", "generate", "score-pixels", "filter", "fit-vae", "texts", "encode-16px", "encode-32px")
 
 missing = [name for name in (*FILES, GENEVAL) if not (DATA / name).exists()]
 pytestmark = [
@@ -35,7 +35,7 @@ def overrides(tmp_path_factory):
     keys = {f"source.corpora.{place}.path": str(DATA / name) for place, name in enumerate(FILES)}
     keys |= {"select.evaluation.0.path": str(DATA / GENEVAL), "generate.generator.model": str(flux)}
     for place in range(2):
-        keys |= {f"encode.{place}.vae.model": str(vae), f"encode.{place}.text.model": str(t5)}
+        keys |= {f"encode.{place}.vae.model": str(vae), "texts.encoder.model": str(t5)}
     return keys
 
 

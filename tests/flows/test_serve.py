@@ -17,7 +17,7 @@ from lightgen.storage.store import open_store
 from tests.flows.conftest import ROOT, TINY, wait_for
 
 TEMPLATE = json.loads((ROOT / "deploy/k8s-base-job-template.json").read_text())
-STEPS = ("source", "select", "generate", "score-pixels", "filter", "fit-vae", "encode-16px", "encode-32px")
+STEPS = ("source", "select", "generate", "score-pixels", "filter", "fit-vae", "texts", "encode-16px", "encode-32px")
 BROKEN = json.dumps(
     {"source.corpora": [{"kind": "jsonl", "path": "tests/nowhere.jsonl", "source": "none", "licence": "none"}]}
 )

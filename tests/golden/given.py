@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from lightgen.encoders.patch_pca import PatchPcaConfig
-from lightgen.encoders.restore import FILE
+from lightgen.encoders.restore import IMAGE_FILE, TEXT_FILE, Encoders, TextEncoding
 from lightgen.seeds import content_id
 from lightgen.settings import Device
 from lightgen.storage.feature_codec import latent_array, text_array
@@ -23,6 +23,7 @@ from lightgen.work import Context, RunConfig, Worker
 from schemas import features as features_schema
 from schemas import pairs as pairs_schema
 from schemas import tensors
+from schemas import texts as texts_schema
 from schemas.ref import ArtifactRef
 from tests.golden.compare import plain
 from tests.golden.subject import Output
@@ -93,10 +94,11 @@ def sealed_vae(store: Store) -> Version:
     return store.open(seal(store, "vae", [ShardOutput(table, 1, tensors.SCHEMA, files=files)]))
 
 
-def encoders_file(store: Store, padded: bool = False) -> bytes:
-    """What the features and the checkpoint say of their encoders; the VAE is sealed in `store`."""
+def _encoders(store: Store, padded: bool = False) -> Encoders:
+    """What made the features, their texts and the checkpoint; the VAE is sealed in `store`."""
     encoders = _checkpoint_settings(store)["encoders"]
-    return json.dumps({**encoders, "text": {**encoders["text"], **({"padded": True} if padded else {})}}).encode()
+    text = {**encoders["text"], **({"padded": True} if padded else {})}
+    return Encoders.model_validate({**encoders, "text": text})
 
 
 def _checkpoint_settings(store: Store) -> dict[str, Any]:
@@ -115,14 +117,28 @@ def sealed_checkpoint(store: Store) -> ArtifactRef:
     return seal(store, "checkpoint", [made], stage="pretrain")
 
 
-def sealed_features(store: Store, rows: int = 6, padded: bool = False) -> ArtifactRef:
-    """FEATURES of single images; texts of equal length where they are `padded`."""
-    return _features(store, "features", rows, LATENT, padded)
+def sealed_features(store: Store, rows: int = 6) -> ArtifactRef:
+    """FEATURES of single images."""
+    return _features(store, "features", rows, LATENT)
 
 
 def sealed_pair_features(store: Store, rows: int = 4) -> ArtifactRef:
     """PAIR_FEATURES."""
     return _features(store, "pair_features", rows, (2, *LATENT))
+
+
+def sealed_texts(store: Store, rows: int = 6, padded: bool = False) -> ArtifactRef:
+    """The TEXTS of these features; of equal length where they are `padded`."""
+    schema = texts_schema.schema(TEXT_DIM, "float16")
+    words = [torch.from_numpy(wave(4 if padded else 2 + row % 3, TEXT_DIM, seed=row)) for row in range(rows)]
+    ids, captions = [content_id("prompt", row) for row in range(rows)], list(CAPTIONS.values())
+    columns = [
+        pa.array(ids), pa.array([captions[row % len(captions)] for row in range(rows)]), text_array(words, "float16"),
+        pa.array([len(text) for text in words], pa.int32()),
+    ]  # fmt: skip
+    encoding = TextEncoding.model_validate(_encoders(store, padded).model_dump(include={"text_dim", "text"}))
+    made = ShardOutput(pa.Table.from_arrays(columns, schema=schema), rows, schema, files={TEXT_FILE: encoding.file()})
+    return seal(store, "texts", [made])
 
 
 def sealed_pairs(store: Store, encoded: ArtifactRef) -> ArtifactRef:
@@ -139,23 +155,20 @@ def sealed_pairs(store: Store, encoded: ArtifactRef) -> ArtifactRef:
     return seal(store, "pairs", [ShardOutput(table, len(rows), pairs_schema.SCHEMA)])
 
 
-def _features(store: Store, kind: Any, rows: int, shape: tuple[int, ...], padded: bool = False) -> ArtifactRef:
-    schema = features_schema.schema(shape, TEXT_DIM, "float16")
+def _features(store: Store, kind: Any, rows: int, shape: tuple[int, ...]) -> ArtifactRef:
+    schema = features_schema.schema(shape)
     captions = list(CAPTIONS.values())
-    texts = [torch.from_numpy(wave(4 if padded else 2 + row % 3, TEXT_DIM, seed=row)) for row in range(rows)]
     moments = [torch.from_numpy(wave(rows, *shape, seed=seed)).half() for seed in (1, 2)]
     columns = {
         "id": [content_id(kind, row) for row in range(rows)],
-        "prompt_id": [f"p{row}" for row in range(rows)],
+        "prompt_id": [content_id("prompt", row) for row in range(rows)],
         "caption": [captions[row % len(captions)] for row in range(rows)],
         "latent_mean": latent_array(moments[0]),
         "latent_std": latent_array(moments[1].abs() / 8),
-        "text": text_array(texts, "float16"),
-        "text_tokens": pa.array([len(text) for text in texts], pa.int32()),
     }
     table = pa.Table.from_arrays([pa.array(columns[name]) if isinstance(columns[name], list) else columns[name]
                                   for name in schema.names], schema=schema)  # fmt: skip
-    return seal(store, kind, [ShardOutput(table, rows, schema, files={FILE: encoders_file(store, padded)})])
+    return seal(store, kind, [ShardOutput(table, rows, schema, files={IMAGE_FILE: _encoders(store).image.file()})])
 
 
 def described(store: Store, ref: ArtifactRef, drop: Sequence[str] = ()) -> dict[str, Output]:

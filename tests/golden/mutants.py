@@ -183,6 +183,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "stage fit_vae": _of("storage.weights", ('sorted(rows, key=lambda row: row["name"])', "rows[1:]")),
     "stage encode": _of("encoders.crop", ("Resampling.BICUBIC", "Resampling.NEAREST"))
     + _of("encoders.mirror", ("return not TELLING.search(caption)", "return True")),
+    "stage texts": _of("stages.texts", ("for place in finite]", "for place in finite[::-1]]")),
     "stage encode_pairs": _of("stages.encode_pairs", ("for side in SIDES]", "for side in SIDES[::-1]]")),
     "stage pair": _of("decisions.pairing", ("lead >= rules.gap", "lead > rules.gap + 0.5")),
     "stage probe": _of("evaluation.damage", ("JPEG_QUALITY = 5", "JPEG_QUALITY = 60"), ("pixels[:, ::-1]", "pixels"))

@@ -22,6 +22,7 @@ from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.pretrain import PretrainConfig, pretrain
 from lightgen.stages.score import ScoreConfig, score
+from lightgen.stages.texts import TextsConfig, texts
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store, open_or_create
 from lightgen.training.loop import LoopConfig
@@ -32,6 +33,7 @@ from schemas.ref import ArtifactRef
 from tests.lightgen.sealed import pairs, prompts, seal
 
 SIZE_PX = 32
+WORDS = TextsConfig(encoder=WordsConfig(dim=16))
 SAMPLE = SampleConfig(iterations=4, head="ddim", head_steps=4, guidance=2.0)
 EVIL = "<script>alert('x')</script> \x1b[31mred\x1b[0m {0} %s\nline"
 
@@ -46,6 +48,7 @@ class Chain:
     scores: ArtifactRef
     kept: ArtifactRef
     vae: ArtifactRef
+    texts: ArtifactRef
     features: ArtifactRef
     checkpoint: ArtifactRef
 
@@ -53,6 +56,10 @@ class Chain:
     def refs(self) -> dict[str, ArtifactRef]:
         """By name of the kind."""
         return {name: value for name, value in vars(self).items() if isinstance(value, ArtifactRef)}
+
+    def words(self, encoded: ArtifactRef) -> ArtifactRef:
+        """The TEXTS of PAIR_FEATURES."""
+        return texts(self.store.open(encoded).parent("pairs"), WORDS, self.context())
 
     def context(self, seed: int = 1, progress: Progress = SILENT) -> Context:
         """Works in the chain's store, on the CPU."""
@@ -83,18 +90,19 @@ def _one_thread() -> Iterator[None]:
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Prompts, images, features and a student of a few steps."""
     store = open_or_create(str(tmp_path_factory.mktemp("chain") / "store"))
-    texts = [text for task in TASKS for _, text in zip(range(4), captions("train", task), strict=False)]
+    asked_for = [text for task in TASKS for _, text in zip(range(4), captions("train", task), strict=False)]
     refused = [Reject("r0", "too_long", f"500 tokens: {EVIL}", {"caption": EVIL})]
-    asked, context = sealed_prompts(store, texts, refused), Context(store, seed=1, run=RunConfig(device="cpu"))
+    asked, context = sealed_prompts(store, asked_for, refused), Context(store, seed=1, run=RunConfig(device="cpu"))
     images = generate(asked, GenerateConfig(generator=ScenesConfig(), size_px=SIZE_PX, format="png"), context)
     scores = score(images, ScoreConfig(scorer=PixelsConfig()), context)
     kept = filter_images(images, {"pixels": scores}, FilterConfig(max_reject_fraction=1.0), context)
     pca = PatchPcaConfig(patch_px=4, channels=8, fit_sizes_px=(SIZE_PX,))
     vae = fit_vae(kept, images, FitVaeConfig(vae=pca), context)
-    encoding = EncodeConfig(size_px=SIZE_PX, vae=pca, text=WordsConfig(dim=16))
+    encoding = EncodeConfig(size_px=SIZE_PX, vae=pca)
     features = encode(kept, images, vae, encoding, context)
-    checkpoint = pretrain(features, training(), context)
-    return Chain(store, asked, images, scores, kept, vae, features, checkpoint)
+    words = texts(asked, WORDS, context)
+    checkpoint = pretrain(features, words, training(), context)
+    return Chain(store, asked, images, scores, kept, vae, words, features, checkpoint)
 
 
 def training() -> PretrainConfig:

@@ -121,7 +121,7 @@ def pairs(store: Store, count: int, broken: int | None = None) -> tuple[Artifact
     for number, caption in enumerate(islice(captions("preference", "colors"), count)):
         scene = parse(caption)
         assert scene is not None
-        facts = {"caption": caption, "prompt_id": f"q{number}", "seed": number}
+        facts = {"caption": caption, "prompt_id": content_id("question", number), "seed": number}
         lost = b"no image" if number == broken else encode_image(noise(number), "png")
         winners.append(image(f"winner {number}", encode_image(draw(scene, 64, number), "png"), **facts))
         losers.append(image(f"loser {number}", lost, **facts))
@@ -130,7 +130,15 @@ def pairs(store: Store, count: int, broken: int | None = None) -> tuple[Artifact
             "winner_generator": "teacher", "loser_generator": "student", "winner_score": 1.0, "loser_score": 0.0,
             "margin": 1.0, "host": "", "source": "",
         }  # fmt: skip
-        rows.append({"id": content_id("pair", number), "prompt_id": f"q{number}", "caption": caption, **ids, **sides})
+        rows.append(
+            {
+                "id": content_id("pair", number),
+                "prompt_id": content_id("question", number),
+                "caption": caption,
+                **ids,
+                **sides,
+            }
+        )
     drawn = [images(store, losers), images(store, winners)]
     return seal(store, "pairs", [_shard(rows, pairs_schema.SCHEMA)], drawn, stage="pair"), drawn
 

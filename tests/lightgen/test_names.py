@@ -29,7 +29,7 @@ from schemas.ref import ArtifactRef
 from tests.worked_version import build, plan_of, rows
 
 TINY = "tests/recipes/tiny.yaml"
-NAMES_OF_TINY = "549efd367ecc285ccd75a3f42218037625700898804e147a35a4a5700736b860"
+NAMES_OF_TINY = "398a07c64d9f219443d2468100ad1a7d6fd9849e1db153f899e60bd1e36a8130"
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_how_a_recipe_is_run_renames_nothing(key: str, value: Any) -> None:
         ("source.corpora.0.count", 54, {"source"}),
         ("select.count", 10, {"select"}),
         ("encode.0.size_px", 24, None),
-        ("encode.0.text.dim", 24, {"encode-16px"}),
+        ("texts.encoder.dim", 24, {"texts", "texts-pairs"}),
         ("pretrain.0.loop.steps", 4, {"pretrain-16px"}),
         ("pretrain.0.loop.optimizer.lr", 0.5, {"pretrain-16px"}),
         ("pretrain.1.student.width", 64, {"pretrain-32px"}),

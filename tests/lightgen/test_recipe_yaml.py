@@ -85,7 +85,7 @@ def test_depth_is_bounded(tmp_path):
         ({"filter.rules": [{"column": "a", "leest": 1}]}, "filter.rules.0.leest: there is no such key; did you mean"),
         ({"align.betta": 3}, "align.betta: there is no such key; did you mean 'beta'? allowed are batch_size, "),
         ({"pretrain.1.loop.step": 3}, "pretrain.1.loop.step: there is no such key; did you mean 'steps'?"),
-        ({"encode.0.text.dims": 3}, "encode.0.text.dims: there is no such key; did you mean 'dim'?"),
+        ({"texts.encoder.dims": 3}, "texts.encoder.dims: there is no such key; did you mean 'dim'?"),
         ({"retrain": 1}, "retrain: there is no such key; did you mean 'pretrain'? allowed are align, "),
         ({"source.corpora.0.counts": 1}, "source.corpora.0.counts: there is no such key; did you mean 'count'?"),
         ({"test.source.shardrows": 1}, "test.source.shardrows: there is no such key; did you mean 'shard_rows'?"),

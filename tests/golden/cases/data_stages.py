@@ -18,7 +18,7 @@ from lightgen.generators.base import Failure
 from lightgen.scorers.base import Unscored, answer_table
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.seeds import content_id
-from lightgen.stages import encode, encode_pairs, filter, fit_vae, generate, join, score, select, source
+from lightgen.stages import encode, encode_pairs, filter, fit_vae, generate, join, score, select, source, texts
 from lightgen.storage.pixels import Pixels, decode_image
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store
@@ -58,6 +58,8 @@ def subjects() -> list[Subject]:
         Subject("stage filter", (filter,), filter.FilterConfig, FILTERS, _filter),
         Subject("stage fit_vae", (fit_vae,), fit_vae.FitVaeConfig, FITS, _fit_vae),
         Subject("stage encode", (encode,), encode.EncodeConfig, ENCODINGS, _encode, Tolerance(1e-3, 1e-3)),
+        Subject("stage texts", (texts,), texts.TextsConfig, {"plain": {"encoder": WORDS} | REJECTS}, _texts,
+                Tolerance(1e-3, 1e-3)),
         Subject("stage encode_pairs", (encode_pairs,), encode_pairs.EncodePairsConfig, {"plain": {}}, _encode_pairs,
                 Tolerance(1e-3, 1e-3)),
     ]  # fmt: skip
@@ -111,7 +113,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "repeats": {"rules": [], "repeats": [{"column": "pixels.phash", "bits": 2}, {"column": "caption"},
                                          {"column": "pixels.phash", "bits": 40, "group": "caption"}]} | REJECTS,
 }  # fmt: skip
-ENCODING = {"size_px": 16, "vae": VAE, "text": WORDS} | REJECTS
+ENCODING = {"size_px": 16, "vae": VAE} | REJECTS
 ENCODINGS = {
     "plain": ENCODING,
     "small, mirrored": ENCODING | {"size_px": 8, "flips": "safe"},
@@ -250,9 +252,16 @@ def _encode(config: encode.EncodeConfig, folder: Path) -> Output:
     with (
         mock.patch.object(encode, "load_vae", return_value=Blocks()),
         mock.patch.object(encode, "read_identity", return_value=content_of(config.vae)),
-        mock.patch.object(WordsConfig, "open", return_value=Letters()),
     ):
         ref = encode.encode(_all_kept(works.store, images), images, sealed_vae(works.store).ref, config, works)
+    return described(works.store, ref)
+
+
+def _texts(config: texts.TextsConfig, folder: Path) -> Output:
+    works = context(folder)
+    asked = prompts(works.store, [*CAPTIONS.values()], 2)
+    with mock.patch.object(WordsConfig, "open", return_value=Letters()):
+        ref = texts.texts(asked, config, works)
     return described(works.store, ref)
 
 
@@ -271,7 +280,7 @@ def _encode_pairs(config: encode_pairs.EncodePairsConfig, folder: Path) -> Outpu
         if shard_of[ids[winner]] == shard_of[ids[loser]]:
             shards[shard_of[ids[winner]]].append(row)
     pairs = seal(works.store, "pairs", [_shard(rows, pairs_schema.SCHEMA) for rows in shards], [images], stage="pair")
-    with mock.patch.object(encode_pairs, "load_encoders", return_value=(Blocks(), Letters())):
+    with mock.patch.object(encode_pairs, "load_vae_of", return_value=Blocks()):
         ref = encode_pairs.encode_pairs(pairs, sealed_checkpoint(works.store), [images], config, works)
     return described(works.store, ref)
 

@@ -19,6 +19,7 @@ from tests.golden.given import (
     sealed_features,
     sealed_pair_features,
     sealed_pairs,
+    sealed_texts,
 )
 from tests.golden.subject import Output, Subject, Tolerance
 
@@ -100,28 +101,29 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
 
 def _pretrain(config: pretrain.PretrainConfig, folder: Path) -> Output:
     works = context(folder)
-    features = sealed_features(works.store, padded=config.sizes().attend_padding)
+    features, texts = sealed_features(works.store), sealed_texts(works.store, padded=config.sizes().attend_padding)
     goes_on = config.grid is not None or config.start_weights == "model"
     start = [sealed_checkpoint(works.store)] if goes_on else []
     with one_thread():
-        ref = pretrain.pretrain(features, config, works, *start)
+        ref = pretrain.pretrain(features, texts, config, works, *start)
     return _trained(works.store.open(ref), described(works.store, ref))
 
 
 def _align(config: align.AlignConfig, folder: Path) -> Output:
     works = context(folder)
-    start, pairs = sealed_checkpoint(works.store), sealed_pair_features(works.store)
+    start, pairs, texts = sealed_checkpoint(works.store), sealed_pair_features(works.store), sealed_texts(works.store)
     with one_thread():
-        further = [reference.reference(start, pairs, config.reference, works)] if config.reference else []
+        further = [reference.reference(start, pairs, texts, config.reference, works)] if config.reference else []
         further += [sealed_pairs(works.store, pairs)] if config.pair_weights == "margin" else []
-        ref = align.align(start, pairs, config, works, *further)
+        ref = align.align(start, pairs, texts, config, works, *further)
     return _trained(works.store.open(ref), described(works.store, ref))
 
 
 def _reference(config: reference.ReferenceConfig, folder: Path) -> Output:
     works = context(folder)
     with one_thread():
-        ref = reference.reference(sealed_checkpoint(works.store), sealed_pair_features(works.store), config, works)
+        parents = sealed_checkpoint(works.store), sealed_pair_features(works.store), sealed_texts(works.store)
+        ref = reference.reference(*parents, config, works)
     return described(works.store, ref)
 
 

@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 from lightgen import cli
 from lightgen.encoders.diffusers_vae import DiffusersVaeConfig, load_autoencoder
 from lightgen.encoders.t5 import T5Config
+from lightgen.encoders.text import text_of_identity
 from lightgen.encoders.tiny import tiny_t5, tiny_vae
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.restore import checkpoint_config
@@ -29,10 +30,12 @@ from lightgen.pipeline import LightGenPipeline
 from lightgen.pipeline.components import DecodingScheduler, StudentModel
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
+from lightgen.stages.texts import TextsConfig, texts
 from lightgen.storage.store import open_or_create, open_store
 from lightgen.training.features_on_disk import open_features
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
+from lightgen.training.texts_on_disk import open_texts
 from lightgen.work import Context, RunConfig
 from tests.lightgen.operations.published import Sizes, Weights, latents, random_weights, sample
 from tests.lightgen.sealed import pairs
@@ -148,7 +151,9 @@ def test_published_weights_are_aligned_with_the_padding_that_they_attend(
     context, start = Context(store, seed=1, run=RunConfig(device="cpu")), store.open("checkpoint@latest").ref
     made, drawn = pairs(store, 6)
     encoded = encode_pairs(made, start, drawn, EncodePairsConfig(), context)
-    data = open_features(store.open(encoded))
+    encoder = text_of_identity(checkpoint_config(store.open(start)).encoders.text, store)
+    words = texts(made, TextsConfig(encoder=encoder), context)
+    data = open_features(store.open(encoded), open_texts(store.open(words)))
     captions = store.open(encoded).table(columns=["caption"])["caption"].to_pylist()
     batch = data.batch(np.arange(6), np.zeros(6, np.int64))
     assert batch.keep.all()
@@ -158,7 +163,7 @@ def test_published_weights_are_aligned_with_the_padding_that_they_attend(
     loop = LoopConfig(steps=2, optimizer=OptimizerConfig(lr=1e-4, warmup_steps=0), ema=0.0, log_every=1, threads=1)
     few = SampleConfig(iterations=2, head="ddim", head_steps=2, clip_x0=2.0)
     config = AlignConfig(batch_size=4, noise_copies=1, beta=5.0, loop=loop, samples=few, sample_captions=2)
-    aligned = store.open(align(start, encoded, config, context))
+    aligned = store.open(align(start, encoded, words, config, context))
     first = json.loads(aligned.file("log.jsonl").read_text().splitlines()[0])
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
 

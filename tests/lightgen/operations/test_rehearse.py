@@ -107,13 +107,13 @@ def test_sizes_keep_their_ratio_and_encoders_their_widths(small) -> None:
     assert small.encode[1].size_px == 2 * small.encode[0].size_px
     assert small.generate.size_px == small.encode[1].size_px == small.evaluate.size_px
     assert small.encode[0].vae.shape == recipe.encode[0].vae.shape == (16, 8)
-    assert small.encode[0].text.width == recipe.encode[0].text.width == 4096
+    assert small.texts.encoder.width == recipe.texts.encoder.width == 4096
     assert small.encode[0].vae == small.encode[1].vae
 
 
 @pytest.mark.parametrize("preset", ["lightgen-0.7b", "lightgen-official"])
 def test_a_student_keeps_its_parts_and_flags(preset: str, tmp_path: Path) -> None:
-    recipe = load_recipe(TINY, {"pretrain.0.student": preset, "encode.0.text.dim": 4096, "encode.0.vae.channels": 16})
+    recipe = load_recipe(TINY, {"pretrain.0.student": preset, "texts.encoder.dim": 4096, "encode.0.vae.channels": 16})
     before, after = recipe.pretrain[0].sizes(), small_recipe(recipe, tmp_path, None, True).pretrain[0].sizes()
     changed = {name for name in type(before).model_fields if getattr(before, name) != getattr(after, name)}
     assert changed <= {

@@ -9,7 +9,7 @@ import yaml
 from lightgen.errors import ConfigError, RefNotFound
 from lightgen.operations.run import run_recipe
 from lightgen.operations.steps import Step, inputs, models, steps_of, until, walk
-from lightgen.recipe import RECIPES, Recipe, load_recipe
+from lightgen.recipe import RECIPES, Recipe, Use, load_recipe
 from lightgen.storage.store import UNAUDITED, Store, open_or_create
 from schemas.ref import ArtifactRef
 
@@ -81,7 +81,7 @@ def test_all_that_an_audit_may_ask_is_a_step_of_its_own() -> None:
 
 def test_weights_by_margin_read_the_pairs() -> None:
     steps = {step.name: step for step in steps_of(load_recipe(LINKED, {"align.pair_weights": "margin"}))}
-    assert steps["align-dpo"].inputs == ("pretrain-32px", "encode-pairs", "pair")
+    assert steps["align-dpo"].inputs == ("pretrain-32px", "encode-pairs", "texts-pairs", "pair")
 
 
 def test_shuffled_labels_are_a_control_beside_the_others() -> None:
@@ -98,6 +98,16 @@ def test_captions_written_for_images_are_what_is_encoded() -> None:
     steps = {step.name: step for step in steps_of(load_recipe(TINY, {"recaption": {"captioner": {"kind": "given"}}}))}
     assert steps["recaption"].inputs == ("generate", "filter")
     assert steps["encode-16px"].inputs == ("recaption", "generate", "fit-vae")
+    assert steps["texts"].inputs == ("recaption",)
+
+
+def test_texts_are_made_of_the_prompts_or_of_what_is_there_in_their_place() -> None:
+    drawn = {step.name: step for step in steps_of(WHOLE)}
+    assert (drawn["texts"].inputs, drawn["texts-pairs"].inputs) == (("select",), ("pair",))
+    used = parts("source", "select", "generate", "filter", "texts").model_copy(
+        update={"generate": Use(use="images@paid")}
+    )
+    assert {step.name: step for step in steps_of(used)}["texts"].inputs == ("filter",)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +118,9 @@ def test_captions_written_for_images_are_what_is_encoded() -> None:
         (["source", "select", "generate"], "generate"),
         (["source", "select", "generate", "filter"], "filter"),
         (["source", "select", "generate", "filter", "encode"], "encode-32px"),
-        (["source", "select", "generate", "filter", "encode", "pretrain"], "pretrain-32px"),
-        (["source", "select", "generate", "filter", "encode", "pretrain", "held_out", "pair"], "encode-pairs"),
+        (["source", "select", "generate", "filter", "texts"], "texts"),
+        (["source", "select", "generate", "filter", "texts", "encode", "pretrain"], "pretrain-32px"),
+        (["source", "select", "generate", "filter", "texts", "encode", "pretrain", "held_out", "pair"], "encode-pairs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -122,6 +133,7 @@ def test_a_recipe_may_leave_out_its_later_parts(kept: list[str], last: str) -> N
     [
         (["source", "generate"], "generate needs select"),
         (["source", "select", "generate", "encode"], "encode needs filter"),
+        (["source", "select", "generate", "filter", "encode", "pretrain"], "pretrain needs texts"),
         (["source", "select", "align"], "align needs pair"),
         (["source", "evaluate"], "evaluate needs test"),
     ],
@@ -177,7 +189,7 @@ def test_walk_gives_each_step_the_versions_of_its_inputs() -> None:
     assert given["pair"] == [
         "generate-held-out-student", "generate-held-out-teacher", "score-held-out-student", "score-held-out-teacher",
     ]  # fmt: skip
-    assert given["pretrain-32px"] == ["encode-32px", "pretrain-16px"]
+    assert given["pretrain-32px"] == ["encode-32px", "texts", "pretrain-16px"]
 
 
 @pytest.fixture

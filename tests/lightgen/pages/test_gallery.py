@@ -33,7 +33,9 @@ def refs(chain: Chain, sample) -> dict[str, ArtifactRef]:
     """A version of every kind."""
     pairs, drawn = sealed_pairs(chain.store, 6)
     encoded = encode_pairs(pairs, chain.checkpoint, drawn, EncodePairsConfig(), chain.context())
-    asked = reference(chain.checkpoint, encoded, ReferenceConfig(draws=2, noise_copies=1), chain.context())
+    asked = reference(
+        chain.checkpoint, encoded, chain.words(encoded), ReferenceConfig(draws=2, noise_copies=1), chain.context()
+    )
     scenes = SourceConfig.model_validate({"corpora": [{"kind": "scenes", "split": "test", "count": 12}]})
     made = {"captions": source(scenes, chain.context()), "pairs": pairs, "pair_features": encoded, "reference": asked}
     return {**chain.refs, **made, "report": report_of(chain, exam_config(sample)).ref}

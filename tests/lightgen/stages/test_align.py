@@ -9,12 +9,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from lightgen.encoders.words import WordsConfig
 from lightgen.errors import ConfigError
 from lightgen.generators.restore import load_student
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
 from lightgen.stages.align import AlignConfig, align
 from lightgen.stages.reference import reference
+from lightgen.stages.texts import TextsConfig, texts
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loop import LoopConfig
 from lightgen.training.optimizer import OptimizerConfig
@@ -35,7 +37,7 @@ def align_config(sample: SampleConfig, **changes: Any) -> AlignConfig:
 
 def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain: Chain, encoded: ArtifactRef, sample) -> None:
     config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}))
-    aligned = align(chain.checkpoint, encoded, config, chain.context())
+    aligned = align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context())
     rows = _log(chain, aligned)
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert set(rows[0]) >= {"loss", "accuracy", "margin"}
@@ -47,10 +49,11 @@ def test_dpo_starts_at_ln_2_and_comes_to_prefer_the_winners(chain: Chain, encode
 
 
 def test_the_control_trains_on_winners_alone_and_is_another_version(chain: Chain, encoded: ArtifactRef, sample) -> None:
-    control = align(chain.checkpoint, encoded, align_config(sample, objective="sft"), chain.context())
+    parents = [chain.checkpoint, encoded, chain.words(encoded)]
+    control = align(*parents, align_config(sample, objective="sft"), chain.context())
     assert "margin" not in _log(chain, control)[0]
-    assert control.version != align(chain.checkpoint, encoded, align_config(sample), chain.context()).version
-    assert chain.store.open(control).parents == [chain.checkpoint, encoded]
+    assert control.version != align(*parents, align_config(sample), chain.context()).version
+    assert chain.store.open(control).parents == parents
 
 
 def test_the_reference_is_asked_once_and_training_hardly_differs(chain: Chain, encoded: ArtifactRef, sample) -> None:
@@ -58,9 +61,9 @@ def test_the_reference_is_asked_once_and_training_hardly_differs(chain: Chain, e
     loop = LOOP.model_copy(update={"steps": 9, "precision": "fp32"})
     cached = align_config(sample, loop=loop, reference_draws=3)
     assert cached.reference is not None
-    asked = reference(chain.checkpoint, encoded, cached.reference, chain.context())
-    aligned = align(chain.checkpoint, encoded, cached, chain.context(), asked)
-    assert chain.store.open(aligned).parents == [chain.checkpoint, encoded, asked]
+    asked = reference(chain.checkpoint, encoded, chain.words(encoded), cached.reference, chain.context())
+    aligned = align(chain.checkpoint, encoded, chain.words(encoded), cached, chain.context(), asked)
+    assert chain.store.open(aligned).parents == [chain.checkpoint, encoded, chain.words(encoded), asked]
     assert asked.rows == 6 * 3
     rows = _log(chain, aligned)
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
@@ -69,9 +72,9 @@ def test_the_reference_is_asked_once_and_training_hardly_differs(chain: Chain, e
     first = next(row for row in rows if row["step"] == 1)
     of_draw = [row["winner_error"] for row in said if row["draw"] == 0]
     assert min(of_draw) <= first["winner_error"] <= max(of_draw)
-    live = _log(chain, align(chain.checkpoint, encoded, cached, chain.context()))
+    live = _log(chain, align(chain.checkpoint, encoded, chain.words(encoded), cached, chain.context()))
     assert [row["loss"] for row in live] == pytest.approx([row["loss"] for row in rows], rel=1e-3)
-    assert align(chain.checkpoint, encoded, cached, chain.context(), asked) == aligned
+    assert align(chain.checkpoint, encoded, chain.words(encoded), cached, chain.context(), asked) == aligned
 
 
 def test_the_control_asks_no_reference(sample) -> None:
@@ -82,9 +85,9 @@ def test_the_control_asks_no_reference(sample) -> None:
 def test_pairs_count_by_their_margins_which_are_a_parent(chain: Chain, encoded: ArtifactRef, sample) -> None:
     pairs = chain.store.open(encoded).parent("pairs")
     config = align_config(sample, pair_weights="margin")
-    weighted = align(chain.checkpoint, encoded, config, chain.context(), pairs)
-    assert chain.store.open(weighted).parents == [chain.checkpoint, encoded, pairs]
-    plain = align(chain.checkpoint, encoded, align_config(sample), chain.context())
+    weighted = align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context(), pairs)
+    assert chain.store.open(weighted).parents == [chain.checkpoint, encoded, chain.words(encoded), pairs]
+    plain = align(chain.checkpoint, encoded, chain.words(encoded), align_config(sample), chain.context())
     # The margins of these pairs are equal, so it is another version that was trained alike.
     losses = [[row["loss"] for row in _log(chain, ref)] for ref in (weighted, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -93,7 +96,7 @@ def test_pairs_count_by_their_margins_which_are_a_parent(chain: Chain, encoded: 
 
 def test_shuffled_labels_are_another_version_and_teach_no_preference(chain: Chain, encoded, sample) -> None:
     config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}), labels="shuffled")
-    shuffled = _log(chain, align(chain.checkpoint, encoded, config, chain.context()))
+    shuffled = _log(chain, align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context()))
     assert shuffled[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     as_given = align_config(sample, labels="given")
     assert "labels" not in as_given.content(), "checkpoints of before keep their names"
@@ -132,21 +135,28 @@ def test_the_reference_is_asked_in_the_precision_of_the_training(
     """At the paper's strength of preference a loss of ln 2 says that both sides were computed alike."""
     config = _cached(sample, precision)
     assert config.reference is not None
-    asked = reference(chain.checkpoint, encoded, config.reference, chain.context())
-    first = _log(chain, align(chain.checkpoint, encoded, config, chain.context(), asked))[0]
+    asked = reference(chain.checkpoint, encoded, chain.words(encoded), config.reference, chain.context())
+    first = _log(chain, align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context(), asked))[0]
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-3)
 
 
 def test_a_reference_of_another_precision_is_refused(chain: Chain, encoded: ArtifactRef, sample) -> None:
     exact, rounded = _cached(sample, "fp32"), _cached(sample, "bf16")
     assert exact.reference is not None
-    asked = reference(chain.checkpoint, encoded, exact.reference, chain.context())
+    asked = reference(chain.checkpoint, encoded, chain.words(encoded), exact.reference, chain.context())
     with pytest.raises(ConfigError, match=r"was asked with config .*and this training needs .*'precision': 'bf16'"):
-        align(chain.checkpoint, encoded, rounded, chain.context(), asked)
+        align(chain.checkpoint, encoded, chain.words(encoded), rounded, chain.context(), asked)
     with pytest.raises(ConfigError, match="was asked with seed"):
-        align(chain.checkpoint, encoded, exact, replace(chain.context(), seed=chain.context().seed + 1), asked)
+        align(
+            chain.checkpoint,
+            encoded,
+            chain.words(encoded),
+            exact,
+            replace(chain.context(), seed=chain.context().seed + 1),
+            asked,
+        )
     with pytest.raises(ConfigError, match="without reference_draws"):
-        align(chain.checkpoint, encoded, align_config(sample), chain.context(), asked)
+        align(chain.checkpoint, encoded, chain.words(encoded), align_config(sample), chain.context(), asked)
 
 
 def test_a_cached_reference_wants_a_precision_by_name_which_is_in_its_name(sample) -> None:
@@ -168,11 +178,21 @@ def test_the_control_has_the_objective_of_pretraining(chain: Chain, encoded: Art
     coarse, mixed = AlignConfig(**settings, time_power=0.5), AlignConfig(**settings, mask_ratios=2)
     assert coarse.content() == plain.content() | {"time_power": 0.5}
     losses = [
-        _log(chain, align(chain.checkpoint, encoded, one, chain.context()))[0]["loss"] for one in (plain, coarse, mixed)
+        _log(chain, align(chain.checkpoint, encoded, chain.words(encoded), one, chain.context()))[0]["loss"]
+        for one in (plain, coarse, mixed)
     ]
     assert len({round(loss, 6) for loss in losses}) == 3
 
 
+def test_texts_of_another_encoder_than_the_students_are_refused(chain: Chain, encoded: ArtifactRef, sample) -> None:
+    other = TextsConfig(encoder=WordsConfig(dim=16, context=1))
+    foreign = texts(chain.store.open(encoded).parent("pairs"), other, chain.context())
+    with pytest.raises(ConfigError, match=r"was made with .*, the student knows texts of .*; make them with that"):
+        align(chain.checkpoint, encoded, foreign, align_config(sample), chain.context())
+    with pytest.raises(ConfigError, match="6 of 6 rows have no text"):
+        align(chain.checkpoint, encoded, chain.texts, align_config(sample), chain.context())
+
+
 def test_more_mask_ratios_than_microbatches_are_refused(chain: Chain, encoded: ArtifactRef, sample) -> None:
     with pytest.raises(ConfigError, match=r"^align.mask_ratios is 2, but a step has 1 microbatches"):
-        align(chain.checkpoint, encoded, align_config(sample, mask_ratios=2), chain.context())
+        align(chain.checkpoint, encoded, chain.words(encoded), align_config(sample, mask_ratios=2), chain.context())

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,19 +9,28 @@ import torch
 
 from lightgen.encoders.crop import read_square
 from lightgen.encoders.mirror import may_mirror
-from lightgen.encoders.restore import load_encoders, read_encoders
+from lightgen.encoders.restore import (
+    Encoders,
+    load_encoders,
+    load_vae_of,
+    read_image_encoding,
+    read_text_encoding,
+)
 from lightgen.encoders.tiny import tiny_t5, tiny_vae
 from lightgen.encoders.vae import Vae, load_vae, read_identity
 from lightgen.errors import ConfigError, ModelError, StoreCorrupt, TooManyRejects
 from lightgen.seeds import content_id
 from lightgen.stages import encode as stage
+from lightgen.stages import texts as texts_stage
 from lightgen.stages.encode import EncodeConfig, encode
 from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
-from lightgen.storage.feature_codec import _latents, latents_from_table, text_from_table
+from lightgen.stages.texts import TextsConfig, texts
+from lightgen.storage.feature_codec import _latents, latents_from_table
 from lightgen.storage.pixels import encode_image
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.training.features_on_disk import open_features
+from lightgen.training.texts_on_disk import open_texts
 from lightgen.work import Context, RunConfig
 from schemas.ref import ArtifactRef
 from tests.lightgen.sealed import image, images, kept_of
@@ -58,7 +66,7 @@ def _given(store: Store, broken: str = "") -> tuple[ArtifactRef, ArtifactRef]:
 
 
 def _config(**settings: object) -> EncodeConfig:
-    return EncodeConfig.model_validate({"size_px": 16, "vae": PCA, "text": WORDS, "batch": 3} | settings)
+    return EncodeConfig.model_validate({"size_px": 16, "vae": PCA, "batch": 3} | settings)
 
 
 def _context(store: Store) -> Context:
@@ -74,8 +82,8 @@ def _encode(store: Store, config: EncodeConfig, broken: str = "") -> Version:
     return store.open(encode(*given, _fit(store, config, given), config, _context(store)))
 
 
-def _encoders(features: Version, store: Store) -> tuple[Vae, Any]:
-    return load_encoders(read_encoders(features), store, "cpu")
+def _vae(features: Version, store: Store) -> Vae:
+    return load_vae_of(read_image_encoding(features), store, "cpu")
 
 
 def _squares(size_px: int = 16) -> torch.Tensor:
@@ -93,28 +101,26 @@ def test_rows_are_the_kept_images_shard_by_shard(store: Store) -> None:
     for shard in range(2):
         table = features.table(shard)
         assert table.column("id").to_pylist() == [_id(shard, row) for row in range(SKIPPED, ROWS)]
-        loaded, text = _encoders(features, store)
+        loaded = _vae(features, store)
         mean, std = latents_from_table(table)
         assert torch.equal(mean, loaded.encode(_squares())[0].half())
         assert mean.shape == (ROWS - SKIPPED, 5, 4, 4)
         assert not std.any()
-        flat, tokens = text_from_table(table)
-        assert tokens.tolist() == [len(caption.split()) for caption in table.column("caption").to_pylist()]
-        assert torch.equal(flat.float(), torch.cat(text.encode(table.column("caption").to_pylist())))
 
 
 def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store: Store) -> None:
     """Rows whose caption knows a side keep the plain latent in both columns; a fair coin a visit picks the column."""
     features = _encode(store, _config(flips="safe"))
     assert features.ref.version != _encode(store, _config()).ref.version
-    table, (loaded, _) = features.table(0), _encoders(features, store)
+    table, loaded = features.table(0), _vae(features, store)
     plain, mirrored = (loaded.encode(each)[0].half() for each in (_squares(), _squares().flip(2)))
     allowed = torch.tensor([may_mirror(caption) for caption in table.column("caption").to_pylist()])
     assert 0 < int(allowed.sum()) < len(allowed)
     found = _latents(table, "mirrored_mean")
     assert torch.equal(found, torch.where(allowed[:, None, None, None], mirrored, plain))
     assert torch.equal(_latents(table, "latent_mean"), plain)
-    stored = open_features(features)
+    words = texts(features.parent("kept"), TextsConfig.model_validate({"encoder": WORDS}), _context(store))
+    stored = open_features(features, open_texts(store.open(words)))
     rows = np.arange(ROWS - SKIPPED)
     seen = torch.stack([stored.batch(rows, np.full_like(rows, visit)).mean for visit in range(200)])
     told = (mirrored != plain).flatten(1).any(1) & allowed
@@ -126,7 +132,7 @@ def test_safe_flips_keep_mirrored_latents_and_training_reads_half_of_them(store:
 
 def test_published_flips_mirror_every_image_whatever_its_caption_says(store: Store) -> None:
     features = _encode(store, _config(flips="all"))
-    table, (loaded, _) = features.table(0), _encoders(features, store)
+    table, loaded = features.table(0), _vae(features, store)
     assert not all(may_mirror(caption) for caption in table.column("caption").to_pylist())
     assert torch.equal(_latents(table, "mirrored_mean"), loaded.encode(_squares().flip(2))[0].half())
     assert features.ref.version != _encode(store, _config(flips="safe")).ref.version
@@ -135,10 +141,9 @@ def test_published_flips_mirror_every_image_whatever_its_caption_says(store: Sto
 def test_encoders_are_described_beside_the_features(store: Store) -> None:
     config = _config()
     features = _encode(store, config)
-    described = read_encoders(features)
-    assert (described.size_px, described.latent_shape, described.text_dim) == (16, (5, 4, 4), 6)
+    described = read_image_encoding(features)
+    assert (described.size_px, described.latent_shape) == (16, (5, 4, 4))
     assert described.vae == features.parent("vae").content
-    assert described.text == config.text.identity()
     assert read_identity(store.open(features.parent("vae"))) == json.loads(json.dumps(config.vae.identity()))
 
 
@@ -218,19 +223,14 @@ def test_values_that_are_not_finite_are_rejected(store: Store, tmp_path: Path) -
 
 def test_pretrained_encoders(store: Store, tmp_path: Path) -> None:
     folder = tiny_vae(tmp_path / "tiny")
-    t5 = {"kind": "t5", "model": str(tiny_t5(tmp_path / "t5")), "dtype": "float32"}
-    features = _encode(store, _config(vae={"kind": "diffusers", "model": str(folder)}, text=t5))
-    vae, text = _encoders(features, store)
+    features = _encode(store, _config(vae={"kind": "diffusers", "model": str(folder)}))
+    vae = _vae(features, store)
     table = features.table(1)
     mean, std = latents_from_table(table)
     expected_mean, expected_std = vae.encode(_squares())
     assert torch.allclose(mean.float(), expected_mean, atol=4e-3)
     assert torch.allclose(std.float(), expected_std, rtol=2e-3)
     assert float(std.min()) > 0
-    flat, tokens = text_from_table(table)
-    assert flat.dtype == torch.bfloat16
-    assert torch.allclose(flat.float(), torch.cat(text.encode(table.column("caption").to_pylist())), atol=2e-2)
-    assert tokens.tolist() == [len(caption.split()) + 1 for caption in table.column("caption").to_pylist()]
     rows = {row["name"]: row for row in store.open(features.parent("vae")).table().to_pylist()}
     assert rows["decoder.conv_out.bias"]["shape"] == "3"
 
@@ -254,17 +254,24 @@ def test_weights_that_were_moved_are_found_again_and_nothing_is_computed_again(
     folders = {"vae": tiny_vae(tmp_path / "vae"), "t5": tiny_t5(tmp_path / "t5")}
 
     def config() -> EncodeConfig:
+        return _config(vae={"kind": "diffusers", "model": str(folders["vae"])})
+
+    def words() -> TextsConfig:
         t5 = {"kind": "t5", "model": str(folders["t5"]), "dtype": "float32"}
-        return _config(vae={"kind": "diffusers", "model": str(folders["vae"])}, text=t5)
+        return TextsConfig.model_validate({"encoder": t5})
 
     features = _encode(store, config())
-    before = _encoders(features, store)[0].encode(_squares())[0]
+    read = store.open(texts(features.parent("kept"), words(), _context(store)))
+    encoders = Encoders.of(read_image_encoding(features), read_text_encoding(read))
+    before = _vae(features, store).encode(_squares())[0]
     for name, folder in folders.items():
         folders[name] = folder.rename(tmp_path / f"{name}-moved")
     with pytest.raises(ModelError, match=r"are not where they were .*run a recipe that names their place"):
-        _encoders(features, store)
+        _vae(features, store)
     monkeypatch.setattr(stage, "files_of", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(texts_stage, "_encoded", lambda *_: pytest.fail("encoded again"))
     assert _encode(store, config()).ref == features.ref
-    vae, text = _encoders(features, store)
+    assert texts(features.parent("kept"), words(), _context(store)) == read.ref
+    vae, text = load_encoders(encoders, store, "cpu")
     assert torch.equal(vae.encode(_squares())[0], before)
     assert text.encode(["a red circle"])[0].shape == (4, 24)

@@ -15,6 +15,7 @@ from lightgen.stages.pretrain import pretrain
 from lightgen.training.data import Winners
 from lightgen.training.features_on_disk import open_features
 from lightgen.training.loop import LoopConfig
+from lightgen.training.texts_on_disk import open_texts
 from schemas.ref import ArtifactRef
 from tests.lightgen.conftest import Chain, training
 from tests.lightgen.sealed import noise, pairs
@@ -33,7 +34,7 @@ def test_both_sides_take_the_encoders_way(chain: Chain) -> None:
     vae, text = load_encoders(settings, chain.store, "cpu")
     made, ref = encoded(chain, 3)
     version, source = chain.store.open(ref), chain.store.open(made)
-    features = open_features(version)
+    features = open_features(version, open_texts(chain.store.open(chain.words(ref))))
     assert (len(features), features.latent_shape) == (3, (8, 8, 8))
     batch = features.batch(ROWS, FIRST_VISIT)
     assert batch.mean.shape == (3, 2, 8, 8, 8)
@@ -51,8 +52,9 @@ def test_both_sides_take_the_encoders_way(chain: Chain) -> None:
 def test_pairs_are_encoded_once_and_for_every_student_on_the_same_features(chain: Chain, monkeypatch) -> None:
     made, first = encoded(chain, 3)
     loop = LoopConfig(steps=0, threads=1)
-    other = pretrain(chain.features, training().model_copy(update={"loop": loop}), replace(chain.context(), seed=3))
-    monkeypatch.setattr(stage, "load_encoders", lambda *_: pytest.fail("encoders were loaded again"))
+    config = training().model_copy(update={"loop": loop})
+    other = pretrain(chain.features, chain.texts, config, replace(chain.context(), seed=3))
+    monkeypatch.setattr(stage, "load_vae_of", lambda *_: pytest.fail("the VAE was loaded again"))
     assert encoded(chain, 3, batch=1) == (made, first)
     _, drawn = pairs(chain.store, 3)
     assert encode_pairs(made, other, drawn, EncodePairsConfig(), chain.context()) == first

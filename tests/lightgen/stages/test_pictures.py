@@ -24,6 +24,8 @@ from lightgen.stages.pictures import PicturesConfig, pictures
 from lightgen.storage.pixels import encode_image
 from lightgen.storage.store import open_or_create
 from lightgen.storage.version import Version
+from lightgen.training.features_on_disk import open_features
+from lightgen.training.texts_on_disk import open_texts
 from lightgen.work import Context, RunConfig, Work, Worker
 
 ANY: Any = TypeAdapter(PictureSetConfig)
@@ -279,14 +281,14 @@ def test_a_short_recipe_trains_on_pictures_of_ones_own(tmp_path: Path) -> None:
     recipe = Recipe.model_validate({
         "name": "mine", "pictures": {"sets": [{"kind": "folder", "path": str(folder), "source": "mine"}]},
         "filter": {}, "recaption": {"captioner": {"kind": "given"}},
-        "encode": [{
-            "size_px": 32, "vae": {"kind": "patch_pca", "channels": 4, "fit_sizes_px": [32]},
-            "text": {"kind": "words", "dim": 8},
-        }],
+        "texts": {"encoder": {"kind": "words", "dim": 8}},
+        "encode": [{"size_px": 32, "vae": {"kind": "patch_pca", "channels": 4, "fit_sizes_px": [32]}}],
     })  # fmt: skip
     store = open_or_create(str(tmp_path / "store"))
     made = run_recipe(recipe, store)
     assert store.open(made["encode-32px"]).rows == 7
+    data = open_features(store.open(made["encode-32px"]), open_texts(store.open(made["texts"])))
+    assert len(data) == 7
     told = store.open(made["recaption"]).table().to_pylist()
     assert {(row["caption"], row["source"]) for row in told} == {(caption, "mine") for caption in CAPTIONS}
 

@@ -1,4 +1,4 @@
-"""FEATURES -> CHECKPOINT: sealed, named by its recipe, resumed, refused where sizes do not fit."""
+"""FEATURES + TEXTS -> CHECKPOINT: sealed, named by its recipe, resumed, refused where sizes do not fit."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightgen.encoders.restore import read_encoders
+from lightgen.encoders.restore import Encoders, read_image_encoding, read_text_encoding
 from lightgen.errors import CheckpointCorrupt, ConfigError
 from lightgen.generators.restore import checkpoint_config, load_student
 from lightgen.generators.sampler import Sampler
@@ -38,14 +38,16 @@ def test_a_checkpoint_holds_weights_average_log_and_samples(chain) -> None:
     assert (settings.size_px, settings.steps, settings.encoders) == (
         32,
         6,
-        read_encoders(chain.store.open(chain.features)),
+        Encoders.of(
+            read_image_encoding(chain.store.open(chain.features)), read_text_encoding(chain.store.open(chain.texts))
+        ),
     )
 
 
 def test_grids_that_were_drawn_on_the_way_are_sealed_and_shown(chain) -> None:
     config = training()
     often = config.model_copy(update={"loop": config.loop.model_copy(update={"sample_every": 2})})
-    version = chain.store.open(pretrain(chain.features, often, chain.context(seed=3)))
+    version = chain.store.open(pretrain(chain.features, chain.texts, often, chain.context(seed=3)))
     grids = {name for name in version.file_names if name.startswith("samples")}
     assert grids == {"samples.png", "samples-00000002.png", "samples-00000004.png"}
     drawn = {version.file(name).read_bytes() for name in grids}
@@ -54,11 +56,11 @@ def test_grids_that_were_drawn_on_the_way_are_sealed_and_shown(chain) -> None:
 
 
 def test_the_same_recipe_is_not_trained_twice_and_another_seed_is_another_version(chain, monkeypatch) -> None:
-    other = pretrain(chain.features, _config(), chain.context(seed=2))
+    other = pretrain(chain.features, chain.texts, _config(), chain.context(seed=2))
     assert other.version != chain.checkpoint.version
     assert other.fingerprint != chain.checkpoint.fingerprint
     monkeypatch.setattr(job, "train", lambda *_, **__: pytest.fail("trained again"))
-    assert pretrain(chain.features, _config(), chain.context()) == chain.checkpoint
+    assert pretrain(chain.features, chain.texts, _config(), chain.context()) == chain.checkpoint
 
 
 def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None:
@@ -71,15 +73,16 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
 
     config = _config(batch_size=8, launch=LaunchConfig(processes=2, accumulate=2))
     exact = config.model_copy(update={"loop": config.loop.model_copy(update={"precision": "fp32"})})
-    many = chain.store.open(pretrain(chain.features, exact, chain.context(5, Heard())))
+    many = chain.store.open(pretrain(chain.features, chain.texts, exact, chain.context(5, Heard())))
     assert "train 6 steps" in heard
     speed = json.loads(many.file("speed.json").read_text())
     assert (speed["processes"], speed["device"]) == (2, "cpu")
     assert 0 < speed["gpu_hours"] == pytest.approx(2 * speed["seconds"] / 3600)
     other = open_or_create(str(tmp_path / "store"))
     run = TrainingJob(
-        stage="pretrain", store=chain.store.uri, parents=[chain.features], config=exact.model_dump(mode="json"),
-        seed=5, folder=other.scratch(many.plan), run_id="r", starter=0, device="cpu",
+        stage="pretrain", store=chain.store.uri, parents=[chain.features, chain.texts],
+        config=exact.model_dump(mode="json"), seed=5, folder=other.scratch(many.plan), run_id="r", starter=0,
+        device="cpu",
     )  # fmt: skip
     prepared = replace(prepare(run, chain.store, "cpu"), launch=LaunchConfig())
     alone = train_to_output(prepared, run, SILENT)
@@ -90,13 +93,13 @@ def test_processes_of_torchrun_come_to_the_same_student(chain, tmp_path) -> None
 
 def test_no_steps_is_the_untrained_student(chain) -> None:
     config = _config(loop=LoopConfig(steps=0, threads=1))
-    student = load_student(chain.store.open(pretrain(chain.features, config, chain.context())))
+    student = load_student(chain.store.open(pretrain(chain.features, chain.texts, config, chain.context())))
     assert student.head.token_out.weight.abs().max() == 0
 
 
 def test_training_goes_on_from_another_checkpoint_with_a_finer_grid(chain) -> None:
     config = _config(grid=8, loop=LoopConfig(steps=0, threads=1))
-    refined = chain.store.open(pretrain(chain.features, config, chain.context(), chain.checkpoint))
+    refined = chain.store.open(pretrain(chain.features, chain.texts, config, chain.context(), chain.checkpoint))
     before, after = load_student(chain.store.open(chain.checkpoint)), load_student(refined)
     assert after.config.grid == 8
     assert after.decoder_positions.table.shape == (1, 64, 32)
@@ -110,10 +113,10 @@ def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
     for update, message in (({"text_dim": 7}, "text_dim is 7"), ({"latent_channels": 3}, "do not fit latents")):
         config = _config(student=sizes.model_copy(update=update))
         with pytest.raises(ConfigError, match=message):
-            pretrain(chain.features, config, chain.context())
+            pretrain(chain.features, chain.texts, config, chain.context())
     attending = _config(student=sizes.model_copy(update={"attend_padding": True}))
     with pytest.raises(ConfigError, match=r"attends padding .* but its text encoder gives none"):
-        pretrain(chain.features, attending, chain.context())
+        pretrain(chain.features, chain.texts, attending, chain.context())
     with pytest.raises(ConfigError, match="no preset 'large'"):
         PretrainConfig(student="large").sizes()
 
@@ -123,7 +126,7 @@ def test_sizes_that_do_not_fit_the_features_are_refused(chain) -> None:
 )
 def test_more_mask_ratios_than_microbatches_are_refused(chain, launch: LaunchConfig) -> None:
     with pytest.raises(ConfigError, match=r"^pretrain.mask_ratios is 2, but a step has 3 microbatches"):
-        pretrain(chain.features, _config(mask_ratios=2, launch=launch), chain.context())
+        pretrain(chain.features, chain.texts, _config(mask_ratios=2, launch=launch), chain.context())
 
 
 def test_a_sampler_draws_what_the_checkpoint_says(chain, sample) -> None:

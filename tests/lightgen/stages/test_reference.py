@@ -42,8 +42,8 @@ def test_several_workers_ask_what_one_asks(
     shutil.copytree(unquote(urlparse(chain.store.files.uri).path), tmp_path / "store")
     copied = open_store(str(tmp_path / "store"))
     there = Context(copied, 1, RunConfig(engine="processes", workers=workers, device="cpu"))
-    asked = reference(chain.checkpoint, apart, config, chain.context())
-    found = reference(chain.checkpoint, apart, config, there)
+    asked = reference(chain.checkpoint, apart, chain.words(apart), config, chain.context())
+    found = reference(chain.checkpoint, apart, chain.words(apart), config, there)
     # Not by fingerprint: a product of matrices may round otherwise in another process, on some CPUs.
     np.testing.assert_allclose(_errors(copied, found), _errors(chain.store, asked), rtol=1e-5)
 
@@ -51,8 +51,8 @@ def test_several_workers_ask_what_one_asks(
 def test_batches_and_shards_move_the_errors_by_rounding_only(
     chain: Chain, encoded: ArtifactRef, apart: ArtifactRef
 ) -> None:
-    whole = reference(chain.checkpoint, encoded, CONFIG, chain.context())
-    found = reference(chain.checkpoint, apart, CONFIG, chain.context())
+    whole = reference(chain.checkpoint, encoded, chain.words(encoded), CONFIG, chain.context())
+    found = reference(chain.checkpoint, apart, chain.words(apart), CONFIG, chain.context())
     np.testing.assert_allclose(_errors(chain.store, found), _errors(chain.store, whole), rtol=1e-5)
-    other = reference(chain.checkpoint, encoded, CONFIG, replace(chain.context(), seed=2))
+    other = reference(chain.checkpoint, encoded, chain.words(encoded), CONFIG, replace(chain.context(), seed=2))
     assert np.abs(_errors(chain.store, other) / _errors(chain.store, whole) - 1).max() > 1e-2, "the null control"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from lightgen.encoders.patch_pca import PatchPcaConfig
-from lightgen.encoders.words import WordsConfig
 from lightgen.errors import TryLater
 from lightgen.generators.base import Failure, Retry
 from lightgen.generators.drawing import Drawing, Sample, draw
@@ -162,7 +161,7 @@ def chain(context, texts):
     kept = filter_images(images, {"pixels": scores}, FilterConfig(max_reject_fraction=1.0, repeats=()), context)
     # The VAE of the first images, as one that is given would be.
     first = context.store.log("vae")
-    config = EncodeConfig(size_px=32, vae=PatchPcaConfig(channels=8), text=WordsConfig(dim=16))
+    config = EncodeConfig(size_px=32, vae=PatchPcaConfig(channels=8))
     vae = context.store.open("vae@1").ref if first else fit_vae(kept, images, FitVaeConfig(vae=config.vae), context)
     return encode(kept, images, vae, config, context)
 

@@ -8,6 +8,7 @@ from lightgen.model.padding import pad_text, stack_text
 from lightgen.storage.feature_codec import latent_array, text_array
 from lightgen.training.data import FeaturesInMemory, rows_of_step
 from schemas.features import schema
+from schemas.texts import schema as text_schema
 from tests.lightgen.training.feature_files import read_features
 
 
@@ -59,11 +60,11 @@ def test_latents_are_drawn_from_their_posterior_for_each_sample_and_epoch() -> N
 def test_features_are_read_from_their_table() -> None:
     texts = [torch.ones(2, 3), torch.full((1, 3), 2.0)]
     latents = torch.randn(2, 2, 4, 4)
-    names = ["id", "prompt_id", "caption", "latent_mean", "latent_std", "text", "text_tokens"]
     ids = pa.array(["ff" * 16, "01" * 16])
-    columns = [ids, ids, ids, latent_array(latents), latent_array(latents * 0), text_array(texts, "float16")]
-    table = pa.table([*columns, pa.array([2, 1], pa.int32())], names=names).cast(schema((2, 4, 4), 3, "float16"))
-    features = read_features(table)
+    columns = [ids, ids, ids, latent_array(latents), latent_array(latents * 0)]
+    words = [ids, ids, text_array(texts, "float16"), pa.array([2, 1], pa.int32())]
+    rows = pa.table(columns, schema=schema((2, 4, 4)))
+    features = read_features(rows, pa.table(words, schema=text_schema(3, "float16")))
     assert features.std is None
     assert features.latent_shape == (2, 4, 4)
     assert torch.equal(features.mean, latents.half())

@@ -21,7 +21,7 @@ EXACT = LOOP.model_copy(update={"steps": 3, "precision": "fp32"})
 
 def test_dpo_in_two_processes_is_dpo_in_one(chain, encoded, sample, tmp_path) -> None:
     config = align_config(sample, loop=EXACT, launch=TWO)
-    many = chain.store.open(align(chain.checkpoint, encoded, config, chain.context(seed=3)))
+    many = chain.store.open(align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context(seed=3)))
     assert json.loads(many.file("speed.json").read_text())["processes"] == 2
     run = TrainingJob(
         stage=STAGE.name, store=chain.store.uri, parents=many.parents, config=config.model_dump(mode="json"), seed=3,
@@ -41,4 +41,4 @@ def test_null_control_ranks_that_wait_for_what_dpo_does_not_train_fail(chain, en
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = align_config(sample, loop=EXACT, launch=TWO)
     with pytest.raises(TrainingFailed, match="did not receive grad for rank"):
-        align(chain.checkpoint, encoded, config, chain.context(seed=4))
+        align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context(seed=4))

@@ -16,7 +16,6 @@ import torch
 from lightgen.errors import ConfigError, StoreCorrupt, TrainingFailed
 from lightgen.training import workers
 from lightgen.training.data import rows_of_step
-from lightgen.training.features_on_disk import open_feature_files
 from lightgen.training.loader import BatchSplit, Loader
 from lightgen.training.ranks import World
 from tests.lightgen.training.feature_files import read_features, write_shards
@@ -28,7 +27,7 @@ BATCH = 8
 
 @pytest.fixture
 def stored(tmp_path):
-    return open_feature_files(write_shards(tmp_path)[0])
+    return write_shards(tmp_path)[0]
 
 
 @pytest.fixture
@@ -105,8 +104,8 @@ def test_what_a_library_of_this_process_does_at_its_end_is_not_done_by_workers(s
 
 @pytest.mark.parametrize("shares", [(1, 1), (1, 4), (2, 2), (4, 1)])
 def test_ranks_and_microbatches_split_one_global_batch(tmp_path, shares):
-    paths, table = write_shards(tmp_path)
-    stored, memory = open_feature_files(paths), read_features(table)
+    stored, *tables = write_shards(tmp_path)
+    memory = read_features(*tables)
     size, accumulate = shares
     for step in (0, 3):
         loaders = [Loader(stored, rows_of(stored), BatchSplit(World(rank, size), accumulate)) for rank in range(size)]
