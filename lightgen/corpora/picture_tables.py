@@ -6,7 +6,7 @@ Memory: one batch of rows, and of a range of pictures its bytes.
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from lightgen.corpora.pictures import (
     NO_CAPTION,
     NO_PICTURE,
     Found,
-    PictureSet,
+    PictureFiles,
     caption_of,
     rehearsed_pictures,
     same,
@@ -31,24 +31,15 @@ COLUMNS = ("image", "jpg", "png", "webp", "bytes")
 BATCH_ROWS = 16
 
 
-class PictureTables(PictureSet):
+class PictureTables(PictureFiles):
     """Which Parquet files: one, all of a folder, or those that fit a pattern, in order of their names."""
+
+    ENDING: ClassVar[str] = ".parquet"
 
     kind: Literal["parquet"] = "parquet"
     image: str | None = Field(
         default=None, description=f"column of the picture; null: {', '.join(COLUMNS)}, the first there is"
     )
-
-    def files(self) -> list[Self]:
-        """See `PictureSet.files`."""
-        paths = places.files_of(self.path, ".parquet")
-        if not paths:
-            raise InputCorrupt(f"{self.path} holds no Parquet files. Check the path")
-        return [self.model_copy(update={"path": path}) for path in paths]
-
-    def state(self) -> str:
-        """See `PictureSet.state`."""
-        return places.state_of(self.path)
 
     def cut(self, rows: int) -> Inventory:
         """See `PictureSet.cut`. Memory: a batch, and digests of one range."""

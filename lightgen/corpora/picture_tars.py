@@ -11,7 +11,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, ClassVar, Literal
 
 from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
@@ -20,7 +20,7 @@ from lightgen.corpora.pictures import (
     NO_CAPTION,
     NO_PICTURE,
     Found,
-    PictureSet,
+    PictureFiles,
     caption_of,
     rehearsed_pictures,
 )  # fmt: skip
@@ -31,21 +31,12 @@ from lightgen.errors import InputCorrupt
 CHUNK = 1 << 20
 
 
-class PictureTars(PictureSet):
+class PictureTars(PictureFiles):
     """Which tars: one, all `.tar` of a folder, or those that fit a pattern, in order of their names."""
 
+    ENDING: ClassVar[str] = ".tar"
+
     kind: Literal["webdataset"] = "webdataset"
-
-    def files(self) -> list[Self]:
-        """See `PictureSet.files`."""
-        paths = places.files_of(self.path, ".tar")
-        if not paths:
-            raise InputCorrupt(f"{self.path} holds no tars. Check the path")
-        return [self.model_copy(update={"path": path}) for path in paths]
-
-    def state(self) -> str:
-        """See `PictureSet.state`."""
-        return places.state_of(self.path)
 
     def cut(self, rows: int) -> Inventory:
         """See `PictureSet.cut`: a range ends after `rows` pictures, or as many bytes as a worker should hold."""

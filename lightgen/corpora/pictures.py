@@ -9,11 +9,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from lightgen.config import RUN, Member
+from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
 from lightgen.corpora.ranges import Inventory, Place
 from lightgen.errors import InputCorrupt
@@ -124,6 +125,23 @@ class PictureSet(Member):
     def caption_key(self) -> str:
         """What a small set calls the caption."""
         return self.caption or CAPTIONS[0]
+
+
+class PictureFiles(PictureSet):
+    """A set that lies in files of one ending: one, all of a folder, or those that fit a pattern, by their names."""
+
+    ENDING: ClassVar[str]
+
+    def files(self) -> list[Self]:
+        """See `PictureSet.files`."""
+        paths = places.files_of(self.path, self.ENDING)
+        if not paths:
+            raise InputCorrupt(f"{self.path} holds no {self.ENDING} files. Check the path")
+        return [self.model_copy(update={"path": path}) for path in paths]
+
+    def state(self) -> str:
+        """See `PictureSet.state`."""
+        return places.state_of(self.path)
 
 
 def digest_of(found: list[Found]) -> str:

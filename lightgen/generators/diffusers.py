@@ -1,14 +1,11 @@
 """Generator `diffusers`: any text-to-image pipeline of diffusers, from a local folder or a pinned revision of the hub.
 
-Which pipeline it is stands in the model's own model_index.json. Only safetensors are loaded and no code of a repository
-runs. The noise of each sample comes from its own generator on the CPU, so it depends on the seed alone. An image has
-the very sides that are asked for: no pipeline chooses a nearby size of its own.
+Which pipeline it is stands in the model's own model_index.json. Loaded and asked as `lightgen.generators.pipelines`
+says. An image has the very sides that are asked for: no pipeline chooses a nearby size of its own.
 """
 
 import importlib.util
 import inspect
-import json
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,15 +14,20 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
-from lightgen.generators.base import Drawn, Failure, GeneratorMember
-from lightgen.generators.flux import LIBRARIES, Offload, as_pixels, placed
+from lightgen.generators.base import Drawn, Failure
+from lightgen.generators.pipelines import (
+    LIBRARIES,
+    PipelineMember,
+    as_pixels,
+    call,
+    foreign_code,
+    loaded,
+    read_index,
+)
 from lightgen.problems import Problem
-from lightgen.storage.weights import Weights, check_model_folder, folder_here, is_local, pinned
+from lightgen.storage.weights import check_model_folder, folder_here, is_local, pinned
 from lightgen.work import Work, Worker
-
-log = logging.getLogger(__name__)
 
 LATENT_PX = 8  # sides of a latent in most VAEs; what a model here says goes before
 NEEDED = ("prompt", "height", "width", "num_inference_steps", "generator", "output_type")
@@ -39,10 +41,11 @@ OPTIONS = {
 }
 # What pipelines would do by themselves: another size than asked for, and captions cleaned where a package is installed.
 NOT_WANTED = {"use_resolution_binning": False, "clean_caption": False}
+SAVED = "save_pretrained of a pipeline"
 MODULE = re.compile(r"[a-z0-9_]+\Z")
 
 
-class DiffusersConfig(Weights, GeneratorMember):
+class DiffusersConfig(PipelineMember):
     """Which pipeline draws, and how; what the pipeline does not take is refused, and what it needs must be said."""
 
     kind: Literal["diffusers"] = "diffusers"
@@ -57,34 +60,15 @@ class DiffusersConfig(Weights, GeneratorMember):
     max_tokens: int | None = Field(
         default=None, ge=1, description="tokens of a caption that are read; null: the pipeline's own limit"
     )
-    dtype: Literal["bfloat16", "float16", "float32"] = Field(default="bfloat16", description="of weights and products")
-    offload: Offload = Field(
-        default="none",
-        description="keep on the GPU everything, one model at a time, or one layer at a time",
-        json_schema_extra=RUN,
-    )
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """The whole pipeline."""
-        return ("",)
 
     @property
     def models(self) -> tuple[str, ...]:
         """See `Weights.models`: the parts of a pipeline that is here and have weights."""
         folder = folder_here(self)
-        parts = _parts(_index(folder)) if folder is not None and (folder / "model_index.json").is_file() else {}
+        parts = (
+            _parts(read_index(folder, SAVED)) if folder is not None and (folder / "model_index.json").is_file() else {}
+        )
         return tuple(name for name in parts if folder is not None and (folder / name / "config.json").is_file())
-
-    @property
-    def wants_gpu(self) -> bool:
-        """See `GeneratorMember.wants_gpu`."""
-        return True
-
-    @property
-    def journals(self) -> bool:
-        """See `GeneratorMember.journals`."""
-        return True
 
     @property
     def multiple_px(self) -> int:
@@ -120,7 +104,11 @@ class DiffusersConfig(Weights, GeneratorMember):
         from lightgen.generators.tiny_pipelines import TINY, tiny_pipeline
 
         here = folder_here(self)
-        found = _index(here).get("_class_name") if here is not None and (here / "model_index.json").is_file() else None
+        found = (
+            read_index(here, SAVED).get("_class_name")
+            if here is not None and (here / "model_index.json").is_file()
+            else None
+        )
         name = found if found in TINY else ("FluxPipeline" if self.true_guidance else "StableDiffusion3Pipeline")
         own = self.own_folder(folder)
         model = str(own if own.exists() else tiny_pipeline(own, name))
@@ -162,25 +150,10 @@ class DiffusersGenerator:
 
     def generate(self, captions: Sequence[str], seeds: Sequence[int], height_px: int, width_px: int) -> list[Drawn]:
         """See `Generator.generate`; `safety_checker` where the pipeline's own gave a black image, `nonfinite`."""
-        import torch
-
         against = {"negative_prompt": [self.config.negative_prompt] * len(captions)}
+        told = self.told | {"num_inference_steps": self.config.steps} | (against if self.config.negative_prompt else {})
         try:
-            made = self.pipeline(
-                prompt=list(captions),
-                height=height_px,
-                width=width_px,
-                num_inference_steps=self.config.steps,
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                output_type="np",
-                **self.told,
-                **(against if self.config.negative_prompt else {}),
-            )
-        except torch.OutOfMemoryError as error:
-            raise ModelError(
-                f"the GPU has no memory for {len(captions)} images of {width_px} x {height_px} px "
-                f"({str(error)[:200]}); lower generate.batch or set generate.generator.offload to model"
-            ) from None
+            made = call(self.pipeline, captions, seeds, height_px, width_px, **told)
         except ValueError as error:
             raise ConfigError(
                 f"generate.generator: {type(self.pipeline).__name__} refuses: {str(error)[:300]}"
@@ -200,28 +173,15 @@ def _refused() -> Failure:
 
 
 def _load(config: DiffusersConfig, device: str) -> Any:
-    import torch
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-    from diffusers.utils.logging import disable_progress_bar
-    from safetensors import SafetensorError
 
-    disable_progress_bar()  # of loading: each worker of a stage would draw one
-    log.info("loading %s", config.model)
-    try:
+    def load(dtype: Any) -> Any:
         folder = _folder(config, DiffusionPipeline)
         check_pipeline(folder)
         check_settings(config, pipeline_class(folder))
-        pipeline = DiffusionPipeline.from_pretrained(
-            str(folder), dtype=getattr(torch, config.dtype), use_safetensors=True
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"model {config.model} cannot be loaded: {type(error).__name__}: {str(error)[:400]}; it must be a "
-            "pipeline of diffusers saved as safetensors; check the folder, or the network, your licence and token of "
-            "the hub"
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return placed(pipeline, config.offload, device)
+        return DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
+
+    return loaded(config, device, "pipeline of diffusers", load)
 
 
 def _folder(config: DiffusersConfig, pipeline: Any) -> Path:
@@ -235,7 +195,7 @@ def pipeline_class(root: Path) -> Any:
     """The class that model_index.json names. Raises ModelError where this diffusers has none, or none for captions."""
     import diffusers
 
-    name = _index(root)["_class_name"]
+    name = read_index(root, SAVED)["_class_name"]
     found = getattr(diffusers, name, None)
     if found is None:
         raise ModelError(f"{root} holds a {name}, which diffusers {diffusers.__version__} does not know")
@@ -269,7 +229,7 @@ def check_settings(config: DiffusersConfig, pipeline: Any) -> None:
 
 def check_pipeline(root: Path) -> None:
     """Raises ModelError where a folder holds no whole pipeline, ConfigError where it would run code of its own."""
-    index = _index(root)
+    index = read_index(root, SAVED)
     if not isinstance(index.get("_class_name"), str):
         raise ConfigError(
             f"RemoteCodeRefused: {root}/model_index.json names its pipeline as {index.get('_class_name')!r}, not by a "
@@ -277,10 +237,7 @@ def check_pipeline(root: Path) -> None:
         )
     for name, (library, _) in _parts(index).items():
         if not _known(library):
-            raise ConfigError(
-                f"RemoteCodeRefused: {root}/model_index.json takes {name!r} from {library!r}, which is code of the "
-                "repository; use a model made of diffusers and transformers parts only"
-            )
+            raise foreign_code(root, name, library)
         if (root / name / f"{library}.py").exists():
             raise ConfigError(f"RemoteCodeRefused: {root}/{name}/{library}.py is code of the repository; remove it")
         if not (root / name).is_dir():
@@ -300,15 +257,3 @@ def _parts(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Library and class of every part that is loaded."""
     pairs = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
     return {name: (pair[0], pair[1]) for name, pair in pairs.items() if len(pair) == 2 and pair[0] is not None}
-
-
-def _index(root: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((root / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{root}: no model_index.json to read ({error}); give a folder saved by save_pretrained of a pipeline"
-        ) from None
-    if not isinstance(found, dict):
-        raise ModelError(f"{root}/model_index.json is no JSON object; fetch the model again")
-    return found

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field, field_validator
 
-from lightgen.config import QUIET, RUN
+from lightgen.config import RUN
 from lightgen.encoders.crop import crop_to
 from lightgen.errors import ConfigError, ServiceRefused, SpendLimit, TryLater
 from lightgen.fetch import loopback
@@ -29,9 +29,9 @@ from lightgen.fetch.safe import Refused, parse
 from lightgen.fetch.states import Failed
 from lightgen.fetch.web import Manners, Memory, Web
 from lightgen.generators.base import Drawn, Failure, GeneratorMember, Retry, Revised, Stop
-from lightgen.http import Patience, Prices, Service, Spend, Timing, checked_url
+from lightgen.http import Patience, Prices, Service, Spend, Timing
 from lightgen.problems import Problem
-from lightgen.settings import secret
+from lightgen.services import ServiceConfig
 from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.work import Work, Worker
 
@@ -47,15 +47,10 @@ ANSWERS = 2  # that are bought of a prompt, where the first holds no picture
 DOWNLOAD_WAIT_S = 1.0
 
 
-class ImagesApiConfig(GeneratorMember):
-    """Which model of which service draws. Where the service is, and how it is asked, is in no name."""
+class ImagesApiConfig(ServiceConfig, GeneratorMember):
+    """Which model of which service draws, in which sizes."""
 
     kind: Literal["images_api"] = "images_api"
-    url: str = Field(
-        description="up to and without /images/generations, as in https://api.openai.com/v1", json_schema_extra=RUN
-    )
-    model: str = Field(min_length=1, description="as the service calls it")
-    served: str = Field(default="", description="commit or date of what the service serves", json_schema_extra=QUIET)
     sizes: tuple[str, ...] = Field(
         default=("1024x1024",), min_length=1, description="width x height in px that the service offers"
     )
@@ -70,27 +65,10 @@ class ImagesApiConfig(GeneratorMember):
         description="what is asked for; null: not said, as GPT image models want it",
         json_schema_extra=RUN,
     )
-    key_env: str | None = Field(
-        default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable with the key",
-        json_schema_extra=RUN,
-    )  # fmt: skip
-    concurrency: int = Field(
-        default=8, ge=1, description="requests under way at once, at most generate.batch", json_schema_extra=RUN
-    )
-    patience: Patience = Field(default=Patience(), description="how long it is waited for", json_schema_extra=RUN)
-    prices: Prices = Field(default=Prices(), description="what images cost; one answer is one", json_schema_extra=RUN)
     allow_private: tuple[str, ...] = Field(
         default=(), description="host:port from which images may be fetched by URL though it is not public",
         json_schema_extra=RUN,
     )  # fmt: skip
-
-    @field_validator("url")
-    @classmethod
-    def _address(cls, url: str) -> str:
-        try:
-            return checked_url(url)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
 
     @field_validator("sizes")
     @classmethod
@@ -124,15 +102,8 @@ class ImagesApiConfig(GeneratorMember):
         return self.prices.usd_per_answer
 
     def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`: a key that is not there or travels in the clear, a limit without a price."""
+        """See `ServiceConfig.problems`; also a key that travels in the clear, and a service that knows no seeds."""
         yield from super().problems()
-        if self.key_env is not None and not (secret(self.key_env) or "").strip():
-            yield Problem("here", "key_env", f"the environment has no variable {self.key_env}", "set it to the key")
-        prices = self.prices
-        if prices.limit_usd is not None and not (
-            prices.usd_per_answer + prices.usd_per_million_in + prices.usd_per_million_out
-        ):
-            yield Problem("recipe", "prices.limit_usd", "a limit without a price stops nothing", "give the price")
         parts = urlsplit(self.url)
         if self.key_env is not None and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost"):
             yield Problem("recipe", "url", f"the key travels to {parts.hostname} in the clear", "take https", "remark")

@@ -8,7 +8,7 @@ the server told, or all that is left over, whichever is less; the other side the
 import base64
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,12 @@ from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 from PIL import Image
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from lightgen.config import QUIET, RUN
-from lightgen.errors import ConfigError, LightgenError, ServiceRefused, SpendLimit, TryLater
-from lightgen.http import Patience, Prices, Service, Spend, Timing, as_unscored, checked_url, unsettled
-from lightgen.problems import Problem
-from lightgen.settings import secret
+from lightgen.config import RUN
+from lightgen.errors import LightgenError, ServiceRefused, SpendLimit, TryLater
+from lightgen.http import Service, Spend, Timing, as_unscored, unsettled
+from lightgen.services import ServiceConfig
 from lightgen.storage.pixels import ImageFormat, Pixels, encode_image
 from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo, spells
 from lightgen.work import Worker
@@ -36,15 +35,10 @@ MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 Made = TypeVar("Made")
 
 
-class ServerVlmConfig(VlmMember):
-    """Which model of which server answers. Where the server is, and how it is asked, is in no name."""
+class ServerVlmConfig(ServiceConfig, VlmMember):
+    """Which model of which server answers, and how pictures are sent."""
 
     kind: Literal["server"] = "server"
-    url: str = Field(
-        description="up to and without /chat/completions, as in http://127.0.0.1:8000/v1", json_schema_extra=RUN
-    )
-    model: str = Field(min_length=1, description="as the server calls it")
-    served: str = Field(default="", description="commit or date of what the server serves", json_schema_extra=QUIET)
     top_logprobs: int = Field(default=20, ge=2, description="likeliest tokens that it tells; a server may allow fewer")
     min_pixels: int = Field(default=56 * 56, ge=1, description="a smaller picture is enlarged")
     max_pixels: int = Field(default=1280 * 28 * 28, ge=1, description="a larger picture is shrunk")
@@ -53,35 +47,12 @@ class ServerVlmConfig(VlmMember):
     limit_key: Literal["max_completion_tokens", "max_tokens"] = Field(
         default="max_completion_tokens", description="what the server calls the most tokens", json_schema_extra=RUN
     )
-    key_env: str | None = Field(
-        default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable with the key",
-        json_schema_extra=RUN,
-    )  # fmt: skip
-    concurrency: int = Field(default=8, ge=1, description="questions under way at once", json_schema_extra=RUN)
-    patience: Patience = Field(default=Patience(), description="how long it is waited for", json_schema_extra=RUN)
-    prices: Prices = Field(default=Prices(), description="what its tokens cost", json_schema_extra=RUN)
-
-    @field_validator("url")
-    @classmethod
-    def _address(cls, url: str) -> str:
-        try:
-            return checked_url(url)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels {self.min_pixels} > max_pixels {self.max_pixels}")
         return self
-
-    def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`: a key that is not there, a limit without a price."""
-        if self.key_env is not None and not (secret(self.key_env) or "").strip():
-            yield Problem("here", "key_env", f"the environment has no variable {self.key_env}", "set it to the key")
-        prices = self.prices
-        if prices.limit_usd is not None and not prices.usd_per_million_in + prices.usd_per_million_out:
-            yield Problem("recipe", "prices.limit_usd", "a limit without a price stops nothing", "give the prices")
 
     @property
     def together(self) -> int:

@@ -104,15 +104,10 @@ MUTANTS: dict[str, list[Mutant]] = {
     + _of("fetch.web", ("REDIRECTS, ROBOTS_REDIRECTS = 3", "REDIRECTS, ROBOTS_REDIRECTS = 1")),
     "generator scenes": _of("scenes.draw", ("_SHADE = 0.03", "_SHADE = 0.06"), ("_OFFSET = 0.255", "_OFFSET = 0.27")),
     "generator sprites": _of("generators.sprites", ("Image.Resampling.BOX", "Image.Resampling.NEAREST")),
-    "generator flux": _of(
-        "generators.flux",
-        ("manual_seed(seed)", "manual_seed(seed + 1)"),
-        ("self.config.guidance,", "1.0,"),
-        ("self.config.max_tokens,", "16,"),
-    ),
+    "generator flux": _of("generators.flux", ("self.config.guidance,", "1.0,"), ("self.config.max_tokens}", "16}"))
+    + _of("generators.pipelines", ("manual_seed(seed)", "manual_seed(seed + 1)")),
     "generator diffusers": _of(
         "generators.diffusers",
-        ("manual_seed(seed)", "manual_seed(seed + 1)"),
         ('if ours != "negative_prompt"}', 'if ours == "max_tokens"}'),
         ("if self.config.negative_prompt else {}", "if not self.config.steps else {}"),
     ),

@@ -255,8 +255,8 @@ def test_a_set_that_changes_while_it_is_read_is_refused(
     ("given", "told"),
     [
         ({"kind": "folder", "path": "nowhere"}, "no folder"),
-        ({"kind": "webdataset", "path": "empty"}, "holds no tars"),
-        ({"kind": "parquet", "path": "empty"}, "no Parquet files"),
+        ({"kind": "webdataset", "path": "empty"}, "holds no .tar files"),
+        ({"kind": "parquet", "path": "empty"}, "no .parquet files"),
         ({"kind": "webdataset", "path": "broken.tar"}, "no sound tar"),
         ({"kind": "folder", "path": "empty", "captions": "none.csv"}, "cannot read"),
         ({"kind": "parquet", "path": "other.parquet"}, "no column image or jpg.* it has a, b: set `image`"),
@@ -306,5 +306,5 @@ def test_a_recipe_begins_with_captions_or_with_pictures() -> None:
     sets = {"sets": [{"kind": "folder", "path": "x", "source": "x"}]}
     source = {"corpora": [{"kind": "scenes", "split": "train", "count": 6}]}
     for given in ({}, {"source": source, "pictures": sets}, {"pictures": sets, "select": {}}):
-        with pytest.raises(ValueError, match=r"give `source`|leave select and generate out"):
+        with pytest.raises(ValueError, match=r"give `source`|leave select and generate out|source beside pictures"):
             Recipe.model_validate({"name": "x", **given})
