@@ -94,6 +94,7 @@ ALIGNMENTS: dict[str, dict[str, Any]] = {
     "last weights": ALIGNMENT | {"start_weights": "model"},
     "weighted": ALIGNMENT | {"pair_weights": "margin"},
     "shuffled": ALIGNMENT | {"labels": "shuffled"},
+    "anchored": ALIGNMENT | {"anchor": 10.0},
     "ratios": ALIGNMENT | {"batch_size": 4, "mask_ratios": 2, "launch": {"accumulate": 2}, "reference_draws": 2},
     "coarse control": ALIGNMENT | {"objective": "sft", "time_power": 0.5},
 }
