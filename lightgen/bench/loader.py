@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightgen.seeds import content_id
-from lightgen.storage.feature_codec import latent_array, text_array
+from lightgen.storage.feature_codec import latent_array, std_array, text_array
 from lightgen.storage.parquet import conform, write_parquet
+from lightgen.storage.quantised import std_bytes
 from lightgen.training.data import rows_of_step
 from lightgen.training.features_on_disk import FeaturesOnDisk, open_feature_files
 from lightgen.training.loader import Loader
@@ -46,6 +47,7 @@ class LoaderRate:
     name: str
     rows_per_s: float
     gb_per_s: float
+    row_bytes: float
 
 
 def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
@@ -53,11 +55,14 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         features = write_features(folder, rows)
+        (folder / "short").mkdir()
+        short = write_features(folder / "short", rows, short=True)
         few = min(rows, SLOW_ROWS)
-        names = ["lightgen, 1 worker" if n == 1 else f"lightgen, {n} workers" for n in range(workers + 1)]
-        ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {
-            label: (rows, partial(_ours, features, batch, number)) for number, label in enumerate(names)
-        }
+        ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {}
+        for number in range(workers + 1):
+            name = "lightgen, 1 worker" if number == 1 else f"lightgen, {number} workers"
+            ways[name] = (rows, partial(_ours, features, batch, number))
+            ways[f"{name}, 8 bits"] = (rows, partial(_ours, short, batch, number))
         for group in GROUP_ROWS:
             file = _write_groups(folder, few, group)
             ways[f"pyarrow, groups of {group}"] = (few, partial(_row_groups, file, group, batch, few))
@@ -65,11 +70,12 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
         for number in (0, workers):
             read = partial(_npz, _Npz(folder, features.longest_text), batch, few, number)
             ways[f"npz per sample, {number} workers"] = (few, read)
-        return _measure(ways, batch, _row_bytes(features))
+        sizes = {name: _row_bytes(short if name.endswith("8 bits") else features) for name in ways}
+        return _measure(ways, batch, sizes)
 
 
 def _measure(
-    ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]], batch: int, row_bytes: float
+    ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]], batch: int, sizes: dict[str, float]
 ) -> list[LoaderRate]:
     """Rows a second of whole passes; workers have started and read a first batch before the clock starts."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -82,7 +88,7 @@ def _measure(
                 pass
             seconds[name].append(time.perf_counter() - began)
     rates = {name: ways[name][0] // batch * batch / statistics.median(taken) for name, taken in seconds.items()}
-    return [LoaderRate(name, rate, rate * row_bytes / 1e9) for name, rate in rates.items()]
+    return [LoaderRate(name, rate, rate * sizes[name] / 1e9, sizes[name]) for name, rate in rates.items()]
 
 
 def _ours(features: FeaturesOnDisk, batch: int, workers: int, steps: int) -> Iterator[object]:
@@ -136,27 +142,35 @@ def _shuffled(rows: int, batch: int, steps: int) -> list[Rows]:
     return [rows_of_step(0, step, rows, batch)[0].tolist() for step in range(steps)]
 
 
-def write_features(folder: Path, rows: int, latent: tuple[int, int, int] = LATENT) -> FeaturesOnDisk:
-    """Random rows of features in `folder`, with moments of shape `latent`, and a text for each."""
+def write_features(
+    folder: Path, rows: int, latent: tuple[int, int, int] = LATENT, short: bool = False
+) -> FeaturesOnDisk:
+    """Random rows of features in `folder`, with moments of shape `latent`, and a text for each; `short`: in 8 bits."""
     paths: list[tuple[Path, Path]] = []
     for first in range(0, rows, SHARD_ROWS):
-        tables = _tables(first, min(SHARD_ROWS, rows - first), latent)
+        tables = _tables(first, min(SHARD_ROWS, rows - first), latent, short)
         paths.append((folder / f"rows-{first}", folder / f"texts-{first}"))
         for path, table in zip(paths[-1], tables, strict=True):
             path.write_bytes(write_parquet(conform(table, table.schema, "bench")))
     return open_feature_files([rows for rows, _ in paths], open_text_files([texts for _, texts in paths]))
 
 
-def _tables(first: int, rows: int, latent: tuple[int, int, int]) -> tuple[pa.Table, pa.Table]:
+def _tables(first: int, rows: int, latent: tuple[int, int, int], short: bool = False) -> tuple[pa.Table, pa.Table]:
     generator = torch.Generator().manual_seed(first)
     # Few captions are long, none is empty: the end mark counts.
     tokens = np.random.default_rng(first).gamma(4, TOKENS / 4, rows).round().clip(1, MAX_TOKENS).astype(int)
     ids = pa.array([content_id("bench", first + row) for row in range(rows)])
-    mean, std = (latent_array(torch.randn(rows, *latent, generator=generator)) for _ in range(2))
+    values = [torch.randn(rows, *latent, generator=generator) for _ in range(2)]
+    # Deviations of half the channels are near 0.01 and of the others near 0.1, as of no VAE in particular.
+    std = 0.1 ** (1 + torch.arange(latent[0]) % 2)[:, None, None] * torch.exp(values[1] / 2)
+    columns = [latent_array(values[0]), std_array(std) if short else latent_array(std)]
     words = torch.randn(MAX_TOKENS, TEXT_DIM, generator=generator)
-    text = text_array([words[: int(count)].roll(row, 1) for row, count in enumerate(tokens)], "bfloat16")
-    words = pa.table([ids, ids, text, pa.array(tokens, pa.int32())], schema=texts_schema.schema(TEXT_DIM, "bfloat16"))
-    return pa.table([ids, ids, ids, mean, std], schema=features_schema.schema(latent)), words
+    codec = "int8" if short else "plain"
+    text = text_array([words[: int(count)].roll(row, 1) for row, count in enumerate(tokens)], "bfloat16", codec)
+    of_texts = texts_schema.schema(TEXT_DIM, "bfloat16", codec)
+    of_rows = features_schema.schema(latent, std_bytes=std_bytes(latent) if short else None)
+    said = pa.table([ids, ids, text, pa.array(tokens, pa.int32())], schema=of_texts)
+    return pa.table([ids, ids, ids, *columns], schema=of_rows), said
 
 
 def _write_groups(folder: Path, rows: int, group_rows: int) -> Path:

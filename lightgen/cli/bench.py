@@ -186,15 +186,18 @@ def bench_loader(
 ) -> None:
     """Reading features at random: ours against pyarrow's row groups and a file for each sample."""
     from lightgen.bench.loader import bench_loader as measure
+    from lightgen.bench.store_bytes import bench_bytes
 
     rates = measure(rows, workers, batch)
     table = Table("way", "samples/s", "GB/s", "ours is", "x needed", box=None, header_style="bold")
-    best = max(rate.rows_per_s for rate in rates[: workers + 1])
+    best = max(rate.rows_per_s for rate in rates[: 2 * (workers + 1)])
     for rate in rates:
         figures = (rate.gb_per_s, best / rate.rows_per_s)
         need = f"{rate.rows_per_s / needs:.1f}" if needs else ""
         table.add_row(rate.name, f"{rate.rows_per_s:,.0f}", *(f"{figure:.2f}" for figure in figures), need)
     out.print(table)
+    for stored in bench_bytes():
+        out.print(stored.arithmetic)
 
 
 @app.command("gpu")

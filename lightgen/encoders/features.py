@@ -15,8 +15,9 @@ from lightgen.encoders.mirror import Flips, may_mirror
 from lightgen.encoders.vae import Vae
 from lightgen.errors import SchemaMismatch
 from lightgen.progress import Progress
-from lightgen.storage.feature_codec import latent_array
+from lightgen.storage.feature_codec import latent_array, std_array, stds_from_table
 from lightgen.storage.pixels import BadImage
+from lightgen.storage.quantised import DAMAGE_FILE, Damage, std_bytes
 from lightgen.storage.shards import Reject, ShardOutput
 from schemas import features
 
@@ -34,6 +35,8 @@ class Encoder:
     flips: Flips = "off"
     sides: int = 1
     workers: int = 2
+    std_bits: int = 16
+    max_error: float = 0.02
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -44,7 +47,7 @@ class Encoder:
     def schema(self) -> pa.Schema:
         """The Arrow schema of the features."""
         shape = self.shape if self.sides == 1 else (self.sides, *self.shape)
-        return features.schema(shape, self.flips != "off")
+        return features.schema(shape, self.flips != "off", std_bytes(shape) if self.std_bits == 8 else None)
 
     def shard(self, table: pa.Table, images: dict[str, bytes], progress: Progress) -> ShardOutput:
         """Features of the rows of `table` (id, prompt_id, caption), in their order."""
@@ -105,7 +108,8 @@ class Encoder:
         rejects = [Reject(rows[i]["id"], *reasons[ids[i]], row=rows[i]) for i in range(len(rows)) if ids[i] in reasons]
         chosen = torch.tensor([places[ids[row]] for row in good], dtype=torch.long)
         made = self._table(table.take(pa.array(good, pa.int64())), [moment[chosen] for moment in moments])
-        return ShardOutput(table=made, schema=self.schema, rejects=rejects, rows_in=table.num_rows)
+        extras = self._measured(made, [moment[chosen] for moment in moments[1::2]])
+        return ShardOutput(table=made, schema=self.schema, rejects=rejects, rows_in=table.num_rows, extras=extras)
 
     def _encode(self, squares: list[Tensor]) -> tuple[Tensor, Tensor]:
         mean, std = self.vae.encode(torch.stack(squares))
@@ -128,7 +132,21 @@ class Encoder:
 
     def _table(self, rows: pa.Table, moments: list[Tensor]) -> pa.Table:
         columns = [rows.column(name).combine_chunks() for name in ("id", "prompt_id", "caption")]
-        return pa.Table.from_arrays([*columns, *map(latent_array, moments)], schema=self.schema)
+        stored = [
+            std_array(moment) if place % 2 and self.std_bits == 8 else latent_array(moment)
+            for place, moment in enumerate(moments)
+        ]
+        return pa.Table.from_arrays([*columns, *stored], schema=self.schema)
+
+    def _measured(self, made: pa.Table, stds: list[Tensor]) -> dict[str, bytes]:
+        """How far the stored deviations are from `stds`. Raises ConfigError where that is too much."""
+        if self.std_bits == 16:
+            return {}
+        damage = Damage()
+        for name, std in zip(("latent_std", "mirrored_std"), stds, strict=False):
+            damage.add(std.flatten(1).float(), stds_from_table(made, name).flatten(1).float())
+        damage.check(self.max_error, "deviations of latents", "std_bits: 16")
+        return {DAMAGE_FILE: damage.report()}
 
 
 class _Moments:

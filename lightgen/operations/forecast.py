@@ -32,6 +32,8 @@ from lightgen.stages.reference import ReferenceConfig
 from lightgen.stages.score import ScoreConfig
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.texts import TextsConfig
+from lightgen.storage.quantised import std_bytes
+from lightgen.storage.quantised import text_bytes as token_bytes
 from lightgen.vlm.base import VlmMember
 
 WORDS = 39  # tokens of a caption on average
@@ -127,7 +129,10 @@ class Forecast:
             return rows.count * text_bytes(config)
         if isinstance(config, EncodeConfig):
             return rows.count * latent_bytes(config) * (1 if config.flips == "off" else 2)
-        return rows.count * 2 * latent_bytes(self.recipe.encode[-1]) if step.stage == "encode_pairs" else None
+        if step.stage != "encode_pairs":
+            return None
+        plain = self.recipe.encode[-1].model_copy(update={"std_bits": 16})  # pairs are few: stored in full
+        return rows.count * 2 * latent_bytes(plain)
 
     def usd_per_unit(self, step: Step) -> float:
         """What a service asks for one unit; 0 for work of one's own machines."""
@@ -214,13 +219,17 @@ def _member(config: Config) -> GeneratorMember | ScorerMember | CaptionerMember 
 
 
 def latent_bytes(config: EncodeConfig) -> float:
-    """The latent of an image: mean and spread of each number in float16."""
+    """The latent of an image: the mean of each number in 2 bytes, its spread in 2 or 1."""
     channels, reduction = config.vae.shape or (0, 1)
-    return 2 * 2 * channels * (config.size_px // reduction) ** 2
+    side = config.size_px // reduction
+    return 2 * channels * side**2 + (
+        std_bytes((channels, side, side)) if config.std_bits == 8 else 2 * channels * side**2
+    )
 
 
 def text_bytes(config: TextsConfig) -> float:
     """The words of a text."""
     text = config.encoder
     kept = text.max_tokens if isinstance(text, T5Config) and text.padded else WORDS
-    return 2 * kept * (text.width or 0)
+    width = text.width or 0
+    return kept * (token_bytes(width) if config.codec == "int8" and width else 2 * width)

@@ -19,8 +19,8 @@ NEWEST = 12  # versions of each kind that are looked at
 DECIDING = {
     "generate": ("generator", "height_px", "width_px"),
     "score": ("scorer",),
-    "encode": ("size_px", "vae", "flips"),
-    "texts": ("encoder",),
+    "encode": ("size_px", "vae", "flips", "std_bits"),
+    "texts": ("encoder", "codec"),
     "pretrain": ("noise_copies",),
     "align": ("objective", "noise_copies"),
     "reference": ("noise_copies",),

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.encoders.features import Encoder
 from lightgen.encoders.image_files import files_of
 from lightgen.encoders.mirror import Flips, may_mirror
@@ -51,6 +51,12 @@ class EncodeConfig(Config):
         default="off",
         description="mirrored latents too, training reads half; safe: where captions know no sides; all: as published",
     )
+    std_bits: Literal[8, 16] = Field(
+        default=16, description="of the latents' standard deviations; 8: logarithms", json_schema_extra=QUIET
+    )
+    max_error: float = Field(
+        default=0.02, gt=0, description="relative L2 that 8 bits may cost; more ends the stage", json_schema_extra=RUN
+    )
     batch: int = Field(default=32, ge=1, description="images at a time through the VAE", json_schema_extra=RUN)
     workers: int = Field(default=2, ge=1, description="threads that decode meanwhile", json_schema_extra=RUN)
     max_reject_fraction: float = Field(
@@ -83,7 +89,10 @@ def open(work: Work, worker: Worker) -> MakeShard:
     keys_of = partial(_lender_keys, worker.store, config.flips)
     known = [Lender(one, keys_of) for one in lenders(worker.store, work.plan, work.family)]
     loaded = load_vae(vae, worker.store, worker.device)
-    encoder = Encoder(config.size_px, config.batch, loaded, config.flips, workers=config.workers)
+    encoder = Encoder(
+        config.size_px, config.batch, loaded, config.flips, workers=config.workers, std_bits=config.std_bits,
+        max_error=config.max_error,
+    )  # fmt: skip
     made_by = ImageEncoding(size_px=config.size_px, latent_shape=encoder.shape, vae=vae.ref.content)
 
     def make_shard(shard: int) -> ShardOutput | LentShard:

@@ -9,6 +9,7 @@ encodes its new captions only. Memory: the texts of a shard; without PROMPTS 17 
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import torch
 from pydantic import Field
 
-from lightgen.config import RUN, Config
+from lightgen.config import QUIET, RUN, Config
 from lightgen.encoders.restore import TEXT_FILE, TextEncoding
 from lightgen.encoders.t5 import T5Config
 from lightgen.encoders.text import TextConfig, TextEncoder
@@ -24,9 +25,10 @@ from lightgen.engines.build import build
 from lightgen.errors import SchemaMismatch
 from lightgen.progress import Progress
 from lightgen.seeds import content_id
-from lightgen.storage.feature_codec import id_numbers, text_array
+from lightgen.storage.feature_codec import id_numbers, text_array, text_from_table
 from lightgen.storage.locations import remember
 from lightgen.storage.plans import Stage
+from lightgen.storage.quantised import DAMAGE_FILE, Damage
 from lightgen.storage.reuse import Lender, LentShard, family_of, lenders, taken
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.version import Version
@@ -44,6 +46,12 @@ class TextsConfig(Config):
     """How captions become vectors."""
 
     encoder: TextConfig = Field(description="captions to vectors")
+    codec: Literal["plain", "int8"] = Field(
+        default="plain", description="int8: half the bytes, a scale for every 64 numbers", json_schema_extra=QUIET
+    )
+    max_error: float = Field(
+        default=0.02, gt=0, description="relative L2 that int8 may cost; more ends the stage", json_schema_extra=RUN
+    )
     max_reject_fraction: float = Field(
         default=0.05, ge=0, le=1, description="more rejects than this end the stage", json_schema_extra=RUN
     )
@@ -66,7 +74,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
     prompts = Prompts(worker.store.open(work.parents[0]))
     known = [Lender(one, _lender_keys) for one in lenders(worker.store, work.plan, work.family)]
     encoder = config.encoder.open(worker.device)
-    schema = texts_schema.schema(encoder.dim, encoder.storage)
+    schema = texts_schema.schema(encoder.dim, encoder.storage, config.codec)
     made_by = TextEncoding(text_dim=encoder.dim, text=config.encoder.identity())
 
     def make_shard(shard: int) -> ShardOutput | LentShard:
@@ -80,9 +88,13 @@ def open(work: Work, worker: Worker) -> MakeShard:
         lent = set(found["caption"].to_pylist())
         reused = sum(caption in lent for caption in rows["caption"].to_pylist())
         worker.progress.advance(reused)
-        made = _encoded(encoder, [one for one in captions if one not in lent], schema, worker.progress)
+        damage = Damage()
+        fresh = [one for one in captions if one not in lent]
+        made = _encoded(encoder, fresh, schema, config.codec, damage, worker.progress)
+        damage.check(config.max_error, "texts", "codec: plain")
         output = _output(rows, pa.concat_tables([found, made]), schema, reused)
-        return replace(output, files={TEXT_FILE: made_by.file()}) if shard == 0 else output
+        extras = {} if config.codec == "plain" else {DAMAGE_FILE: damage.report()}
+        return replace(output, files={TEXT_FILE: made_by.file()} if shard == 0 else {}, extras=extras)
 
     return make_shard
 
@@ -133,8 +145,10 @@ def _borrowed(known: list[Lender], shard: int, captions: list[str], schema: pa.S
     return pa.concat_tables(parts)
 
 
-def _encoded(encoder: TextEncoder, captions: list[str], schema: pa.Schema, progress: Progress) -> pa.Table:
-    """Texts of captions, each once; those that are not finite are missing."""
+def _encoded(
+    encoder: TextEncoder, captions: list[str], schema: pa.Schema, codec: str, damage: Damage, progress: Progress
+) -> pa.Table:
+    """Texts of captions, each once; those that are not finite are missing. `damage` learns what was stored wrong."""
     parts = [schema.empty_table()]
     for start in range(0, len(captions), TOGETHER):
         some = captions[start : start + TOGETHER]
@@ -144,9 +158,11 @@ def _encoded(encoder: TextEncoder, captions: list[str], schema: pa.Schema, progr
             raise SchemaMismatch(f"FeatureShape: the text encoder gave {wrong[0]}, expected (tokens, {encoder.dim})")
         finite = [place for place, one in enumerate(vectors) if bool(torch.isfinite(one.half()).all())]
         kept, words = [some[place] for place in finite], [vectors[place] for place in finite]
-        columns = [pa.array(kept, pa.string()), pa.array(kept, pa.string()), text_array(words, encoder.storage)]
+        columns = [pa.array(kept, pa.string()), pa.array(kept, pa.string()), text_array(words, encoder.storage, codec)]
         counts = pa.array([len(one) for one in words], pa.int32())
         parts.append(pa.Table.from_arrays([*columns, counts], schema=schema))
+        if codec != "plain" and words:
+            damage.add(torch.cat(words), text_from_table(parts[-1])[0])
         progress.advance(len(some))
     return pa.concat_tables(parts)
 

@@ -1,6 +1,7 @@
 """Bytes of a row of features or texts: encoders write them, training reads a whole Arrow column as one tensor.
 
-Latents are float16, row-major; text is float16 or bfloat16. Little-endian, as every machine we run on.
+Latents are float16, row-major; text is float16 or bfloat16; both may be in 8 bits (`lightgen.storage.quantised`).
+Little-endian, as every machine we run on.
 """
 
 import string
@@ -13,6 +14,7 @@ from jaxtyping import Float, Float16
 from torch import Tensor
 
 from lightgen.errors import SchemaMismatch
+from lightgen.storage.quantised import quantised_std, quantised_text, read_std, read_text, text_bytes
 
 TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -24,17 +26,35 @@ def latent_array(latents: Float[Tensor, "n ... c h w"]) -> pa.FixedSizeBinaryArr
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(host), [None, pa.py_buffer(host.numpy().data)])
 
 
-def text_array(texts: Sequence[Float[Tensor, "l t"]], dtype: str) -> pa.LargeBinaryArray:
-    """Texts of different lengths as a column of raw bytes in `dtype`."""
-    raw = [
-        text.detach().to("cpu", TORCH_DTYPES[dtype]).contiguous().view(torch.uint8).numpy().tobytes() for text in texts
-    ]
-    return pa.array(raw, pa.large_binary())
+def std_array(std: Float[Tensor, "n ... c h w"]) -> pa.FixedSizeBinaryArray:
+    """Standard deviations as a column in 8 bits."""
+    raw = quantised_std(std)
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(raw.shape[1]), len(raw), [None, pa.py_buffer(raw.data)])
+
+
+def text_array(texts: Sequence[Float[Tensor, "l t"]], dtype: str, codec: str = "plain") -> pa.LargeBinaryArray:
+    """Texts of different lengths as a column of raw bytes, in `dtype` or quantised."""
+    stored = [text.detach().to("cpu", TORCH_DTYPES[dtype]).contiguous() for text in texts]
+    if codec == "int8":
+        return pa.array([quantised_text(text).tobytes() for text in stored], pa.large_binary())
+    return pa.array([text.view(torch.uint8).numpy().tobytes() for text in stored], pa.large_binary())
 
 
 def latents_from_table(table: pa.Table) -> tuple[Float16[Tensor, "n ... c h w"], Float16[Tensor, "n ... c h w"]]:
     """Mean and standard deviation of every row's latent; raises SchemaMismatch where the column is not a latent."""
-    return _latents(table, "latent_mean"), _latents(table, "latent_std")
+    return _latents(table, "latent_mean"), stds_from_table(table, "latent_std")
+
+
+def stds_from_table(table: pa.Table, name: str) -> Float16[Tensor, "n ... c h w"]:
+    """Standard deviations of every row, in whatever way they are stored."""
+    field = _field(table, name)
+    if b"codec" not in field:
+        return _latents(table, name)
+    shape = tuple(int(size) for size in field[b"shape"].split(b","))
+    found = torch.zeros(table.num_rows, *shape, dtype=torch.float16)
+    for row, value in enumerate(table.column(name)):
+        read_std(np.frombuffer(value.as_py(), np.uint8), found[row].view(-1, shape[-2] * shape[-1]).numpy())
+    return found
 
 
 def text_from_table(table: pa.Table) -> tuple[Float[Tensor, "words t"], np.ndarray]:
@@ -43,11 +63,23 @@ def text_from_table(table: pa.Table) -> tuple[Float[Tensor, "words t"], np.ndarr
     dim = int(field[b"shape"].split(b",")[1])
     dtype = TORCH_DTYPES[field[b"dtype"].decode()]
     tokens = table.column("text_tokens").to_numpy().astype(np.int64)
+    if b"codec" in field:
+        return _quantised(table, tokens, dim, dtype), tokens
     parts = [_text_bytes(chunk) for chunk in table.column("text").chunks]
     raw = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.zeros(0, np.uint8)])
     if len(raw) != 2 * dim * int(tokens.sum()):
         raise SchemaMismatch(f"texts: text holds {len(raw)} bytes, text_tokens says {2 * dim * int(tokens.sum())}")
     return _tensor(raw, dtype).view(-1, dim), tokens
+
+
+def _quantised(table: pa.Table, tokens: np.ndarray, dim: int, dtype: torch.dtype) -> Float[Tensor, "words t"]:
+    found = torch.zeros(int(tokens.sum()), dim, dtype=dtype)
+    for value, place, count in zip(table.column("text"), np.cumsum(tokens) - tokens, tokens, strict=True):
+        raw = np.frombuffer(value.as_py(), np.uint8)
+        if len(raw) != count * text_bytes(dim):
+            raise SchemaMismatch(f"texts: text holds {len(raw)} bytes, text_tokens says {count * text_bytes(dim)}")
+        read_text(raw, found[place : place + count])
+    return found
 
 
 def id_numbers(ids: Sequence[str]) -> np.ndarray:

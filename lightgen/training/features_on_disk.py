@@ -19,6 +19,7 @@ from lightgen.errors import ConfigError, SchemaMismatch, StoreCorrupt
 from lightgen.storage.feature_codec import id_numbers, id_of
 from lightgen.storage.parquet import read_parquet
 from lightgen.storage.parquet_rows import BinaryColumn, OpenFiles, UncompressedParquet
+from lightgen.storage.quantised import read_std, std_bytes
 from lightgen.storage.version import Version
 from lightgen.training import counter_rng
 from lightgen.training.data import Batch, number_ids
@@ -35,6 +36,12 @@ class FeatureFormat:
 
     latent_shape: tuple[int, ...]
     has_mirrored: bool = False
+    short_std: bool = False
+
+    @property
+    def std_bytes(self) -> int:
+        """Bytes of a row's standard deviations."""
+        return std_bytes(self.latent_shape) if self.short_std else 2 * prod(self.latent_shape)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,16 @@ class FeatureShard:
     mean: BinaryColumn
     std: BinaryColumn
     mirrored: tuple[BinaryColumn, BinaryColumn] | None = None
+
+    def read_std(self, column: BinaryColumn, files: OpenFiles, row: int, into: UInt8[np.ndarray, " size"]) -> None:
+        """Write the standard deviations of a row, in float16. Raises StoreCorrupt."""
+        if not self.format.short_std:
+            column.read(files, row, into)
+            return
+        raw = np.empty(self.format.std_bytes, np.uint8)
+        column.read(files, row, raw)
+        rows, columns = self.format.latent_shape[-2:]
+        read_std(raw, into.view(np.float16).reshape(-1, rows * columns))
 
     def moments(self, mirror: bool) -> tuple[BinaryColumn, BinaryColumn]:
         """Mean and standard deviation of the latents; of the mirrored images where asked for and stored."""
@@ -101,18 +118,19 @@ class FeaturesOnDisk:
         places = np.searchsorted(self.first_row, stored, side="right") - 1
         shards = [self.shards[place] for place in places]
         moments = [shard.moments(bool(mirror)) for shard, mirror in zip(shards, _mirror_coins(into), strict=True)]
-        sources = list(zip(moments, (stored - self.first_row[places]).tolist(), numbers.tolist(), strict=True))
-        for (mean, std), row, text in sources:
+        at = (stored - self.first_row[places]).tolist()
+        sources = list(zip(shards, moments, at, numbers.tolist(), strict=True))
+        for _, (mean, std), row, text in sources:
             for column in (mean, std) if self.has_std else (mean,):
                 column.prefetch(self.files, row)
             self.texts.prefetch(self.files, text)
-        means, texts = _bytes_of(into.mean), _bytes_of(into.text)
+        means, raw = _bytes_of(into.mean), np.empty(self.texts.most_bytes, np.uint8)
         stds = None if into.std is None else _bytes_of(into.std)
-        for number, ((mean, std), row, text) in enumerate(sources):
+        for number, (shard, (mean, std), row, text) in enumerate(sources):
             mean.read(self.files, row, means[number])
-            self.texts.read(self.files, text, texts[number])
+            self.texts.read(self.files, text, into.text[number], raw)
             if stds is not None:
-                std.read(self.files, row, stds[number])
+                shard.read_std(std, self.files, row, stds[number])
 
     @property
     def _empty(self) -> Batch:
@@ -191,10 +209,11 @@ def _ids(path: Path) -> tuple[Int[Tensor, " rows"], np.ndarray]:
 
 def _shard(file: UncompressedParquet, format: FeatureFormat) -> FeatureShard:
     names = ["latent_mean", "latent_std", *(["mirrored_mean", "mirrored_std"] if format.has_mirrored else [])]
-    columns, needed = [file.fixed_size_column(name) for name in names], 2 * prod(format.latent_shape)
-    for column in columns:
+    columns = [file.fixed_size_column(name) for name in names]
+    for place, column in enumerate(columns):
+        needed = format.std_bytes if place % 2 else 2 * prod(format.latent_shape)
         if set(column.sizes.tolist()) != {needed}:
-            raise SchemaMismatch(f"{column.label}: {format.latent_shape} in float16 needs {needed} bytes a row")
+            raise SchemaMismatch(f"{column.label}: latents of {format.latent_shape} need {needed} bytes a row")
     mean, std, *mirrored = columns
     return FeatureShard(format, mean, std, (mirrored[0], mirrored[1]) if mirrored else None)
 
@@ -203,7 +222,8 @@ def _format(file: UncompressedParquet) -> FeatureFormat:
     try:
         latent = file.schema.field("latent_mean").metadata or {}
         shape = tuple(int(size) for size in latent[b"shape"].split(b","))
-        return FeatureFormat(shape, "mirrored_mean" in file.schema.names)
+        short = {None: False, b"log8": True}[(file.schema.field("latent_std").metadata or {}).get(b"codec")]
+        return FeatureFormat(shape, "mirrored_mean" in file.schema.names, short)
     except KeyError as error:
         raise SchemaMismatch(f"{file.path}: {error} is missing or unknown; stage encode did not write this") from None
 
@@ -218,7 +238,7 @@ def _any_std(shard: FeatureShard) -> bool:
     """Whether any standard deviation is not zero. The first row nearly always decides; else all are read."""
     files, value = OpenFiles(), np.zeros(2 * prod(shard.format.latent_shape), np.uint8)
     for row in range(len(shard.std.sizes)):
-        shard.std.read(files, row, value)
+        shard.read_std(shard.std, files, row, value)
         # All bits of a float16 but the sign: minus zero is zero too.
         if (value.view(np.uint16) & 0x7FFF).any():
             return True

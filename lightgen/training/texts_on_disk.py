@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
 from lightgen.storage.feature_codec import TORCH_DTYPES, id_numbers, id_of
 from lightgen.storage.parquet import read_parquet
 from lightgen.storage.parquet_rows import BinaryColumn, OpenFiles, UncompressedParquet
+from lightgen.storage.quantised import read_text, text_bytes
 from lightgen.storage.version import Version
 from lightgen.training.shard_files import fetched
 
@@ -23,6 +25,12 @@ class TextFormat:
 
     dim: int
     dtype: torch.dtype
+    quantised: bool = False
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token on the disk."""
+        return text_bytes(self.dim) if self.quantised else self.dim * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,22 @@ class TextsOnDisk:
         shard, row = self._place(number)
         self.columns[shard].prefetch(files, row)
 
-    def read(self, files: OpenFiles, number: int, into: UInt8[np.ndarray, " size"]) -> None:
-        """Write the text of that number to the beginning of `into`. Raises StoreCorrupt."""
+    def read(self, files: OpenFiles, number: int, into: Float[Tensor, "l t"], raw: UInt8[np.ndarray, " size"]) -> None:
+        """Write the text of that number to the first rows of `into`; `raw` is of `most_bytes`. Raises StoreCorrupt."""
         shard, row = self._place(number)
-        column = self.columns[shard]
-        column.read(files, row, into[: column.sizes[row]])
+        column, words = self.columns[shard], into[: int(self.tokens[number])]
+        if self.format.quantised:
+            column.read(files, row, raw[: column.sizes[row]])
+            read_text(raw[: column.sizes[row]], words)
+        elif len(words):
+            column.read(files, row, words.view(torch.uint8).numpy().reshape(-1))
+        else:
+            column.read(files, row, raw[:0])
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of the longest text."""
+        return int(self.tokens.max(initial=0)) * self.format.token_bytes
 
     def _place(self, number: int) -> tuple[int, int]:
         shard = int(np.searchsorted(self.first, number, side="right")) - 1
@@ -107,12 +126,14 @@ def _ids_and_tokens(path: Path) -> tuple[np.ndarray, Int64[np.ndarray, " rows"]]
 
 
 def _column(file: UncompressedParquet, format: TextFormat, tokens: Int64[np.ndarray, " rows"]) -> BinaryColumn:
-    return file.variable_size_column("text", tokens * format.dim * format.dtype.itemsize)
+    return file.variable_size_column("text", tokens * format.token_bytes)
 
 
 def _format(file: UncompressedParquet) -> TextFormat:
     try:
         text = file.schema.field("text").metadata or {}
-        return TextFormat(int(text[b"shape"].split(b",")[1]), TORCH_DTYPES[text[b"dtype"].decode()])
+        known = {None: False, b"int8": True}
+        dtype, quantised = TORCH_DTYPES[text[b"dtype"].decode()], known[text.get(b"codec")]
+        return TextFormat(int(text[b"shape"].split(b",")[1]), dtype, quantised)
     except KeyError as error:
         raise SchemaMismatch(f"{file.path}: {error} is missing or unknown; stage texts did not write this") from None

@@ -19,6 +19,7 @@ from lightgen.scorers.base import Unscored, answer_table
 from lightgen.scorers.pixels import PixelsConfig
 from lightgen.seeds import content_id
 from lightgen.stages import encode, encode_pairs, filter, fit_vae, generate, join, score, select, source, texts
+from lightgen.storage.feature_codec import stds_from_table, text_from_table
 from lightgen.storage.pixels import Pixels, decode_image
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store
@@ -58,7 +59,7 @@ def subjects() -> list[Subject]:
         Subject("stage filter", (filter,), filter.FilterConfig, FILTERS, _filter),
         Subject("stage fit_vae", (fit_vae,), fit_vae.FitVaeConfig, FITS, _fit_vae),
         Subject("stage encode", (encode,), encode.EncodeConfig, ENCODINGS, _encode, Tolerance(1e-3, 1e-3)),
-        Subject("stage texts", (texts,), texts.TextsConfig, {"plain": {"encoder": WORDS} | REJECTS}, _texts,
+        Subject("stage texts", (texts,), texts.TextsConfig, TEXTS_OF, _texts,
                 Tolerance(1e-3, 1e-3)),
         Subject("stage encode_pairs", (encode_pairs,), encode_pairs.EncodePairsConfig, {"plain": {}}, _encode_pairs,
                 Tolerance(1e-3, 1e-3)),
@@ -113,9 +114,11 @@ FILTERS: dict[str, dict[str, Any]] = {
     "repeats": {"rules": [], "repeats": [{"column": "pixels.phash", "bits": 2}, {"column": "caption"},
                                          {"column": "pixels.phash", "bits": 40, "group": "caption"}]} | REJECTS,
 }  # fmt: skip
+TEXTS_OF = {"plain": {"encoder": WORDS} | REJECTS, "int8": {"encoder": WORDS, "codec": "int8"} | REJECTS}
 ENCODING = {"size_px": 16, "vae": VAE} | REJECTS
 ENCODINGS = {
     "plain": ENCODING,
+    "8 bits": ENCODING | {"std_bits": 8},
     "small, mirrored": ENCODING | {"size_px": 8, "flips": "safe"},
     "small, all mirrored": ENCODING | {"size_px": 8, "flips": "all"},
 }
@@ -254,7 +257,7 @@ def _encode(config: encode.EncodeConfig, folder: Path) -> Output:
         mock.patch.object(encode, "read_identity", return_value=content_of(config.vae)),
     ):
         ref = encode.encode(_all_kept(works.store, images), images, sealed_vae(works.store).ref, config, works)
-    return described(works.store, ref)
+    return _decoded(works.store, ref, ["latent_std"], config.std_bits == 8)
 
 
 def _texts(config: texts.TextsConfig, folder: Path) -> Output:
@@ -262,7 +265,16 @@ def _texts(config: texts.TextsConfig, folder: Path) -> Output:
     asked = prompts(works.store, [*CAPTIONS.values()], 2)
     with mock.patch.object(WordsConfig, "open", return_value=Letters()):
         ref = texts.texts(asked, config, works)
-    return described(works.store, ref)
+    return _decoded(works.store, ref, ["text"], config.codec != "plain")
+
+
+def _decoded(store: Store, ref: ArtifactRef, columns: list[str], short: bool) -> Output:
+    """A version; of `columns` in 8 bits the numbers that are read, not the bytes."""
+    if not short:
+        return described(store, ref)
+    table = store.open(ref).table()
+    read = [stds_from_table(table, name) if name != "text" else text_from_table(table)[0] for name in columns]
+    return described(store, ref, drop=columns) | {"read": [one.float().flatten().tolist() for one in read]}
 
 
 def _encode_pairs(config: encode_pairs.EncodePairsConfig, folder: Path) -> Output:

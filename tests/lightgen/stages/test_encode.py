@@ -27,6 +27,7 @@ from lightgen.stages.fit_vae import FitVaeConfig, fit_vae
 from lightgen.stages.texts import TextsConfig, texts
 from lightgen.storage.feature_codec import _latents, latents_from_table
 from lightgen.storage.pixels import encode_image
+from lightgen.storage.quantised import DAMAGE_FILE
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.training.features_on_disk import open_features
@@ -233,6 +234,19 @@ def test_pretrained_encoders(store: Store, tmp_path: Path) -> None:
     assert float(std.min()) > 0
     rows = {row["name"]: row for row in store.open(features.parent("vae")).table().to_pylist()}
     assert rows["decoder.conv_out.bias"]["shape"] == "3"
+
+
+def test_deviations_in_8_bits_are_near_and_what_that_costs_is_sealed_beside_them(store: Store, tmp_path: Path) -> None:
+    vae = {"kind": "diffusers", "model": str(tiny_vae(tmp_path / "tiny"))}
+    plain, version = _encode(store, _config(vae=vae)), _encode(store, _config(vae=vae, std_bits=8))
+    assert version.ref.version != plain.ref.version
+    (mean, std), (same, near) = latents_from_table(plain.table()), latents_from_table(version.table())
+    assert torch.equal(mean, same)
+    wrong = float((near.double() - std.double()).norm() / std.double().norm())
+    assert 0 < wrong < 0.02
+    assert json.loads(version.file(DAMAGE_FILE).read_bytes())["relative_l2"] == pytest.approx(wrong, rel=0.5)
+    with pytest.raises(ConfigError, match=r"deviations of latents would be stored .* take std_bits: 16"):
+        _encode(open_or_create(str(tmp_path / "other")), _config(vae=vae, std_bits=8, max_error=1e-4))
 
 
 def test_weights_that_changed_after_sealing_are_refused(store: Store, tmp_path: Path) -> None:

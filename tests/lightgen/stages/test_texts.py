@@ -1,5 +1,6 @@
 """PROMPTS -> TEXTS: one text a prompt, a caption encoded once, and never again where a store has it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from lightgen.encoders.restore import read_text_encoding
 from lightgen.encoders.t5 import T5Config
 from lightgen.encoders.tiny import tiny_t5
 from lightgen.encoders.words import WordsConfig, WordsEncoder
+from lightgen.errors import ConfigError
 from lightgen.stages.texts import TextsConfig, texts
 from lightgen.storage.feature_codec import text_from_table
 from lightgen.storage.pixels import encode_image
+from lightgen.storage.quantised import DAMAGE_FILE
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context, RunConfig
@@ -109,6 +112,28 @@ def test_a_text_that_is_not_finite_is_refused_with_its_reason(store: Store, monk
     assert version.reject_reasons == {"feature_nonfinite": 2}
     assert sorted(version.table()["caption"].to_pylist()) == sorted(set(CAPTIONS) - set(wild))
     assert set(version.rejects()["id"].to_pylist()) == {f"{place:032x}" for place in (1, 4)}
+
+
+def test_texts_in_8_bits_are_near_and_what_that_costs_is_sealed_beside_them(store: Store) -> None:
+    given, wide = prompts(store, CAPTIONS, 2), TextsConfig(encoder=WordsConfig(dim=64))
+    short = wide.model_copy(update={"codec": "int8"})
+    plain, version = made(store, given, wide), made(store, given, short)
+    assert version.ref.version != plain.ref.version
+    (wanted, counts), (found, same) = text_from_table(plain.table()), text_from_table(version.table())
+    assert np.array_equal(counts, same)
+    wrong = float((wanted.double() - found.double()).norm() / wanted.double().norm())
+    told = json.loads(version.file(DAMAGE_FILE).read_bytes())
+    assert 0 < wrong < 0.01
+    assert told["relative_l2"] == pytest.approx(wrong, rel=0.5)
+    assert told["cosine"]["0.0"] > 0.9999
+    assert 128 * len(version.table()["text"][0].as_py()) == 66 * len(plain.table()["text"][0].as_py())
+    assert "codec" not in WORDS.content(), "texts of before keep their names"
+
+
+def test_texts_that_8_bits_would_harm_too_much_are_refused(store: Store) -> None:
+    strict = WORDS.model_copy(update={"codec": "int8", "max_error": 0.001})
+    with pytest.raises(ConfigError, match=r"texts would be stored 0\.\d\d% wrong .* take codec: plain"):
+        made(store, prompts(store, CAPTIONS), strict)
 
 
 def test_a_pretrained_encoder(store: Store, tmp_path: Path) -> None:

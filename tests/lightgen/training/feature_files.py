@@ -5,8 +5,9 @@ import pyarrow as pa
 import torch
 
 from lightgen.seeds import content_id
-from lightgen.storage.feature_codec import latent_array, latents_from_table, text_array, text_from_table
+from lightgen.storage.feature_codec import latent_array, latents_from_table, std_array, text_array, text_from_table
 from lightgen.storage.parquet import conform, write_parquet
+from lightgen.storage.quantised import std_bytes
 from lightgen.training.data import FeaturesInMemory, number_ids
 from lightgen.training.features_on_disk import open_feature_files
 from lightgen.training.texts_on_disk import open_text_files
@@ -16,18 +17,20 @@ from schemas.texts import schema as text_schema
 SHAPE, TEXT_DIM = (3, 4, 5), 6
 
 
-def features_table(first, tokens, spread=0.5, dtype="bfloat16"):
-    """Rows `first`, `first + 1`, ... and their texts, of the given lengths: two tables."""
+def features_table(first, tokens, spread=0.5, dtype="bfloat16", short=False):
+    """Rows `first`, `first + 1`, ... and their texts, of the given lengths: two tables; `short`: in 8 bits."""
     rows = len(tokens)
     generator = torch.Generator().manual_seed(first)
     ids = pa.array([content_id("row", first + row) for row in range(rows)], pa.string())
     mean = latent_array(torch.randn(rows, *SHAPE, generator=generator))
-    std = latent_array(spread * torch.rand(rows, *SHAPE, generator=generator))
-    text = text_array([torch.randn(count, TEXT_DIM, generator=generator) for count in tokens], dtype)
+    std = (std_array if short else latent_array)(spread * torch.rand(rows, *SHAPE, generator=generator))
+    codec = "int8" if short else "plain"
+    text = text_array([torch.randn(count, TEXT_DIM, generator=generator) for count in tokens], dtype, codec)
     texts = [ids, ids, text, pa.array(tokens, pa.int32())]
-    return pa.table([ids, ids, ids, mean, std], schema=schema(SHAPE)), pa.table(
-        texts, schema=text_schema(TEXT_DIM, dtype)
-    )
+    words = pa.table(texts, schema=text_schema(TEXT_DIM, dtype, codec))
+    return pa.table(
+        [ids, ids, ids, mean, std], schema=schema(SHAPE, std_bytes=std_bytes(SHAPE) if short else None)
+    ), words
 
 
 def write_shards(folder, lengths=(7, 4, 9), **options):

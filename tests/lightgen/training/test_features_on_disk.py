@@ -33,8 +33,9 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("spread", [0.5, 0.0])
-def test_batches_are_those_of_features_in_memory(tmp_path, dtype, spread):
-    stored, *tables = write_shards(tmp_path, spread=spread, dtype=dtype)
+@pytest.mark.parametrize("short", [False, True])
+def test_batches_are_those_of_features_in_memory(tmp_path, dtype, spread, short):
+    stored, *tables = write_shards(tmp_path, spread=spread, dtype=dtype, short=short)
     memory = read_features(*tables)
     assert len(stored) == len(memory) == 20
     assert (stored.latent_shape, stored.text_dim, stored.longest_text) == (SHAPE, TEXT_DIM, memory.longest_text)
