@@ -26,7 +26,6 @@ from lightgen.corpora.pictures import (
 )  # fmt: skip
 from lightgen.corpora.ranges import RANGE_BYTES, Inventory, Place, Range
 from lightgen.corpora.tar_samples import MAX_MEMBER, Sample, bytes_of, end_of, key_of, record_of, samples, suffix_of
-from lightgen.errors import InputCorrupt
 
 CHUNK = 1 << 20
 

@@ -29,7 +29,7 @@ How a figure comes about:
 - Rows are the most that there can be. Captions that repeat, pictures that are refused and pairs that are tied make it
   less.
 - Size is of what stays in the store. A picture of 512 px is counted as 70 kB, and a caption as 39 tokens of text
-  features in float16.
+  features, in the codec that the recipe names.
 - Memory is of each GPU: weights, optimizer and a microbatch of the launch that the recipe names.
 - Hours on the machine are device-hours over the GPUs that work side by side.
 
