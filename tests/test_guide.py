@@ -81,7 +81,7 @@ def test_the_rejects_are_readable(walked: tuple[Path, str]) -> None:
     folder, printed = walked
     with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
         given = {row["caption"] for row in csv.DictReader(file)}
-    told = [line.strip() for line in printed.splitlines() if "(not among the 500 most diverse)" in line]
+    told = [line.strip() for line in printed.splitlines() if "(not among the 500 that were chosen)" in line]
     assert told
     assert {line.split("  (")[0] for line in told} <= given
 

@@ -43,7 +43,7 @@ def bench_select(
 ) -> None:
     """Source and select: a fifth of captions shaped as real ones, each size in a process of its own."""
     from lightgen.bench.machine import machine
-    from lightgen.bench.select import growth, select_costs
+    from lightgen.bench.selection import growth, select_costs
 
     costs = select_costs(sorted(rows), shard_rows)
     table = Table("captions", "chosen", "source s", "select s", "peak GB", box=None, header_style="bold")

@@ -93,5 +93,5 @@ def gathered(
 
 def missing_field(path: str, field: str, names: Iterable[str], setting: str = "field") -> str:
     """What to say where no record has the field, in plain ASCII whatever the names are."""
-    known = ", ".join(ascii(name)[1:-1] for name in map(str, names))[:400] or "none"
+    known = ", ".join(ascii(name)[1:-1] for name in map(str, names)) or "none"
     return f"{path} has no {setting} {field!a}; it has {known}: set `{setting}`"

@@ -16,7 +16,8 @@ RECIPE: Final[dict[str, Any]] = {
     "select": {"near_duplicates": None},
     "generate": {"generator": {"kind": "scenes"}, "size_px": 32, "format": "png"},
     "filter": {"rules": [], "repeats": []},
-    "encode": [{"size_px": 32, "vae": {"kind": "patch_pca"}, "text": {"kind": "words", "dim": 16}}],
+    "texts": {"encoder": {"kind": "words", "dim": 16}},
+    "encode": [{"size_px": 32, "vae": {"kind": "patch_pca"}}],
     "pretrain": [{
         "student": {
             "width": 32, "heads": 2, "encoder_depth": 1, "decoder_depth": 1, "text_depth": 1, "aligner_depth": 1,

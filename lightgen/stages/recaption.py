@@ -34,7 +34,7 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.prompts import RECAPTIONED
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("recaption", "prompts", revision=2)
+STAGE = Stage("recaption", "prompts", revision=3)
 READ = ["id", "caption", "image_sha256"]
 REVISED = "revised"  # words that a service drew in place of the caption
 SOURCED = ("source", "licence")  # of images that were fetched

@@ -26,7 +26,8 @@ class Mutant:
         assert source.count(self.old) == 1, f"{self.module} has {source.count(self.old)} of {self.old!r}"
         fresh = ModuleType(module.__name__)
         fresh.__dict__.update({"__file__": module.__file__, "__spec__": module.__spec__})
-        exec(compile(source.replace(self.old, self.new), f"<mutant of {self.module}>", "exec"), fresh.__dict__)
+        changed = source.replace(self.old, self.new).replace("cache=True", "cache=False")  # numba caches files only
+        exec(compile(changed, f"<mutant of {self.module}>", "exec"), fresh.__dict__)
         with ExitStack() as undo:
             _take_over(vars(module), vars(fresh), module, undo)
             yield

@@ -4,7 +4,7 @@ import math
 
 from lightgen.bench.captions import BLOCK, real_shaped
 from lightgen.bench.choice import OURS, choice_costs
-from lightgen.bench.select import SelectCost, growth
+from lightgen.bench.selection import SelectCost, growth
 
 
 def test_captions_are_shaped_as_real_ones() -> None:
