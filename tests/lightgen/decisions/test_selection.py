@@ -98,7 +98,7 @@ def test_the_choice_depends_on_neither_order_nor_shards(rule: ChoiceConfig, tmp_
         found.append({record: [*verdict, twin] for record, verdict, twin in zip(records, verdicts, twins, strict=True)})
         assert sum(chosen.reason == CHOSEN) == 60
         assert sorted(chosen.rank[chosen.reason == CHOSEN].tolist()) == list(range(60))
-        assert {REASONS[code] for code in chosen.reason} == set(REASONS)
+        assert {REASONS[code] for code in chosen.reason} == {*REASONS} - {"duplicate_semantic"}  # no model here
     assert found[0] == found[1] == found[2]
 
 

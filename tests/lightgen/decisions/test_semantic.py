@@ -1,6 +1,7 @@
 """Captions of one meaning against all cosines; bands that are too few must be seen to miss."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,7 +92,8 @@ def test_the_stage_refuses_what_a_model_holds_for_the_same_and_names_it(tmp_path
         assert told in kept
         assert tuple(sorted((texts.index(caption), texts.index(told)), reverse=True)) in near
     assert len(kept) + len(rejects) == 4
-    assert prompts.plan.config["semantic"]["encoder"]["weights"]["sha256"]
+    encoded: Any = prompts.plan.config["semantic"]
+    assert encoded["encoder"]["weights"]["sha256"]
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["a", "a very red cat " * 200]])
