@@ -58,12 +58,23 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def numba_follows_openmp() -> None:
+    """Numba starts as many threads as OMP_NUM_THREADS says, unless NUMBA_NUM_THREADS says otherwise.
+
+    Both it and torch ask OpenMP, and whoever starts threads last sets the number for both. With threads for every core
+    a decision would thus change the last bits of what the same process trains after it.
+    """
+    if given := os.environ.get("OMP_NUM_THREADS"):
+        os.environ.setdefault("NUMBA_NUM_THREADS", given.partition(",")[0])
+
+
 def worker_environment(gpu: str, threads: int) -> dict[str, str]:
     """What the process of a worker inherits: this environment, one GPU or none ("") in view, its share of the cores.
 
     Numbers of threads that the user set stay.
     """
-    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
+    limits["NUMBA_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads)).partition(",")[0]
     return {**limits, **os.environ, "CUDA_VISIBLE_DEVICES": gpu}
 
 

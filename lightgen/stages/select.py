@@ -86,7 +86,7 @@ def select(captions: ArtifactRef, config: SelectConfig, context: Context) -> Art
     """
     given = context.store.open(captions)
     for problem in too_many(config.choice, given.rows):
-        raise ConfigError(f"select.{problem.where}: {problem.what}; {problem.mend}")
+        raise ConfigError(f"select.{problem.where}: {problem.what}; {problem.fix}")
     kept = [context.store.open(one).ref for one in config.keep]
     inputs = {"evaluation": [one.facts for one in read_prompt_lists(config.evaluation)]}
     plan = STAGE.plan(config, context.seed, [captions, *kept], given.n_shards, inputs)

@@ -147,7 +147,7 @@ def test_a_caption_of_several_concepts_stays_for_its_rarest() -> None:
 def test_k_center_refuses_what_it_would_take_hours_for() -> None:
     (problem,) = too_many(KCenter(), 10_000_000)
     assert "10,000,000" in problem.what
-    assert "parts" in problem.mend
+    assert "parts" in problem.fix
     assert list(too_many(KCenter(), 200_000)) == list(too_many(Parts(), 10_000_000)) == []
 
 
