@@ -6,6 +6,8 @@ Numbers of one size for each caption stay in memory, lists of n-grams, terms and
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +85,8 @@ def piled(sketches: Iterable[Sketch], folder: Path) -> Sketch:
     narrow: dict[str, list[np.ndarray]] = {name: [] for name in ("ids", "caption_ids", "equal", "content", "length")}
     why: Why = {}
     start = 0
-    with _Pile(folder / "grams") as grams, _Pile(folder / "terms") as terms, _Pile(folder / "concepts") as concepts:
+    with TemporaryFile(dir=folder) as first, TemporaryFile(dir=folder) as second, TemporaryFile(dir=folder) as third:
+        grams, terms, concepts = _Pile(first), _Pile(second), _Pile(third)
         for one in sketches:
             for name, parts in narrow.items():
                 parts.append(getattr(one.marks if name in ("content", "length") else one, name))
@@ -91,36 +94,33 @@ def piled(sketches: Iterable[Sketch], folder: Path) -> Sketch:
                 pile.add(lists)
             why |= {start + row: said for row, said in one.why.items()}
             start += len(one.ids)
+        piles = [one.read() for one in (grams, terms, concepts)]
     ids, caption_ids, equal = (
         np.concatenate([np.zeros((0, 2), np.uint64), *narrow.pop(name)]) for name in ("ids", "caption_ids", "equal")
     )
     hashes = np.concatenate([np.zeros(0, np.uint64), *narrow.pop("content")])
     length = np.concatenate([np.zeros(0, np.int64), *narrow.pop("length")])
-    marks = Marks(grams.read(), hashes, length)
-    return Sketch(ids, caption_ids, equal, marks, terms.read(), concepts.read(), why)
+    marks = Marks(piles[0], hashes, length)
+    return Sketch(ids, caption_ids, equal, marks, piles[1], piles[2], why)
 
 
 class _Pile:
-    """Lists of numbers in a file."""
+    """Lists of numbers in a file of its own, which has no name: it is gone when nobody holds it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.counts = path, [np.zeros(0, np.int64)]
-
-    def __enter__(self) -> "_Pile":
-        self.file = self.path.open("wb")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.counts = file, [np.zeros(0, np.int64)]
 
     def add(self, lists: Shingles) -> None:
         self.file.write(np.ascontiguousarray(lists.hashes, np.uint32).data)
         self.counts.append(np.diff(lists.offsets))
 
     def read(self) -> Shingles:
+        """All lists, mapped."""
         offsets = ends_of(np.concatenate(self.counts))
-        empty = self.path.stat().st_size == 0
-        return Shingles(np.zeros(0, np.uint32) if empty else np.memmap(self.path, np.uint32, "r"), offsets)
+        if not offsets[-1]:
+            return Shingles(np.zeros(0, np.uint32), offsets)
+        self.file.flush()
+        return Shingles(np.memmap(self.file, np.uint32, "r"), offsets)
 
 
 def keys_of(column: pa.ChunkedArray) -> Key:

@@ -158,3 +158,13 @@ def test_coverage_counts_the_concepts_before_and_after(tmp_path: Path) -> None:
     # Two of three colours are blue: exp of the entropy of (1/3, 2/3).
     assert found["captions"]["colors"]["even"] == pytest.approx(1.88988, rel=1e-4)
     assert found["chosen"]["colors"]["found"] <= 2
+
+
+def test_two_who_decide_in_one_folder_do_not_meet(tmp_path: Path) -> None:
+    """As when a worker is taken for dead and is not."""
+    first = sketched(table(list(range(300)), some_texts(300)), tmp_path)
+    before = (np.array(first.terms.hashes), np.array(first.marks.grams.hashes), np.array(first.concepts.hashes))
+    sketched(table([1], ["a dog"]), tmp_path)
+    for kept, now in zip(before, (first.terms, first.marks.grams, first.concepts), strict=True):
+        assert np.array_equal(kept, now.hashes)
+    assert list(tmp_path.iterdir()) == []
