@@ -303,6 +303,6 @@ def _judged(name: str, part: Model, meanings: Sequence[Metadata], scale: Scale, 
 def _meanings(model: Recipe) -> list[Metadata]:
     """What the scene captions among the test captions mean, in GenEval's form."""
     corpora = model.test.source.corpora if model.test and isinstance(model.test.source, SourceConfig) else []
-    texts = [row.text for corpus in corpora for row in corpus.read() if isinstance(row.text, str)]
+    texts = [row.text.decode("utf-8", "replace") for corpus in corpora for row in corpus.read() if row.text]
     known = {text: meaning for text in dict.fromkeys(texts) if (meaning := scene_meaning(text))}
     return [meaning.model_copy(update={"prompt": text}) for text, meaning in known.items()]

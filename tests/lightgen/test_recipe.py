@@ -50,7 +50,7 @@ def test_an_override_reaches_into_a_list_that_the_recipe_leaves_at_its_default(t
     plain, changed = load_recipe(str(path)), load_recipe(str(path), {"filter.rules.1.least": 0.25})
     assert [rule.least for rule in changed.filter.rules] == [plain.filter.rules[0].least, 0.25]
     assert changed.filter.repeats == plain.filter.repeats
-    with pytest.raises(ConfigError, match=r"filter\.rules\.9\.least: nothing below '9'"):
+    with pytest.raises(ConfigError, match=r"filter\.rules\.9\.least: '9' is no place in a list of 2"):
         load_recipe(str(path), {"filter.rules.9.least": 0.25})
 
 

@@ -83,7 +83,7 @@ def test_depth_is_bounded(tmp_path):
         ({"generate.sizepx": 3}, "generate.sizepx: there is no such key; did you mean 'size_px'? allowed are batch, "),
         ({"generate.generator.colour": 1}, "generate.generator.colour: there is no such key; allowed are kind"),
         ({"filter.rules": [{"column": "a", "leest": 1}]}, "filter.rules.0.leest: there is no such key; did you mean"),
-        ({"align.betta": 3}, "align.betta: there is no such key; did you mean 'beta'? allowed are batch_size, "),
+        ({"align.betta": 3}, "align.betta: there is no such key; did you mean 'beta'? allowed are anchor, "),
         ({"pretrain.1.loop.step": 3}, "pretrain.1.loop.step: there is no such key; did you mean 'steps'?"),
         ({"texts.encoder.dims": 3}, "texts.encoder.dims: there is no such key; did you mean 'dim'?"),
         ({"retrain": 1}, "retrain: there is no such key; did you mean 'pretrain'? allowed are align, "),

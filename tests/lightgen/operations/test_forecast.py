@@ -1,7 +1,4 @@
-"""Forecasts agree with the tables of the guides, which were worked out by other means."""
-
-import re
-from pathlib import Path
+"""Forecasts agree with figures that were worked out by other means."""
 
 import pytest
 import yaml
@@ -10,7 +7,8 @@ from lightgen.operations.machines import described
 from lightgen.operations.preflight import preflight
 from lightgen.recipe import RECIPES, load_recipe
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "student.md").read_text(encoding="utf-8")
+# A100-hours, worked out from operations at 45 % of 312 TFLOP/s.
+HOURS = {"generate": 4_080, "pretrain-256px": 331, "pretrain-512px": 128, "pair": 71, "align": 21}
 
 
 @pytest.fixture(scope="module")
@@ -21,24 +19,18 @@ def lines():
     return {line.step.name: line for line in preflight(recipe, "nowhere", machine=described("A100-80")).lines}
 
 
-def hours(row: str) -> float:
-    """The last column of a row of the guide's table of costs."""
-    (found,) = re.findall(rf"^\| {row}.*\| ([\d,.]+) \|$", GUIDE, re.M)
-    return float(found.replace(",", ""))
-
-
-def test_device_hours_are_those_of_the_guide(lines) -> None:
+def test_device_hours_are_those_worked_out(lines) -> None:
     def of(*names: str) -> float:
         return sum(lines[name].device_seconds for name in names) / 3600
 
-    assert of("generate") == pytest.approx(hours("generate"), rel=0.03)
-    assert of("pretrain-256px") == pytest.approx(hours("pretrain, 256 px"), rel=0.03)
-    assert of("pretrain-512px") == pytest.approx(hours("pretrain, 512 px"), rel=0.03)
-    assert of("generate-held-out-teacher", "generate-held-out-student") == pytest.approx(hours("pair"), rel=0.03)
-    assert of("reference-dpo", "align-dpo") == pytest.approx(hours("align"), rel=0.05)
+    assert of("generate") == pytest.approx(HOURS["generate"], rel=0.03)
+    assert of("pretrain-256px") == pytest.approx(HOURS["pretrain-256px"], rel=0.03)
+    assert of("pretrain-512px") == pytest.approx(HOURS["pretrain-512px"], rel=0.03)
+    assert of("generate-held-out-teacher", "generate-held-out-student") == pytest.approx(HOURS["pair"], rel=0.03)
+    assert of("reference-dpo", "align-dpo") == pytest.approx(HOURS["align"], rel=0.05)
 
 
-def test_bytes_are_those_of_the_guide(lines) -> None:
+def test_bytes_are_those_worked_out(lines) -> None:
     sizes = {"generate": 0.14, "texts": 0.33, "encode-256px": 0.099, "encode-512px": 0.39, "encode-pairs": 0.017}
     for name, terabytes in sizes.items():
         assert lines[name].bytes / 1e12 == pytest.approx(terabytes, rel=0.11)

@@ -108,7 +108,7 @@ def test_an_anchor_is_in_the_name_where_there_is_one_and_none_of_a_fine_tune(cha
     config = align_config(sample, loop=LOOP.model_copy(update={"steps": 25}), anchor=10.0)
     assert config.content()["anchor"] == 10.0
     assert "anchor" not in align_config(sample, anchor=0.0).content(), "checkpoints of before keep their names"
-    log = _log(chain, align(chain.checkpoint, encoded, config, chain.context()))
+    log = _log(chain, align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context()))
     assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert [problem.where for problem in align_config(sample, objective="sft", anchor=10.0).problems()] == ["anchor"]
 
@@ -119,7 +119,11 @@ def test_anchored_winners_are_denoised_better_than_without(chain: Chain, encoded
     drifts = []
     for anchor in (0.0, 10.0):
         config = align_config(sample, loop=hasty, anchor=anchor)
-        drifts.append(_log(chain, align(chain.checkpoint, encoded, config, chain.context()))[-1]["winner_drift"])
+        drifts.append(
+            _log(chain, align(chain.checkpoint, encoded, chain.words(encoded), config, chain.context()))[-1][
+                "winner_drift"
+            ]
+        )
     assert drifts[1] < drifts[0]
 
 

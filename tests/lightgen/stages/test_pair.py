@@ -223,5 +223,5 @@ def test_a_student_that_is_never_right_gives_no_pair_of_its_own(chain: Chain, sa
 
 
 def test_where_the_teacher_wins_the_recipe_must_say_how_it_draws() -> None:
-    with pytest.raises(ConfigError, match="give the recipe's generate as settings"):
+    with pytest.raises(ConfigError, match="give generate as settings"):
         PairConfig(judge=JUDGE).generators(None)
