@@ -192,7 +192,10 @@ def test_make_targets_are_those_of_the_makefile():
 
 BEGUN = {"source": {"corpora": [{"kind": "scenes", "split": "train", "count": 6}]}, "select": {}}
 DRAWN = {**BEGUN, "generate": {"generator": {"kind": "scenes"}, "size_px": 64}, "filter": {}}
-ENCODED = {"encode": [{"size_px": 64, "vae": {"kind": "patch_pca"}, "text": {"kind": "words"}}]}
+ENCODED = {
+    "texts": {"encoder": {"kind": "words"}},
+    "encode": [{"size_px": 64, "vae": {"kind": "patch_pca"}}],
+}
 YAML = [(path, block) for path in DOCUMENTS for block in blocks(path) if block.language == "yaml"]
 
 

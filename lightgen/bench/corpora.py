@@ -119,13 +119,14 @@ def _cleaning(texts: Sequence[str], rounds: int) -> Reading:
 
 
 def _measured(name: str, rows: int, ours: Callable[[], object], peer: Callable[[], object], rounds: int) -> Reading:
-    rates: list[tuple[float, float]] = []
+    mine, theirs = list[float](), list[float]()
+    turns = [(mine, ours), (theirs, peer)]
     for at in range(rounds):
-        pair = [(_rate(rows, ours), _rate(rows, peer))] if at % 2 else [(_rate(rows, peer), _rate(rows, ours))[::-1]]
-        rates += pair
-    ratios = sorted(mine / theirs for mine, theirs in rates)
-    medians = (statistics.median(one[side] for one in rates) for side in (0, 1))
-    return Reading(name, *medians, (ratios[0], statistics.median(ratios), ratios[-1]))
+        for rates, run in turns if at % 2 else turns[::-1]:
+            rates.append(_rate(rows, run))
+    ratios = sorted(own / other for own, other in zip(mine, theirs, strict=True))
+    spread = (ratios[0], statistics.median(ratios), ratios[-1])
+    return Reading(name, statistics.median(mine), statistics.median(theirs), spread)
 
 
 def _rate(rows: int, run: Callable[[], object]) -> float:
