@@ -114,7 +114,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     ),
     "pictures folder": _of("corpora.picture_folder", ("self._listed()][: self.limit]", "self._listed()][1:]")),
     "pictures webdataset": _of(
-        "corpora.picture_tars", ('removeprefix("./").rpartition', 'removeprefix("s").rpartition')
+        "corpora.tar_samples", ('removeprefix("./").rpartition', 'removeprefix("s").rpartition')
     ),
     "pictures parquet": _of("corpora.picture_tables", ('value.get("path") or name', "name")),
     "stage pictures": _of("stages.pictures", ("{one.row:012x}", "{one.row:013x}"), ('"index": 0', '"index": 1')),
@@ -126,7 +126,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     ),
     "generator student": _of("model.sampling", ("scale * (with_text", "(scale + 0.5) * (with_text"))
     + _of("generators.restore", ('load_file(version.file(f"{weights}.', 'load_file(version.file(f"ema.')),
-    "generator untrained": _of("model.sampling", ("config.start_temperature * noise[0]", "noise[0]")),
+    "generator untrained": _of("model.sampling", ("noise[0] *= config.start_temperature", "noise[0] *= 1.0")),
     "scorer pixels": _of("decisions.perceptual", ("Resampling.LANCZOS", "Resampling.BOX"), ("/ n / 255", "/ n / 256")),
     "scorer scenes": _of("scenes.detect", ("overlap[best] * lead", "lead")),
     "scorer mask2former": _of(
@@ -178,8 +178,10 @@ MUTANTS: dict[str, list[Mutant]] = {
     "stage filter": _of("decisions.filtering", ("rule.bits > 0", "rule.bits == 0")),
     "stage fit_vae": _of("storage.weights", ('sorted(rows, key=lambda row: row["name"])', "rows[1:]")),
     "stage encode": _of("encoders.crop", ("Resampling.BICUBIC", "Resampling.NEAREST"))
-    + _of("encoders.mirror", ("return not TELLING.search(caption)", "return True")),
-    "stage texts": _of("stages.texts", ("for place in finite]", "for place in finite[::-1]]")),
+    + _of("encoders.mirror", ("not TELLING.search(caption)", "True")),
+    "stage texts": _of(
+        "stages.texts", ("vectors[place] for place in finite]", "vectors[place] for place in finite[::-1]]")
+    ),
     "stage encode_pairs": _of("stages.encode_pairs", ("for side in SIDES]", "for side in SIDES[::-1]]")),
     "stage pair": _of("decisions.pairing", ("lead >= rules.gap", "lead > rules.gap + 0.5")),
     "stage probe": _of("evaluation.damage", ("JPEG_QUALITY = 5", "JPEG_QUALITY = 60"), ("pixels[:, ::-1]", "pixels"))
@@ -191,7 +193,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     )
     + _of("decisions.agreement", ("Z = 1.95", "Z = 1.65"), ("[0.025, 0.975]", "[0.05, 0.95]")),
     "scorer layout": _of("scorers.layout", ("0.587", "0.487")),
-    "scorer embedding": _of("scorers.embedding", ("picture.width - width) // 2", "picture.width - width) // 3")),
+    "scorer embedding": _of("scorers.embedding", ("- self.mean) / self.std", "- self.mean)")),
     "stage evaluate": _of("evaluation.statistics", ("value + others * (most - value)", "value + others")),
     "stage pretrain": _of("model.masking", ("inside = below + uniform", "inside = above - uniform"))
     + _of("training.objectives", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),

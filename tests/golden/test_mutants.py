@@ -2,8 +2,10 @@
 
 import pytest
 
+from lightgen.errors import LightgenError
 from tests.golden.mutants import BEYOND, MUTANTS, QUICK, Mutant
 from tests.golden.stored import changes, outputs, read
+from tests.golden.subject import Subject
 from tests.golden.subjects import BY_NAME, SUBJECTS
 
 pytestmark = pytest.mark.xdist_group("golden")
@@ -23,9 +25,16 @@ def test_every_subject_has_a_mutant() -> None:
 
 @pytest.mark.parametrize(("name", "mutant"), EACH)
 def test_a_changed_source_changes_the_output(name: str, mutant: Mutant) -> None:
-    subject = BY_NAME[name]
     with mutant.alive():
-        assert changes(subject, read(subject), outputs(subject))
+        assert _noticed(BY_NAME[name])
+
+
+def _noticed(subject: Subject) -> bool:
+    """Whether outputs are no longer the stored ones, or the program itself refuses what it made of the same input."""
+    try:
+        return bool(changes(subject, read(subject), outputs(subject)))
+    except LightgenError:
+        return True
 
 
 @pytest.mark.parametrize("name", QUICK[:3])
