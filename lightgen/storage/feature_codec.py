@@ -14,7 +14,7 @@ from jaxtyping import Float, Float16
 from torch import Tensor
 
 from lightgen.errors import SchemaMismatch
-from lightgen.storage.quantised import quantised_std, quantised_text, read_std, read_text, text_bytes
+from lightgen.storage.quantised import bits_of, quantised_std, quantised_text, read_std, read_text, text_bytes
 
 TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -74,11 +74,12 @@ def text_from_table(table: pa.Table) -> tuple[Float[Tensor, "words t"], np.ndarr
 
 def _quantised(table: pa.Table, tokens: np.ndarray, dim: int, dtype: torch.dtype) -> Float[Tensor, "words t"]:
     found = torch.zeros(int(tokens.sum()), dim, dtype=dtype)
+    bits = bits_of(found)
     for value, place, count in zip(table.column("text"), np.cumsum(tokens) - tokens, tokens, strict=True):
         raw = np.frombuffer(value.as_py(), np.uint8)
         if len(raw) != count * text_bytes(dim):
             raise SchemaMismatch(f"texts: text holds {len(raw)} bytes, text_tokens says {count * text_bytes(dim)}")
-        read_text(raw, found[place : place + count])
+        read_text(raw, bits[place : place + count], dtype)
     return found
 
 

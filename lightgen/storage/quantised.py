@@ -46,17 +46,24 @@ def quantised_text(text: Float[Tensor, "l t"]) -> Bytes:
     return np.concatenate([_bytes(codes), _bytes(scale.bfloat16())])
 
 
-def read_text(raw: Bytes, into: Float[Tensor, "l t"]) -> None:
-    """Write the text of these bytes into `into`, which must be contiguous and of its shape."""
-    count, group = into.numel(), group_of(into.shape[1])
+def read_text(raw: Bytes, into: UInt16[np.ndarray, "l t"], dtype: torch.dtype) -> None:
+    """Write the text of these bytes into `into`, the bits of numbers of a 16-bit `dtype`, which must be contiguous."""
+    count, group = into.size, group_of(into.shape[1])
     codes = raw[:count].view(np.int8).reshape(-1, group)
-    scales = (raw[count:].view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    if into.dtype == torch.bfloat16:
+    scales = raw[count:].view(np.uint16)
+    if dtype == torch.bfloat16:
         from lightgen.storage.dequantise import scaled_to_bfloat16
 
-        scaled_to_bfloat16(codes, scales, into.view(torch.int16).numpy().view(np.uint16).reshape(-1, group))
+        scaled_to_bfloat16(codes, scales, into.reshape(-1, group))
     else:
-        into.view(-1, group).copy_(torch.from_numpy(codes.astype(np.float32) * scales[:, None]))
+        factors = (scales.astype(np.uint32) << 16).view(np.float32)
+        into.view(np.float16).reshape(-1, group)[:] = codes.astype(np.float32) * factors[:, None]
+
+
+def bits_of(values: Tensor) -> UInt16[np.ndarray, "..."]:
+    """The memory of a contiguous tensor of 16-bit numbers, to be read and written to."""
+    assert values.is_contiguous(), "a copy would be written, and lost"
+    return values.view(torch.int16).numpy().view(np.uint16)
 
 
 def std_bytes(shape: Sequence[int]) -> int:

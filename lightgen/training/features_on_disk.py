@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int, Int64, UInt8
+from jaxtyping import Bool, Int, Int64, UInt8, UInt16
 from torch import Tensor
 
 from lightgen.errors import ConfigError, SchemaMismatch, StoreCorrupt
 from lightgen.storage.feature_codec import id_numbers, id_of
 from lightgen.storage.parquet import read_parquet
 from lightgen.storage.parquet_rows import BinaryColumn, OpenFiles, UncompressedParquet
-from lightgen.storage.quantised import read_std, std_bytes
+from lightgen.storage.quantised import bits_of, read_std, std_bytes
 from lightgen.storage.version import Version
 from lightgen.training import counter_rng
 from lightgen.training.data import Batch, number_ids
@@ -113,22 +113,24 @@ class FeaturesOnDisk:
         into.ids.copy_(self.ids[torch.from_numpy(rows)])
         into.epochs.copy_(torch.from_numpy(epochs))
         numbers = self.text_numbers[rows]
-        _write_text_mask(self.texts.tokens[numbers], into)
+        tokens, text = self.texts.tokens[numbers].tolist(), bits_of(into.text)
+        _write_text_mask(tokens, into.keep, text)
         stored = self.rows[rows]
         places = np.searchsorted(self.first_row, stored, side="right") - 1
         shards = [self.shards[place] for place in places]
         moments = [shard.moments(bool(mirror)) for shard, mirror in zip(shards, _mirror_coins(into), strict=True)]
         at = (stored - self.first_row[places]).tolist()
-        sources = list(zip(shards, moments, at, numbers.tolist(), strict=True))
-        for _, (mean, std), row, text in sources:
-            for column in (mean, std) if self.has_std else (mean,):
-                column.prefetch(self.files, row)
-            self.texts.prefetch(self.files, text)
-        means, raw = _bytes_of(into.mean), np.empty(self.texts.most_bytes, np.uint8)
+        sources = list(zip(shards, moments, at, self.texts.places(numbers), strict=True))
+        for _, (mean, std), row, (column, text_row) in sources:
+            mean.prefetch(self.files, row)
+            if self.has_std:
+                std.prefetch(self.files, row)
+            column.prefetch(self.files, text_row)
+        means = _bytes_of(into.mean)
         stds = None if into.std is None else _bytes_of(into.std)
-        for number, (shard, (mean, std), row, text) in enumerate(sources):
+        for number, (shard, (mean, std), row, place) in enumerate(sources):
             mean.read(self.files, row, means[number])
-            self.texts.read(self.files, text, into.text[number], raw)
+            self.texts.read(self.files, place, text[number, : tokens[number]])
             if stds is not None:
                 shard.read_std(std, self.files, row, stds[number])
 
@@ -245,17 +247,16 @@ def _any_std(shard: FeatureShard) -> bool:
     return False
 
 
-def _write_text_mask(tokens: Int64[np.ndarray, " b"], into: Batch) -> None:
+def _write_text_mask(tokens: list[int], keep: Bool[Tensor, "b l"], text: UInt16[np.ndarray, "b l t"]) -> None:
     """Write the mask of texts of `tokens` tokens, and zero what a longer text left behind them.
 
     Zeroing all padding would take as long as reading: texts are mostly padding.
     """
-    before = into.keep.sum(1).tolist()
-    for number, (new, old) in enumerate(zip(tokens.tolist(), before, strict=True)):
-        into.text[number, new:old] = 0
+    for number, (new, old) in enumerate(zip(tokens, keep.sum(1).tolist(), strict=True)):
+        text[number, new:old] = 0
     # An empty text keeps one padding vector, for attention needs a key.
-    kept = np.arange(into.keep.shape[1]) < np.maximum(tokens, 1)[:, None]
-    into.keep.copy_(torch.from_numpy(kept))
+    kept = np.arange(keep.shape[1]) < np.maximum(tokens, 1)[:, None]
+    keep.copy_(torch.from_numpy(kept))
 
 
 def _bytes_of(values: Tensor) -> UInt8[np.ndarray, "b size"]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float, Int64, UInt8
-from torch import Tensor
+from jaxtyping import Int64, UInt16
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
 from lightgen.storage.feature_codec import TORCH_DTYPES, id_numbers, id_of
@@ -61,31 +60,21 @@ class TextsOnDisk:
             found[order] = np.where(self.ids[place] == prompts[order], self.numbers[place], -1)
         return found
 
-    def prefetch(self, files: OpenFiles, number: int) -> None:
-        """See `BinaryColumn.prefetch`."""
-        shard, row = self._place(number)
-        self.columns[shard].prefetch(files, row)
+    def places(self, numbers: Int64[np.ndarray, " b"]) -> list[tuple[BinaryColumn, int]]:
+        """Where the texts of these numbers lie."""
+        shards = np.searchsorted(self.first, numbers, side="right") - 1
+        rows = numbers - self.first[shards]
+        return [(self.columns[shard], row) for shard, row in zip(shards.tolist(), rows.tolist(), strict=True)]
 
-    def read(self, files: OpenFiles, number: int, into: Float[Tensor, "l t"], raw: UInt8[np.ndarray, " size"]) -> None:
-        """Write the text of that number to the first rows of `into`; `raw` is of `most_bytes`. Raises StoreCorrupt."""
-        shard, row = self._place(number)
-        column, words = self.columns[shard], into[: int(self.tokens[number])]
+    def read(self, files: OpenFiles, place: tuple[BinaryColumn, int], into: UInt16[np.ndarray, "l t"]) -> None:
+        """Write the text at that place into `into`, the bits of as many tokens as it has. Raises StoreCorrupt."""
+        column, row = place
         if self.format.quantised:
-            column.read(files, row, raw[: column.sizes[row]])
-            read_text(raw[: column.sizes[row]], words)
-        elif len(words):
-            column.read(files, row, words.view(torch.uint8).numpy().reshape(-1))
+            raw = np.empty(into.shape[0] * self.format.token_bytes, np.uint8)
+            column.read(files, row, raw)
+            read_text(raw, into, self.format.dtype)
         else:
-            column.read(files, row, raw[:0])
-
-    @property
-    def most_bytes(self) -> int:
-        """Bytes of the longest text."""
-        return int(self.tokens.max(initial=0)) * self.format.token_bytes
-
-    def _place(self, number: int) -> tuple[int, int]:
-        shard = int(np.searchsorted(self.first, number, side="right")) - 1
-        return shard, number - int(self.first[shard])
+            column.read(files, row, into.reshape(-1).view(np.uint8))
 
 
 def open_texts(version: Version, verify: bool = False) -> TextsOnDisk:

@@ -10,6 +10,7 @@ from lightgen.errors import ConfigError
 from lightgen.storage.quantised import (
     HEAD,
     Damage,
+    bits_of,
     group_of,
     quantised_std,
     quantised_text,
@@ -29,7 +30,7 @@ def text_of(tokens: int, dim: int, outliers: bool = False) -> torch.Tensor:
 
 def restored(text: torch.Tensor) -> torch.Tensor:
     into = torch.full(text.shape, 7.0, dtype=text.dtype)
-    read_text(quantised_text(text), into)
+    read_text(quantised_text(text), bits_of(into), text.dtype)
     return into
 
 
