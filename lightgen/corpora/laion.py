@@ -106,7 +106,7 @@ class LaionLinks(Member):
         try:
             columns = self.columns()
             with places.seekable(self.path) as file, sound(self.path):
-                table = self._range(self._opened(file, columns), columns, place, spools)
+                table = self._range(self._opened(file, columns, place.rows), columns, place, spools)
         except InputCorrupt as error:
             if places.sha256_of(self.path) == inventory.sha256:
                 raise
@@ -143,8 +143,8 @@ class LaionLinks(Member):
         wanted = list(dict.fromkeys(columns.values()))
         yield from renamed(parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=wanted), columns)
 
-    def _opened(self, file: BinaryIO, columns: dict[str, str]) -> pq.ParquetFile:
-        return opened(file, self.path, lambda _: list(columns.values()))
+    def _opened(self, file: BinaryIO, columns: dict[str, str], rows: range | None = None) -> pq.ParquetFile:
+        return opened(file, self.path, lambda _: list(columns.values()), rows)
 
     def _footer(self) -> tuple[int, list[str]]:
         """Rows and names of columns."""

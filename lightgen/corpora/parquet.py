@@ -42,7 +42,7 @@ class ParquetColumn(ColumnCorpus):
         """See `Corpus.read_range`. On disk at most the text of the row groups that are being read."""
         spools = scratch / content_id("parquet", inventory.sha256, self.column)
         with self.watched(inventory, place), places.seekable(self.path) as file, sound(self.path):
-            parquet = self._opened(file)
+            parquet = self._opened(file, place.rows)
             values = self._range(parquet, place, spools)
         if values_digest(values) != place.range.sha256:
             for path in spools.glob("*"):
@@ -82,8 +82,8 @@ class ParquetColumn(ColumnCorpus):
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=[".".join(names)]):
             yield inner(batch.column(0), names)
 
-    def _opened(self, file: BinaryIO) -> pq.ParquetFile:
-        return opened(file, self.path, lambda schema: [".".join(self.names_in(schema))])
+    def _opened(self, file: BinaryIO, rows: range | None = None) -> pq.ParquetFile:
+        return opened(file, self.path, lambda schema: [".".join(self.names_in(schema))], rows)
 
 
 class ParquetCorpus(ParquetColumn):

@@ -5,6 +5,7 @@
 
 import contextlib
 import io
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -21,13 +22,17 @@ LONG = 64 << 10  # bytes of a dictionary's longest value, above which what it un
 Columns = Callable[[pa.Schema], Sequence[str]]
 
 
-def opened(file: BinaryIO, path: str, columns: Columns) -> pq.ParquetFile:
-    """A Parquet file, page checksums verified; `columns` names those that are read. Raises InputCorrupt."""
+def opened(file: BinaryIO, path: str, columns: Columns, rows: range | None = None) -> pq.ParquetFile:
+    """A Parquet file, page checksums verified; `columns` names those that are read. Raises InputCorrupt.
+
+    Row groups without any of `rows` are not looked at, so that reading a file range by range takes no longer than at
+    once.
+    """
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     meta = parquet.metadata
     if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
         raise InputCorrupt(f"{path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many")
-    _check(parquet, file, path, columns(parquet.schema_arrow))
+    _check(parquet, file, path, columns(parquet.schema_arrow), groups_of(meta, rows))
     return parquet
 
 
@@ -40,12 +45,24 @@ def sound(path: str) -> Iterator[None]:
         raise InputCorrupt(f"{path} is not a sound Parquet file: {error}. Fetch or write it again") from error
 
 
-def _check(parquet: pq.ParquetFile, file: BinaryIO, path: str, columns: Sequence[str]) -> None:
+def groups_of(meta: pq.FileMetaData, rows: range | None = None) -> list[int]:
+    """The row groups that hold some of `rows`; None: all."""
+    sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
+    ends = list(itertools.accumulate(sizes))
+    return [
+        group
+        for group, (size, end) in enumerate(zip(sizes, ends, strict=True))
+        if rows is None or (rows.start < end and rows.stop > end - size)
+    ]
+
+
+def _check(parquet: pq.ParquetFile, file: BinaryIO, path: str, columns: Sequence[str], groups: Sequence[int]) -> None:
     """Raises InputCorrupt where the pages of these columns, or the values in their dictionaries, unpack to too much."""
     most = MAX_EXPANSION * max(file.seek(0, io.SEEK_END), 1 << 16)
     pages = decoded = 0
-    for group in range(parquet.metadata.num_row_groups):
-        for index in _leaves(parquet, columns):
+    leaves = _leaves(parquet, columns)
+    for group in groups:
+        for index in leaves:
             chunk = parquet.metadata.row_group(group).column(index)
             pages += chunk.total_uncompressed_size
             # A value is no longer than the pages that hold it, and stands at most once a row.

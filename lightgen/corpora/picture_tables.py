@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from lightgen.corpora import places
-from lightgen.corpora.parquet_limits import opened, sound
+from lightgen.corpora.parquet_limits import groups_of, opened, sound
 from lightgen.corpora.pictures import (
     CAPTIONS,
     NO_CAPTION,
@@ -63,16 +63,10 @@ class PictureTables(PictureFiles):
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> Iterator[Found]:
         """See `PictureSet.read_range`: the row groups that the range lies in, from the first."""
         with places.seekable(self.path) as file, sound(self.path):
-            parquet = opened(file, self.path, self._columns)
-            groups, first, before = list[int](), 0, 0
-            for group in range(parquet.metadata.num_row_groups):
-                after = before + parquet.metadata.row_group(group).num_rows
-                if before < place.first + place.range.rows and after > place.first:
-                    first = first if groups else before
-                    groups.append(group)
-                before = after
-            wanted = range(place.first, place.first + place.range.rows)
-            found = [one for one in self._rows(parquet, groups, first) if one.row in wanted]
+            parquet = opened(file, self.path, self._columns, place.rows)
+            groups = groups_of(parquet.metadata, place.rows)
+            first = sum(parquet.metadata.row_group(group).num_rows for group in range(min(groups, default=0)))
+            found = [one for one in self._rows(parquet, groups, first) if one.row in place.rows]
         yield from same(found, self.path, place)
 
     def write(self, path: Path, captions: list[str]) -> Path:

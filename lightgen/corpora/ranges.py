@@ -1,5 +1,6 @@
 """An inventory of a corpus: its digest, and the ranges of rows that become shards, each with a digest of its own."""
 
+import builtins
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,11 @@ class Place:
     first: int
     offset: int
     range: Range
+
+    @property
+    def rows(self) -> builtins.range:
+        """Its rows, counted from 0."""
+        return range(self.first, self.first + self.range.rows)
 
 
 class Inventory(BaseModel):

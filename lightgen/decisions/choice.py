@@ -53,19 +53,21 @@ class Candidates:
     """Captions in order of their caption_ids, which are hashes and so decide as lots do.
 
     lots: 64 bits of each id
-    terms: see `lightgen.decisions.far_apart.terms_of`
+    rows: where `every_term` has its terms
+    every_term: terms (see `lightgen.decisions.far_apart.terms_of`), of other captions too: they may lie in a file
     concepts: numbers of those that each caption speaks of
     kept: captions that are chosen before all others
     """
 
     lots: UInt64[np.ndarray, " n"]
-    terms: Shingles
+    rows: Int64[np.ndarray, " n"]
+    every_term: Shingles
     concepts: Shingles
     kept: Bool[np.ndarray, " n"]
 
-    def take(self, rows: Int64[np.ndarray, " k"]) -> "Candidates":
-        """Some of them, in the order of `rows`."""
-        return Candidates(self.lots[rows], self.terms.take(rows), self.concepts.take(rows), self.kept[rows])
+    def terms(self, places: Int64[np.ndarray, " k"]) -> Shingles:
+        """The terms of some of them, in memory."""
+        return self.every_term.take(self.rows[places])
 
 
 def too_many(rule: ChoiceConfig, captions: int) -> Iterator[Problem]:
@@ -88,14 +90,13 @@ def choose(
     if count == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
     if isinstance(rule, KCenter):
-        return _in_parts(given, count, n)
+        return _in_parts(given, np.arange(n), count, n)
     if isinstance(rule, Parts):
-        return _in_parts(given, count, rule.part_rows)
+        return _in_parts(given, np.arange(n), count, rule.part_rows)
     if isinstance(rule, Balance):
         return balanced(given)[:count], np.full(count, np.nan, np.float32)
     pool = np.sort(balanced(given)[: max(count, int(count * rule.pool))])
-    chosen, novelty = _in_parts(given.take(pool), count, rule.part_rows)
-    return pool[chosen], novelty
+    return _in_parts(given, pool, count, rule.part_rows)
 
 
 def balanced(given: Candidates) -> Int64[np.ndarray, " n"]:
@@ -114,24 +115,24 @@ def balanced(given: Candidates) -> Int64[np.ndarray, " n"]:
 
 
 def _in_parts(
-    given: Candidates, count: int, part_rows: int
+    given: Candidates, pool: Int64[np.ndarray, " n"], count: int, part_rows: int
 ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
-    """k-center in parts dealt by lot; part by part in turns, the first of every part first."""
-    n = len(given.lots)
-    parts = -(-n // part_rows)
+    """k-center among `pool` in parts dealt by lot; part by part in turns, the first of every part first."""
+    kept = given.kept[pool]
+    parts = -(-len(pool) // part_rows)
     # Lots in another order than the ids, so that what the ids already decided is not decided again.
-    part = (_stirred(given.lots) >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
+    part = (_stirred(given.lots[pool]) >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)
     order = np.argsort(part, kind="stable")
     sizes = np.bincount(part.astype(np.int64), minlength=parts)
-    held = np.bincount(part.astype(np.int64), weights=given.kept, minlength=parts).astype(np.int64)
+    held = np.bincount(part.astype(np.int64), weights=kept, minlength=parts).astype(np.int64)
     counts = held + shared_out(count - int(held.sum()), sizes - held)
     starts = np.concatenate([[0], np.cumsum(sizes)])
-    rarity = Rarity.of(given.terms)
-    chosen, novelty = far_apart(given.terms.take(order), rarity, starts, counts, given.kept[order])
+    terms = given.terms(pool[order])
+    chosen, novelty = far_apart(terms, Rarity.of(terms), starts, counts, kept[order])
     begins = np.cumsum(counts) - counts
     place = np.arange(len(chosen)) - np.repeat(begins, counts)
     turn = np.lexsort((np.repeat(np.arange(parts), counts), place))
-    return order[chosen][turn], novelty[turn]
+    return pool[order[chosen][turn]], novelty[turn]
 
 
 def shared_out(count: int, sizes: Int64[np.ndarray, " parts"]) -> Int64[np.ndarray, " parts"]:

@@ -31,9 +31,9 @@ def diversity(
     picked = np.sort(chosen)
     sets = {
         "captions": every,
-        "distinct": candidates.terms.take(np.arange(min(VENDI_ROWS, len(candidates.lots)))),
-        "chosen": candidates.terms.take(picked[:VENDI_ROWS]),
-        "random": candidates.terms.take(np.arange(min(VENDI_ROWS, len(picked)))),
+        "distinct": candidates.terms(np.arange(min(VENDI_ROWS, len(candidates.lots)))),
+        "chosen": candidates.terms(picked[:VENDI_ROWS]),
+        "random": candidates.terms(np.arange(min(VENDI_ROWS, len(picked)))),
     }
     # One weight for a term in all sets: only then can their scores be compared.
     rarity, concepts = Rarity.of(every), all_concepts()

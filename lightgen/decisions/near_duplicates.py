@@ -98,10 +98,7 @@ def refuse_near(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplic
     Time: bands x n, and at most bands x 256 comparisons a caption. Memory beside the marks: their n-grams twice, 64
     bytes a caption, 12 bytes for each bucket that a caption shares.
     """
-    given = Texts.of(marks.grams.take(order), marks.content[order], marks.length[order] <= config.short_words)
-    same = first_same(given)
-    alone = np.flatnonzero((same == np.arange(len(same))) & (np.diff(given.offsets) > 0))
-    mine = given.take(alone)
+    same, alone, mine = _alone(marks, order, config.short_words)
     bands = Bands(Shingles(mine.hashes, mine.offsets), *plan_bands(config.threshold, config.recall))
     kept, compared, skipped = first_kept(mine, share_a_band(bands), config.threshold)
     twin = np.full(len(order), -1, np.int64)
@@ -111,3 +108,11 @@ def refuse_near(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplic
     refused = np.full(len(marks.content), -1, np.int64)
     refused[order] = np.where(twin >= 0, order[twin], -1)
     return NearDuplicates(refused, compared, skipped)
+
+
+def _alone(marks: Marks, order: Int64[np.ndarray, " k"], short: int) -> tuple[np.ndarray, np.ndarray, Texts]:
+    """The first text of the same marks for each of `order`; those that are the first and have n-grams; their texts."""
+    given = Texts.of(marks.grams.take(order), marks.content[order], marks.length[order] <= short)
+    same = first_same(given)
+    alone = np.flatnonzero((same == np.arange(len(same))) & (np.diff(given.offsets) > 0))
+    return same, alone, given.take(alone)

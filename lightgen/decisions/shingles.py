@@ -3,6 +3,7 @@
 Texts are read as Arrow lays them out, bytes after bytes, so that no text becomes a Python object of its own.
 """
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int64, UInt8, UInt32, UInt64
 
 BLOCK = 1 << 16  # texts that are read together
+FILE_BLOCK = 1 << 20  # texts that are taken from a file before its pages are let go
 FNV_OFFSET, FNV_PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 TINY = 64  # n-grams that are sorted by insertion
 
@@ -38,9 +40,21 @@ class Shingles:
         return self.hashes[self.offsets[text] : self.offsets[text + 1]]
 
     def take(self, texts: Int64[np.ndarray, " k"]) -> "Shingles":
-        """Some of the texts, in the order of `texts`."""
+        """Some of the texts, in the order of `texts`. Of hashes in a file, no page stays in memory."""
         offsets = ends_of(np.diff(self.offsets)[texts])
-        return Shingles(_taken(self.hashes, self.offsets, texts, offsets), offsets)
+        if not isinstance(self.hashes, np.memmap):
+            return Shingles(_taken(self.hashes, self.offsets, texts, offsets), offsets)
+        # From the beginning of the file to its end, so that every page is read once.
+        order, out = np.argsort(texts), np.empty(offsets[-1], self.hashes.dtype)
+        for first in range(0, len(order), FILE_BLOCK):
+            _copy(self.hashes, self.offsets, texts, order[first : first + FILE_BLOCK], out, offsets)
+            self.forget()
+        return Shingles(out, offsets)
+
+    def forget(self) -> None:
+        """Lets go of the pages of hashes in a file; they are read again when they are asked for."""
+        if isinstance(self.hashes, np.memmap) and isinstance(self.hashes.base, mmap.mmap):
+            self.hashes.base.madvise(mmap.MADV_DONTNEED)
 
 
 def ends_of(counts: np.ndarray) -> Int64[np.ndarray, " n_1"]:
@@ -203,6 +217,18 @@ def _taken(values: np.ndarray, starts: np.ndarray, texts: np.ndarray, offsets: n
         for at in range(offsets[k + 1] - offsets[k]):
             out[offsets[k] + at] = values[first + at]
     return out
+
+
+@numba.njit(cache=True, parallel=True)
+def _copy(
+    values: np.ndarray, starts: np.ndarray, texts: np.ndarray, places: np.ndarray, out: np.ndarray, offsets: np.ndarray
+) -> None:
+    """The numbers of texts[place] to where `offsets` has room for them, for each of `places`."""
+    for k in numba.prange(len(places)):
+        place = places[k]
+        first, begin = starts[texts[place]], offsets[place]
+        for at in range(offsets[place + 1] - begin):
+            out[begin + at] = values[first + at]
 
 
 @numba.njit(cache=True, parallel=True)

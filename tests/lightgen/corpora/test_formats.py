@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
-from lightgen.corpora import places
+from lightgen.corpora import parquet_limits, places
 from lightgen.corpora.jsonl import JsonlCorpus
 from lightgen.corpora.lines import MAX_RECORD
 from lightgen.corpora.parquet import ParquetCorpus
@@ -185,3 +185,27 @@ def test_a_table_of_another_separator_says_which(tmp_path):
     (tmp_path / "a.csv").write_text('id;"caption";n\n1;a red circle;2\n')
     with pytest.raises(InputCorrupt, match="seem to have ';' between them: set `separator`"):
         list(TableCorpus(path=str(tmp_path / "a.csv"), source="s").read())
+
+
+def test_reading_range_by_range_looks_at_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten million captions are a thousand ranges of a thousand row groups: looking at all for each is a million."""
+    texts = [f"caption {number % 50} of these" * 40 for number in range(20_000)]
+    pq.write_table(pa.table({"caption": texts}), tmp_path / "a.parquet", row_group_size=1000)
+    looked: list[int] = []
+    count = parquet_limits._dictionary_bytes
+    monkeypatch.setattr(parquet_limits, "_dictionary_bytes", lambda *at: looked.append(at[1]) or count(*at))
+    corpus = ParquetCorpus(path=str(tmp_path / "a.parquet"), source="test")
+    cut = corpus.cut(1000)
+    assert looked == list(range(20))  # cutting looks at the whole file
+    rows = [row.text for place in cut.places() for row in corpus.read_range(cut, place, tmp_path)]
+    assert [text.decode() for text in rows] == texts
+    assert looked == 2 * list(range(20))
+
+
+def test_a_row_group_that_unpacks_to_gigabytes_is_refused_in_its_range_too(tmp_path: Path) -> None:
+    path, texts = tmp_path / "bomb.parquet", pa.DictionaryArray.from_arrays([0] * 2000, ["a" * 1_000_000])
+    pq.write_table(pa.table({"caption": texts}), path, compression="zstd")
+    with pytest.raises(InputCorrupt, match="would unpack to 2,000,000,000"), path.open("rb") as file:
+        parquet_limits.opened(file, str(path), lambda _: ["caption"], range(5, 6))
+    with path.open("rb") as file:
+        parquet_limits.opened(file, str(path), lambda _: ["caption"], range(2000, 2001))  # rows that it does not have

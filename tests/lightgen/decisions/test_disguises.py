@@ -12,7 +12,7 @@ import pytest
 from lightgen.decisions.contamination import ContaminationConfig, contaminated
 from lightgen.texts import plain_words, subject
 
-DATA = Path(__file__).parents[4].parent / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 GENEVAL = DATA / "geneval_evaluation_metadata.jsonl"
 COCO = DATA / "coco_val2017_captions.tsv"
 SOME = [

@@ -32,7 +32,7 @@ def candidates(texts: list[str], kept: list[int] = ()) -> Candidates:  # pyright
     held = np.zeros(len(texts), bool)
     held[list(kept)] = True
     lots = np.random.default_rng(5).integers(2**63, size=len(texts)).astype(np.uint64)
-    return Candidates(lots, terms_of(words), all_concepts().found(words), held)
+    return Candidates(lots, np.arange(len(lots)), terms_of(words), all_concepts().found(words), held)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +80,9 @@ def test_rarity_is_its_formula() -> None:
 def test_it_is_the_exact_greedy_choice(texts: list[str], kept: list[int]) -> None:
     texts = [*texts[:250], "", *texts[250:]]
     given = candidates(texts, kept)
-    rarity, n = Rarity.of(given.terms), len(texts)
-    order, novelty = far_apart(given.terms, rarity, np.array([0, n]), np.array([n // 2]), given.kept)
-    expected, distances = plain_greedy(dense(given.terms, rarity), n // 2, kept)
+    rarity, n = Rarity.of(given.every_term), len(texts)
+    order, novelty = far_apart(given.every_term, rarity, np.array([0, n]), np.array([n // 2]), given.kept)
+    expected, distances = plain_greedy(dense(given.every_term, rarity), n // 2, kept)
     assert novelty.tolist() == pytest.approx(distances, abs=1e-6)
     # Of captions equally far but for rounding either may come first, so the sets may differ by a few.
     assert len(set(order.tolist()) ^ set(expected)) <= n // 50
@@ -92,13 +92,15 @@ def test_it_is_the_exact_greedy_choice(texts: list[str], kept: list[int]) -> Non
 
 def test_each_part_is_a_choice_of_its_own(texts: list[str]) -> None:
     given = candidates(texts)
-    rarity = Rarity.of(given.terms)
+    rarity = Rarity.of(given.every_term)
     starts, counts = np.array([0, 200, 201, 600]), np.array([50, 1, 80])
-    order, novelty = far_apart(given.terms, rarity, starts, counts, given.kept)
+    order, novelty = far_apart(given.every_term, rarity, starts, counts, given.kept)
     ends = np.concatenate([[0], np.cumsum(counts)])
     for part in range(3):
         rows = np.arange(starts[part], starts[part + 1])
-        alone = far_apart(given.terms.take(rows), rarity, np.array([0, len(rows)]), counts[part : part + 1], given.kept)
+        alone = far_apart(
+            given.every_term.take(rows), rarity, np.array([0, len(rows)]), counts[part : part + 1], given.kept
+        )
         assert (rows[alone[0]] == order[ends[part] : ends[part + 1]]).all()
         assert (alone[1] == novelty[ends[part] : ends[part + 1]]).all()
 
