@@ -16,6 +16,7 @@ from lightgen.decisions.shingles import Shingles, Words, ngrams
 
 STEPS = 64.0  # of a weight to one unit of log rarity
 MAX_BITS = 24
+SLOTS_AT_ONCE = 1 << 18  # whose weights are worked out together: a logarithm of all would take half a gigabyte
 
 
 def terms_of(words: Words) -> Shingles:
@@ -34,8 +35,10 @@ class Rarity:
     def of(terms: Shingles) -> "Rarity":
         """Rarity among these texts. Terms of one slot count together; there are up to 2^MAX_BITS slots."""
         texts, bits = len(terms.offsets) - 1, min(MAX_BITS, max(10, (8 * len(terms.hashes)).bit_length()))
-        holders = _count(terms.hashes, np.zeros(1 << bits, np.int64), 32 - bits)
-        return Rarity(np.rint(STEPS * np.log1p(texts / np.maximum(holders, 1))).astype(np.uint32))
+        holders = _count(terms.hashes, np.zeros(1 << bits, np.uint32), 32 - bits)
+        for some in np.split(holders, range(SLOTS_AT_ONCE, len(holders), SLOTS_AT_ONCE)):
+            some[:] = np.rint(STEPS * np.log1p(texts / np.maximum(some, 1)))
+        return Rarity(holders)
 
     @property
     def shift(self) -> int:
