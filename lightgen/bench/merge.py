@@ -5,25 +5,22 @@ so that its peak of memory is its own.
 """
 
 import hashlib
-import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lightgen.bench.apart import apart, peak_gb
 from lightgen.storage.digests import DIGESTS
 from lightgen.storage.merge import checked_fingerprint
 from lightgen.storage.parquet import write_parquet
 
 SHARD_ROWS = 10_000
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def merge_costs(rows: int) -> list[MergeCost]:
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), rows)
         ways = {"merged in parts": _in_parts, "all at once": _at_once}
-        found = [_apart(name, way, Path(folder), rows) for name, way in ways.items()]
+        found = [apart(_measure, name, way, Path(folder), rows) for name, way in ways.items()]
     assert len({cost.fingerprint for cost in found}) == 1, "both ways give one fingerprint"
     return found
 
@@ -78,23 +75,8 @@ def _at_once(version: _Digests) -> str:
     return hashlib.sha256(b"".join(sorted(table["digest"].to_pylist()))).hexdigest()
 
 
-def _apart(name: str, way: Callable[[_Digests], str], folder: Path, rows: int) -> MergeCost:
-    ours, theirs = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_measure, args=(theirs, name, way, folder, rows))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
-
-
-def _measure(answer: Connection, name: str, way: Callable[[_Digests], str], folder: Path, rows: int) -> None:
-    version, before = _Digests(folder, rows), _peak_gb()
+def _measure(name: str, way: Callable[[_Digests], str], folder: Path, rows: int) -> MergeCost:
+    version, before = _Digests(folder, rows), peak_gb()
     began = time.perf_counter()
     fingerprint = way(version)
-    answer.send(MergeCost(name, time.perf_counter() - began, _peak_gb() - before, fingerprint))
-
-
-def _peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return MergeCost(name, time.perf_counter() - began, peak_gb() - before, fingerprint)

@@ -4,18 +4,16 @@ Each size runs in a process of its own, so that its peak of memory is its own.
 """
 
 import math
-import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lightgen.bench.apart import apart, peak_gb
 from lightgen.bench.captions import BLOCK, real_shaped
 from lightgen.corpora.parquet import ParquetCorpus
 from lightgen.decisions.choice import BalancedParts
@@ -24,7 +22,6 @@ from lightgen.stages.source import SourceConfig, source
 from lightgen.storage.store import open_or_create
 from lightgen.work import Context
 
-SPAWN = multiprocessing.get_context("spawn")
 SHARD_ROWS = 10_000
 CHOSEN = 0.2
 
@@ -43,7 +40,7 @@ class SelectCost:
 def select_costs(sizes: Sequence[int], shard_rows: int = SHARD_ROWS) -> list[SelectCost]:
     """One line a size, of CHOSEN captions each."""
     with tempfile.TemporaryDirectory() as folder:
-        return [_apart(Path(folder) / f"{rows}", rows, shard_rows) for rows in sizes]
+        return [_cost(Path(folder) / f"{rows}", rows, shard_rows) for rows in sizes]
 
 
 def growth(costs: Sequence[SelectCost]) -> float:
@@ -53,17 +50,10 @@ def growth(costs: Sequence[SelectCost]) -> float:
     return math.log(seconds) / math.log(last.rows / first.rows)
 
 
-def _apart(folder: Path, rows: int, shard_rows: int) -> SelectCost:
+def _cost(folder: Path, rows: int, shard_rows: int) -> SelectCost:
     folder.mkdir()
     _write(folder / "captions.parquet", rows)
-    ours, theirs = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=_measure, args=(theirs, folder, rows, shard_rows))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
+    return apart(_measure, folder, rows, shard_rows)
 
 
 def _write(path: Path, rows: int) -> None:
@@ -74,7 +64,7 @@ def _write(path: Path, rows: int) -> None:
             writer.write_table(pa.table({"caption": texts}, schema=schema), row_group_size=10_000)
 
 
-def _measure(answer: Connection, folder: Path, rows: int, shard_rows: int) -> None:
+def _measure(folder: Path, rows: int, shard_rows: int) -> SelectCost:
     context = Context(open_or_create(str(folder / "store")))
     corpus = ParquetCorpus(path=str(folder / "captions.parquet"), column="caption", source="bench")
     began = time.perf_counter()
@@ -83,5 +73,4 @@ def _measure(answer: Connection, folder: Path, rows: int, shard_rows: int) -> No
     count = max(1, int(rows * CHOSEN))
     prompts = select(captions, SelectConfig(count=count, choice=BalancedParts()), context)
     ended = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    answer.send(SelectCost(rows, prompts.rows, sourced - began, ended - sourced, peak))
+    return SelectCost(rows, prompts.rows, sourced - began, ended - sourced, peak_gb())
