@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
 LIMIT = 256  # texts that a bucket should hold at most
-GROUP = 8  # bands whose keys are held at once
+GROUP = 4  # bands whose keys are held at once
 
 
 class Banded(Protocol):

@@ -1,16 +1,24 @@
 """Texts none of which are alike: the lexicographically first maximal independent set, found without storing an edge.
 
-When its turn comes, a text is compared with the kept ones of its buckets; it is kept if it is like none of them.
+When its turn comes, a text is compared with the kept ones of its buckets; it is kept if it is like none of them. What
+is alike is told by `similarity`, which is another for each kind of text: numba knows it by the type.
 """
 
+# numba's `overload` is given functions that only numba calls.
+# pyright: reportUnusedFunction=false
+
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from jaxtyping import Bool, Int64, UInt32, UInt64
+from numba.extending import overload
 
 from lightgen.decisions.buckets import LIMIT, Buckets, by_text
 from lightgen.decisions.shingles import Shingles
+
+Alike = Callable[[Any, int, int], float]
 
 
 class Texts(NamedTuple):
@@ -42,19 +50,39 @@ def first_same(texts: Texts) -> Int64[np.ndarray, " n"]:
     return _first_same(np.argsort(marks, kind="stable"), marks, texts)
 
 
-def first_kept(texts: Texts, buckets: Buckets, threshold: float) -> tuple[Int64[np.ndarray, " n"], int, int]:
-    """For each text the first kept one that is alike, -1 if it is kept itself; pairs compared; pairs skipped.
+def similarity(texts: Any, i: int, j: int) -> float:
+    """How alike two texts are, by the type of `texts`; see `similar_by`."""
+    raise NotImplementedError(f"only compiled functions ask how alike two of {type(texts).__name__} are")
 
-    Two texts are alike if they share a bucket and their Jaccard similarity is at least `threshold`. In a bucket with
-    more than LIMIT kept texts, only the LIMIT that are nearest before a text are compared, the others skipped.
+
+def similar_by(kind: type) -> Callable[[Alike], Alike]:
+    """Makes a compiled function the similarity of texts of this NamedTuple."""
+
+    def known(compiled: Alike) -> Alike:
+        @overload(similarity, strict=False)  # strict: no annotations
+        def _of(texts: Any, i: int, j: int) -> Alike | None:
+            mine = getattr(texts, "instance_class", None) is kind
+            return (lambda texts, i, j: compiled(texts, i, j)) if mine else None
+
+        return compiled
+
+    return known
+
+
+def first_kept(texts: Any, n: int, buckets: Buckets, threshold: float) -> tuple[Int64[np.ndarray, " n"], int, int]:
+    """For each of `n` texts the first kept one that is alike, -1 if it is kept itself; pairs compared; pairs skipped.
+
+    Two texts are alike if they share a bucket and their similarity is at least `threshold`. In a bucket with more than
+    LIMIT kept texts, only the LIMIT that are nearest before a text are compared, the others skipped.
     """
-    mine, starts = by_text(buckets, len(texts.words))
+    mine, starts = by_text(buckets, n)
     twin, compared, skipped = _first_kept(buckets.members, buckets.starts, mine, starts, texts, threshold)
     return twin, int(compared), int(skipped)
 
 
+@similar_by(Texts)
 @numba.njit(cache=True)
-def _similarity(texts: Any, i: int, j: int) -> float:
+def _jaccard(texts: Any, i: int, j: int) -> float:
     """Jaccard similarity of two sets of n-grams that are not empty; 0 where the rule of short texts parts them."""
     if (texts.short[i] or texts.short[j]) and texts.words[i] != texts.words[j]:
         return 0.0
@@ -129,7 +157,7 @@ def _first_kept(
                 if met[j] != i:
                     met[j] = i
                     compared += 1
-                    if _similarity(texts, i, j) >= threshold:
+                    if similarity(texts, i, j) >= threshold:
                         first = j
         if first < n:
             twin[i] = first

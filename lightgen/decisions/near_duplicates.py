@@ -100,7 +100,7 @@ def refuse_near(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplic
     """
     same, alone, mine = _alone(marks, order, config.short_words)
     bands = Bands(Shingles(mine.hashes, mine.offsets), *plan_bands(config.threshold, config.recall))
-    kept, compared, skipped = first_kept(mine, share_a_band(bands), config.threshold)
+    kept, compared, skipped = first_kept(mine, len(alone), share_a_band(bands), config.threshold)
     twin = np.full(len(order), -1, np.int64)
     twin[alone] = np.where(kept >= 0, alone[kept], -1)
     repeats = same != np.arange(len(same))

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from jaxtyping import Int64
 
+from lightgen.decisions.mapped import forget
 from lightgen.decisions.minhash import Bands, plan_bands
 from lightgen.decisions.near_duplicates import Marks, NearDuplicateConfig
 from lightgen.decisions.shingles import FILE_BLOCK, Shingles
@@ -70,7 +71,7 @@ def _pairs(
                 threshold,
             )
         )
-        grams.forget()
+        forget(grams.hashes)
     left, right = np.concatenate(found).T
     return left, right
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Int8, Int32, Int64
 from lightgen.decisions.choice import Candidates, ChoiceConfig, choose
 from lightgen.decisions.diversity import diversity
 from lightgen.decisions.equal_words import first_of_equal
+from lightgen.decisions.mapped import forget
 from lightgen.decisions.near_duplicates import NearDuplicateConfig, NearDuplicates, refuse_near
 from lightgen.decisions.recall import Recall, recall
 from lightgen.decisions.sketch import Sketch, in_order
@@ -63,6 +64,7 @@ def select_captions(
         summary |= verdicts.refuse_like(like)
     reason, alive = verdicts.reason, verdicts.alive()
     lots, concepts = np.ascontiguousarray(given.caption_ids[alive, 0]), given.concepts.take(alive)
+    forget(given.caption_ids)
     candidates = Candidates(lots, alive, given.terms, concepts, kept[alive])
     outside = int((alive >= rows).sum())
     order, distance = choose(rule, candidates, len(alive) if count is None else count + outside)
@@ -94,6 +96,7 @@ class _Verdicts:
     def refuse_equal(self) -> None:
         """Contaminated captions, and those that repeat the words of another."""
         first = first_of_equal(self.given.equal, self._kept_first(in_order(self.given.ids)))
+        forget(self.given.equal)
         self.reason[list(self.given.why)] = CONTAMINATED
         repeats = np.flatnonzero(first != np.arange(len(first)))
         self._refuse(repeats, EXACT, first[repeats])

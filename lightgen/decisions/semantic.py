@@ -6,14 +6,16 @@ Buckets, priorities and who is kept are as for near-duplicates of words.
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int16, Int64, UInt64
+from jaxtyping import Float32, Float64, Int16, Int64, UInt64
 from pydantic import Field
 
 from lightgen.config import Config
-from lightgen.decisions.buckets import LIMIT, by_text, share_a_band
+from lightgen.decisions.buckets import share_a_band
+from lightgen.decisions.independent_set import first_kept, similar_by
 from lightgen.decisions.near_duplicates import NearDuplicates
 from lightgen.decisions.recall import Recall
 from lightgen.encoders.sentence import SentenceConfig
@@ -30,6 +32,13 @@ class SemanticConfig(Config):
     encoder: SentenceConfig = Field(description="model of sentences")
     threshold: float = Field(default=0.95, gt=0, lt=1, description="cosine of the vectors")
     recall: float = Field(default=0.99, gt=0, lt=1, description="wanted share of pairs at the threshold that are found")
+
+
+class Points(NamedTuple):
+    """Vectors of whole numbers, and 1 / length of each."""
+
+    numbers: Int16[np.ndarray, "n d"]
+    inverse: Float64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -70,15 +79,12 @@ def refuse_like(vectors: Float32[np.ndarray, "n d"], config: SemanticConfig) -> 
     The recall is that of a sample of SAMPLE captions compared with all. Time: bands x n x d x BITS and at most bands x
     256 comparisons a caption; memory: 2 bytes a number of the vectors, and as near-duplicates for the buckets.
     """
-    points = np.rint(vectors * np.float32(STEPS)).astype(np.int16)
-    square = np.einsum("nd,nd->n", points, points, dtype=np.int64)
-    inverse = 1 / np.sqrt(np.maximum(square, 1))
-    bands = SignBands(points, plan_signs(config.threshold, config.recall))
-    buckets = share_a_band(bands)
-    mine, starts = by_text(buckets, len(points))
-    least = np.float64(config.threshold)
-    kept, compared, skipped = _first_kept(buckets.members, buckets.starts, mine, starts, points, inverse, least)
-    return NearDuplicates(kept, int(compared), int(skipped)), _recall(bands, inverse, config.threshold)
+    numbers = np.rint(vectors * np.float32(STEPS)).astype(np.int16)
+    square = np.einsum("nd,nd->n", numbers, numbers, dtype=np.int64)
+    points = Points(numbers, 1 / np.sqrt(np.maximum(square, 1)))
+    bands = SignBands(numbers, plan_signs(config.threshold, config.recall))
+    found = first_kept(points, len(numbers), share_a_band(bands), config.threshold)
+    return NearDuplicates(*found), _recall(bands, points.inverse, config.threshold)
 
 
 def _recall(bands: SignBands, inverse: np.ndarray, threshold: float) -> Recall:
@@ -100,38 +106,10 @@ def _recall(bands: SignBands, inverse: np.ndarray, threshold: float) -> Recall:
     return Recall(len(a), int(shared.sum()))
 
 
+@similar_by(Points)
 @numba.njit(cache=True)
-def _first_kept(
-    members: np.ndarray, starts: np.ndarray, mine: np.ndarray, mine_starts: np.ndarray, points: np.ndarray,
-    inverse: np.ndarray, threshold: float,
-) -> tuple[np.ndarray, int, int]:  # fmt: skip
-    """As `independent_set.first_kept`, by cosine."""
-    n = len(mine_starts) - 1
-    members, filled = members.copy(), np.zeros(len(starts) - 1, np.int64)
-    twin, met = np.full(n, -1, np.int64), np.full(n, -1, np.int32)
-    compared = skipped = 0
-    for i in range(n):
-        first = n
-        for bucket in mine[mine_starts[i] : mine_starts[i + 1]]:
-            end = starts[bucket] + filled[bucket]
-            begin = max(starts[bucket], end - LIMIT)
-            skipped += int(begin - starts[bucket])
-            for at in range(begin, end):
-                j = members[at]
-                if j >= first:
-                    break
-                if met[j] != i:
-                    met[j] = i
-                    compared += 1
-                    product = 0
-                    for k in range(points.shape[1]):
-                        product += np.int64(points[i, k]) * np.int64(points[j, k])
-                    if product * inverse[i] * inverse[j] >= threshold:
-                        first = j
-        if first < n:
-            twin[i] = first
-            continue
-        for bucket in mine[mine_starts[i] : mine_starts[i + 1]]:
-            members[starts[bucket] + filled[bucket]] = i
-            filled[bucket] += 1
-    return twin, compared, skipped
+def _cosine(points: Any, i: int, j: int) -> float:
+    product = 0
+    for k in range(points.numbers.shape[1]):
+        product += np.int64(points.numbers[i, k]) * np.int64(points.numbers[j, k])
+    return product * points.inverse[i] * points.inverse[j]

@@ -3,7 +3,6 @@
 Texts are read as Arrow lays them out, bytes after bytes, so that no text becomes a Python object of its own.
 """
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64, UInt8, UInt32, UInt64
+
+from lightgen.decisions.mapped import forget
 
 BLOCK = 1 << 16  # texts that are read together
 FILE_BLOCK = 1 << 20  # texts that are taken from a file before its pages are let go
@@ -48,13 +49,8 @@ class Shingles:
         order, out = np.argsort(texts), np.empty(offsets[-1], self.hashes.dtype)
         for first in range(0, len(order), FILE_BLOCK):
             _copy(self.hashes, self.offsets, texts, order[first : first + FILE_BLOCK], out, offsets)
-            self.forget()
+            forget(self.hashes)
         return Shingles(out, offsets)
-
-    def forget(self) -> None:
-        """Lets go of the pages of hashes in a file; they are read again when they are asked for."""
-        if isinstance(self.hashes, np.memmap) and isinstance(self.hashes.base, mmap.mmap):
-            self.hashes.base.madvise(mmap.MADV_DONTNEED)
 
 
 def ends_of(counts: np.ndarray) -> Int64[np.ndarray, " n_1"]:

@@ -1,13 +1,11 @@
 """What decides about a caption, in place of its text: a map over shards, and the shards' sketches one after the other.
 
-Numbers of one size for each caption stay in memory, lists of n-grams, terms and concepts go to files, which are mapped.
+Hashes and lengths stay in memory; ids, digests, and lists of n-grams, terms and concepts go to files, which are mapped.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +15,7 @@ from lightgen.decisions.concepts import all_concepts
 from lightgen.decisions.contamination import ContaminationConfig, Screen, contaminated
 from lightgen.decisions.equal_words import digests_of
 from lightgen.decisions.far_apart import terms_of
+from lightgen.decisions.mapped import Pile, forget
 from lightgen.decisions.near_duplicates import FILLERS, Marks, NearDuplicateConfig
 from lightgen.decisions.shingles import Shingles, Words, content, ends_of, ngrams, read_words
 from lightgen.texts import plain_words
@@ -78,49 +77,44 @@ def _marks(words: Words, near: NearDuplicateConfig | None) -> Marks:
 
 
 def piled(sketches: Iterable[Sketch], folder: Path) -> Sketch:
-    """All sketches one after the other; lists of numbers lie in `folder`.
+    """All sketches one after the other; keys, and lists of numbers, lie in `folder`.
 
-    Memory: 80 bytes a caption, and a text for each contaminated one.
+    Memory: 56 bytes a caption, and a text for each contaminated one.
     """
-    narrow: dict[str, list[np.ndarray]] = {name: [] for name in ("ids", "caption_ids", "equal", "content", "length")}
+    keys = {name: Pile(folder, np.uint64, (2,)) for name in ("ids", "caption_ids", "equal")}
+    lists = {name: _Lists(Pile(folder, np.uint32)) for name in ("grams", "terms", "concepts")}
+    hashes, lengths = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     why: Why = {}
     start = 0
-    with TemporaryFile(dir=folder) as first, TemporaryFile(dir=folder) as second, TemporaryFile(dir=folder) as third:
-        grams, terms, concepts = _Pile(first), _Pile(second), _Pile(third)
-        for one in sketches:
-            for name, parts in narrow.items():
-                parts.append(getattr(one.marks if name in ("content", "length") else one, name))
-            for pile, lists in ((grams, one.marks.grams), (terms, one.terms), (concepts, one.concepts)):
-                pile.add(lists)
-            why |= {start + row: said for row, said in one.why.items()}
-            start += len(one.ids)
-        piles = [one.read() for one in (grams, terms, concepts)]
-    ids, caption_ids, equal = (
-        np.concatenate([np.zeros((0, 2), np.uint64), *narrow.pop(name)]) for name in ("ids", "caption_ids", "equal")
-    )
-    hashes = np.concatenate([np.zeros(0, np.uint64), *narrow.pop("content")])
-    length = np.concatenate([np.zeros(0, np.int64), *narrow.pop("length")])
-    marks = Marks(piles[0], hashes, length)
-    return Sketch(ids, caption_ids, equal, marks, piles[1], piles[2], why)
+    for one in sketches:
+        for name, pile in keys.items():
+            pile.add(getattr(one, name))
+        for name, pile in lists.items():
+            pile.add(one.marks.grams if name == "grams" else getattr(one, name))
+        hashes.append(one.marks.content)
+        lengths.append(one.marks.length)
+        why |= {start + row: said for row, said in one.why.items()}
+        start += len(one.ids)
+    found = {name: pile.read() for name, pile in lists.items()}
+    marks = Marks(found["grams"], np.concatenate(hashes), np.concatenate(lengths))
+    mapped = {name: pile.read() for name, pile in keys.items()}
+    return Sketch(**mapped, marks=marks, terms=found["terms"], concepts=found["concepts"], why=why)
 
 
-class _Pile:
-    """Lists of numbers in a file of its own, which has no name: it is gone when nobody holds it."""
+@dataclass
+class _Lists:
+    """Lists of numbers, which go to a file."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.counts = file, [np.zeros(0, np.int64)]
+    pile: Pile
+    counts: list[np.ndarray] = field(default_factory=lambda: [np.zeros(0, np.int64)])
 
     def add(self, lists: Shingles) -> None:
-        self.file.write(np.ascontiguousarray(lists.hashes, np.uint32).data)
+        self.pile.add(lists.hashes)
         self.counts.append(np.diff(lists.offsets))
 
     def read(self) -> Shingles:
         """All lists, mapped."""
-        offsets = ends_of(np.concatenate(self.counts))
-        if not offsets[-1]:
-            return Shingles(np.zeros(0, np.uint32), offsets)
-        self.file.flush()
-        return Shingles(np.memmap(self.file, np.uint32, "r"), offsets)
+        return Shingles(self.pile.read(), ends_of(np.concatenate(self.counts)))
 
 
 def keys_of(column: pa.ChunkedArray) -> Key:
@@ -145,4 +139,6 @@ def ids_of(keys: Key) -> list[str]:
 
 def in_order(keys: Key) -> Int64[np.ndarray, " n"]:
     """Rows from the smallest id up."""
-    return np.lexsort((keys[:, 1], keys[:, 0]))
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    forget(keys)
+    return order

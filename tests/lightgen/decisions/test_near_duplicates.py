@@ -155,7 +155,7 @@ def test_null_controls_miss_the_bar(grams: Shingles, truth: Pairs) -> None:
 
     def kept(bands: int, rows: int, threshold: float) -> set[int]:
         buckets = share_a_band(Bands(grams, bands, rows))
-        return set(np.flatnonzero(first_kept(nodes, buckets, threshold)[0] < 0).tolist())
+        return set(np.flatnonzero(first_kept(nodes, len(nodes.words), buckets, threshold)[0] < 0).tolist())
 
     default = MinHashLSH(threshold=THRESHOLD, num_perm=128)
     left = kept(default.b, default.r, THRESHOLD)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lightgen.decisions import shingles
+from lightgen.decisions.mapped import Pile
 from lightgen.decisions.shingles import Shingles, ends_of
 
 TEXTS = 1_000_000
@@ -47,3 +48,14 @@ def test_no_page_of_the_file_stays_in_memory(lists: tuple[Shingles, Shingles]) -
     assert resident_mb() - before < 8
     int(filed.hashes.sum())  # the null control: read without care, all of it stays
     assert resident_mb() - before > 32
+
+
+def test_a_pile_is_what_was_put_on_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    parts = [rng.integers(2**60, size=(rows, 2)).astype(np.uint64) for rows in (3, 0, 5)]
+    pile = Pile(tmp_path, np.uint64, (2,))
+    for part in parts:
+        pile.add(part)
+    assert np.array_equal(pile.read(), np.concatenate(parts))
+    assert Pile(tmp_path, np.uint32).read().shape == (0,)
+    assert list(tmp_path.iterdir()) == []
