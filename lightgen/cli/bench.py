@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from lightgen.cli.console import out
+from lightgen.cli.console import StoreOption, out
 
 if TYPE_CHECKING:
     from lightgen.bench.training import Rate
@@ -198,6 +198,23 @@ def bench_loader(
     out.print(table)
     for stored in bench_bytes():
         out.print(stored.arithmetic)
+
+
+@app.command("codecs")
+def bench_codecs(
+    checkpoint: Annotated[str, typer.Argument(help="a trained student, such as checkpoint@pretrained")],
+    store: StoreOption,
+    batches: Annotated[int, typer.Option(min=2, help="whose losses are compared")] = 16,
+    batch: Annotated[int, typer.Option(min=2, help="samples a batch")] = 64,
+) -> None:
+    """What features in 8 bits change in the loss of a trained student: the same batches, masks and noise each way."""
+    from lightgen.bench.codecs import bench_codecs as measure
+    from lightgen.storage.store import open_store
+
+    table = Table("features", "loss", "change", "standard error", "of the loss", box=None, header_style="bold")
+    for one in measure(open_store(store), checkpoint, batches, batch):
+        table.add_row(one.name, f"{one.loss:.5f}", f"{one.change:+.2e}", f"{one.error:.1e}", f"{one.relative:+.3%}")
+    out.print(table)
 
 
 @app.command("gpu")
