@@ -1,8 +1,10 @@
-"""How fast near-duplicates are found: ours, datasketch and rensa on the same captions, in turns in the same run."""
+"""How fast near-duplicates are found: ours and others on the same captions, in turns in the same run."""
 
 import json
 import random
+import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasketch import MinHash, MinHashLSH
 
 from lightgen.decisions.minhash import PERMUTATIONS, SEED, plan_bands
@@ -42,12 +46,15 @@ class NearBench:
     recall: tuple[int, int]
 
 
-def bench_near_duplicates(n: int, rounds: int = 3, rensa: str | None = None) -> NearBench:
+def bench_near_duplicates(
+    n: int, rounds: int = 3, rensa: str | None = None, text_dedup: str | None = None
+) -> NearBench:
     """All ways in turns, whose order is reversed every second round.
 
     datasketch, which is the slowest, gets at most PEER_LIMIT of the captions: its cost a caption does not fall with
-    more of them. `rensa` is a Python that has it; its way is its own README's, with 128 permutations. Both sign and
-    band; only ours also verifies and decides.
+    more of them. `rensa` and `text_dedup` are Pythons that have them. The way of rensa is its own README's, with 128
+    permutations; of text-dedup its command's, of which signing, banding and clustering count. All sign and band; only
+    ours also verifies and decides.
     """
     texts = synthetic(n)
     ids = [content_id(number) for number in range(n)]
@@ -60,6 +67,8 @@ def bench_near_duplicates(n: int, rounds: int = 3, rensa: str | None = None) -> 
     }
     if rensa is not None:
         ways["rensa"] = (n, lambda: _rensa(rensa, texts, config.threshold))
+    if text_dedup is not None:
+        ways["text-dedup"] = (n, lambda: _text_dedup(text_dedup, texts, config))
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds):
         for name in list(ways) if turn % 2 else list(ways)[::-1]:
@@ -101,6 +110,22 @@ def _rensa(python: str, texts: list[str], threshold: float) -> float:
     asked = json.dumps({"texts": texts, "threshold": threshold, "permutations": PERMUTATIONS})
     done = subprocess.run([python, str(CHILD)], input=asked, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["seconds"])
+
+
+def _text_dedup(python: str, texts: list[str], config: NearDuplicateConfig) -> float:
+    """Seconds that its command reports for MinHashing, Clustering and Filtering, with our bands and a fast hash."""
+    bands, rows = plan_bands(config.threshold, config.recall)
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(pa.table({"text": texts}), f"{folder}/texts.parquet")
+        asked = {
+            "path": "parquet", "data_files": f"{folder}/texts.parquet", "split": "train", "column": "text",
+            "cache_dir": f"{folder}/cache", "output": f"{folder}/out", "num_perm": PERMUTATIONS, "b": bands, "r": rows,
+            "threshold": config.threshold, "ngram": config.words, "min_length": 1, "hash_func": "xxh3", "num_proc": 2,
+        }  # fmt: skip
+        command = [python, "-m", "text_dedup.minhash", *(f"--{name}={value}" for name, value in asked.items())]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = dict(re.findall(r"(\w+)\s*: ([\d.]+)s", done.stdout + done.stderr))
+    return sum(float(told[phase]) for phase in ("MinHashing", "Clustering", "Filtering"))
 
 
 def _datasketch(texts: list[str], config: NearDuplicateConfig) -> None:

@@ -19,13 +19,14 @@ app = typer.Typer(no_args_is_help=True, help="Measure parts against a baseline, 
 def bench_dedup(
     rows: Annotated[int, typer.Option(min=100, help="captions")] = 200_000,
     rensa: Annotated[str | None, typer.Option(help="a Python that has rensa, to compare with")] = None,
+    text_dedup: Annotated[str | None, typer.Option(help="a Python that has text-dedup, to compare with")] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
 ) -> None:
-    """Near-duplicate captions: ours against datasketch and rensa."""
+    """Near-duplicate captions: ours against datasketch, rensa and text-dedup."""
     from lightgen.bench.machine import machine
     from lightgen.bench.near_duplicates import bench_near_duplicates
 
-    found = bench_near_duplicates(rows, rounds, rensa)
+    found = bench_near_duplicates(rows, rounds, rensa, text_dedup)
     table = Table("way", "captions", "captions/s", "ours is, least", "median", "most", box=None, header_style="bold")
     for rate in found.rates:
         ratios = (f"{ratio:.1f}x" for ratio in rate.ratios)
