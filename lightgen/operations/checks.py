@@ -34,12 +34,12 @@ def fit_problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _judged(recipe)
 
 
-def _gap(where: str, what: str, mend: str) -> Problem:
-    return Problem("recipe", where, what, mend, "gap")
+def _gap(where: str, what: str, fix: str) -> Problem:
+    return Problem("recipe", where, what, fix, "gap")
 
 
-def _wrong(where: str, what: str, mend: str) -> Problem:
-    return Problem("recipe", where, what, mend)
+def _wrong(where: str, what: str, fix: str) -> Problem:
+    return Problem("recipe", where, what, fix)
 
 
 def _left_out(recipe: Recipe) -> Iterator[Problem]:
@@ -60,8 +60,8 @@ def _contamination(recipe: Recipe) -> Iterator[Problem]:
         missing = [corpus for corpus in tested if corpus not in evaluation]
         if missing:
             what = "decontamination is off" if not evaluation else "decontamination leaves test captions out"
-            mend = "name the corpora of test.source there"
-            yield _gap(f"{key}.evaluation", f"{what}: the student may train on what it is judged by", mend)
+            fix = "name the corpora of test.source there"
+            yield _gap(f"{key}.evaluation", f"{what}: the student may train on what it is judged by", fix)
 
 
 def _trained_on(recipe: Recipe, tested: Sequence[CorpusConfig]) -> Iterator[tuple[str, list[CorpusConfig]]]:

@@ -15,7 +15,7 @@ from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context
-from schemas.audit import Figure, Missing
+from schemas.audit import Audit, Figure, Missing
 from tests.lightgen.stages.audited import World, world
 
 NASTY = "<script>alert('x')</script>\x1b[31m"
@@ -89,10 +89,19 @@ def test_intervals_and_bounds_are_drawn_where_they_are(given: World) -> None:
 def test_headlines_name_a_few_and_count_the_rest(given: World) -> None:
     found = read_audit(audited(given, AuditConfig()))
     bad = [Figure(name="probe", group=f"p{n}", n=1, value=0, low=0, high=1, passed=False, bound=1) for n in range(4)]
-    missing = Missing(setting="least_order", what="order", mend="ask")
+    missing = Missing(setting="least_order", what="order", fix="ask")
     shown = found.model_copy(update={"figures": bad, "missing": [missing]})
     assert headline(shown) == "Refused: probe p0, probe p1, probe p2 and 2 more."
     assert headline(found.model_copy(update={"figures": [], "missing": [missing]})) == "Refused: order."
+
+
+def test_audits_of_revision_1_are_read(given: World) -> None:
+    """They call `mend` what to do about a bound on what could not be measured."""
+    found = read_audit(audited(given, AuditConfig()))
+    new = found.model_copy(update={"missing": [Missing(setting="least_order", what="order", fix="ask")]})
+    text = new.model_dump_json()
+    assert '"fix":"ask"' in text
+    assert Audit.model_validate_json(text.replace('"fix":', '"mend":')) == Audit.model_validate_json(text) == new
 
 
 def test_an_audit_has_no_thumbnails(given: World, tmp_path) -> None:
