@@ -16,6 +16,7 @@ from lightgen.stages.filter import OWN, FilterConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.mix import drawings
 from lightgen.stages.pair import LINKS, PairConfig
+from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.select import SelectConfig
@@ -73,6 +74,9 @@ def _trained_on(recipe: Recipe, tested: Sequence[CorpusConfig]) -> Iterator[tupl
     ):
         if isinstance(source, SourceConfig) and isinstance(select, SelectConfig) and _may_meet(source.corpora, tested):
             yield key, select.evaluation
+    if isinstance(recipe.pictures, PicturesConfig) and recipe.recaption is None:
+        inherited = recipe.select.evaluation if isinstance(recipe.select, SelectConfig) else []
+        yield "pictures", inherited if recipe.pictures.evaluation is None else recipe.pictures.evaluation
     photographs = recipe.links if recipe.pair and recipe.pair.winner == LINKS else None
     for key, part in (("recaption", recipe.recaption), ("links.recaption", photographs and photographs.recaption)):
         if isinstance(part, RecaptionConfig):
