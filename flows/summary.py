@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from lightgen.operations.lineage import ancestors, roles, steps
-from lightgen.pages.evaluation import read_report
+from lightgen.pages.evaluation import read_published, read_report
 from lightgen.pages.gallery import write_page
 from lightgen.pages.report import Panel, best_student, panels, shown_tasks
+from lightgen.pages.scores import published_lines, published_title
 from lightgen.progress import duration
 from lightgen.storage.store import Store, open_store
 from schemas.ref import ArtifactRef
-from schemas.report import Likeness, ModelScores, Report
+from schemas.report import Likeness, ModelScores, PublishedTable, Report
 
 
 def summary(ref: ArtifactRef) -> str:
@@ -23,6 +24,7 @@ def summary(ref: ArtifactRef) -> str:
             _stages(ref, store),
             *(_panel(panel, report) for panel in panels(report)),
             *([_likeness(report.likeness)] if report.likeness else []),
+            *map(_published, read_published(version)),
             f"Report:   {write_page(version, store).resolve()}\n"
             f"Look:     lightgen gallery images@train --store {ref.uri}\n"
             f"Draw:     lightgen generate checkpoint@{_best(report, store)} 'two red circles' --store {ref.uri}",
@@ -71,6 +73,11 @@ def _likeness(like: Likeness) -> str:
         lines.append((one.name, *map(_far, (one.frechet, one.mmd)), *diversity))
     lines.append((f"halves of {like.reference}", *map(_far, (like.halves.frechet, like.halves.mmd)), "", ""))
     return "\n".join([f"In the space of {like.network}", "", _table(lines)])
+
+
+def _published(table: PublishedTable) -> str:
+    """What others printed, under a title that says so."""
+    return "\n".join([published_title(table), "", _table([tuple(line) for line in published_lines(table)])])
 
 
 def _far(value: float | None) -> str:

@@ -19,6 +19,8 @@ class Config(BaseModel):
     """A frozen value whose unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # Settings of earlier releases by name, each with what to write in its place: for the message that refuses them.
+    GONE: ClassVar[Mapping[str, str]] = {}
 
     def content(self) -> dict[str, Any]:
         """What decides a result, as JSON values; members of families by their identity.

@@ -1,7 +1,8 @@
 """HTTP to services that answer in JSON: judges, captioners, image APIs.
 
 What passes by itself is waited for: as long as the service says (`Retry-After`), else with full jitter, within a
-deadline. What must be tried later raises TryLater, what no waiting mends ServiceRefused, and a spent budget SpendLimit.
+deadline. What must be tried later raises TryLater. What waiting does not help raises ServiceRefused, and a spent budget
+raises SpendLimit.
 A key comes from the environment, and stands in no message.
 """
 

@@ -138,7 +138,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
-        if self.source is None and self.pictures is None and not self.only_judges:
+        if self.only_judges and not (self.evaluate and self.evaluate.models):
             raise ValueError("give `source` (captions that a generator draws) or `pictures` (pictures that exist)")
         if self.pictures is None:
             return self
@@ -151,7 +151,7 @@ class Recipe(Config):
     @property
     def only_judges(self) -> bool:
         """Whether it makes nothing to train on: others are judged."""
-        return self.evaluate is not None and bool(self.evaluate.models)
+        return self.source is None and self.pictures is None
 
     @model_validator(mode="after")
     def _one_resolution_each(self) -> Self:
@@ -265,6 +265,8 @@ def _default_list(above: list[str], part: str) -> list[Any]:
 def _explain(item: Any) -> str:
     where, model = _where(item["loc"])
     if item["type"] == "extra_forbidden":
+        if model and issubclass(model, Config) and (instead := model.GONE.get(str(item["loc"][-1]))):
+            return f"{where}: this setting is gone; {instead}"
         allowed = sorted(model.model_fields) if model else []
         near = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

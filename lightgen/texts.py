@@ -25,7 +25,7 @@ APART = (
 TAGS = re.compile(rf"<!--.*?-->|</?(?:(?P<inline>{INLINE})|{APART})(?:\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL)
 ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 AGAIN = re.compile(r"<|\\u|&#?\w+;")
-MENDING = ftfy.TextFixerConfig(unescape_html=True, normalization="NFC", explain=False)
+FIXES = ftfy.TextFixerConfig(unescape_html=True, normalization="NFC", explain=False)
 DEEPEST = 8  # times that a text may have been encoded
 # Format characters and private use, but for the number signs of Arabic, which are seen.
 HIDDEN = re.compile(
@@ -56,31 +56,31 @@ FRAME = re.compile(r"^(?:(?:photo|picture|image|pic|shot|snapshot|photography|pa
 def repaired(text: str) -> str:
     """The text as a reader should see it, with single spaces between words.
 
-    Unicode is mended, entities and escapes are decoded, tags and invisible marks are removed. A text that is repaired
-    stays as it is.
+    Broken Unicode is repaired, entities and escapes are decoded, tags and invisible marks are removed. A text that is
+    repaired stays as it is.
     """
     if READY.fullmatch(text):
         return text
     for _ in range(DEEPEST):
         plain = _without_tags(ESCAPES.sub(_decoded, text) if "\\u" in text else text)
-        mended = _mended(plain)
-        bare = _without_hidden(mended)
+        read = _read(plain)
+        bare = _without_hidden(read)
         fixed = " ".join(bare.split())
         # What is decoded may be a tag, an entity or an escape again, and what stood apart stands together now.
-        if fixed == text or (bare == mended and not AGAIN.search(fixed)):
+        if fixed == text or (bare == read and not AGAIN.search(fixed)):
             return fixed
         text = fixed
     return text
 
 
-def _mended(text: str) -> str:
+def _read(text: str) -> str:
     """What ftfy makes of a text. It takes plain ASCII without entities as it is, and 40 us to find that out."""
     while text.isascii() and text.isprintable():
         decoded = unescape_html(text) if "&" in text else text
         if decoded == text:
             return text
         text = decoded
-    return ftfy.fix_text(text, MENDING)
+    return ftfy.fix_text(text, FIXES)
 
 
 def _without_tags(text: str) -> str:

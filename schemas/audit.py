@@ -3,7 +3,7 @@
 from typing import Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 SCHEMA = pa.schema(
     [
@@ -50,7 +50,7 @@ class Missing(_Part):
 
     setting: str
     what: str
-    mend: str
+    fix: str = Field(validation_alias=AliasChoices("fix", "mend"))  # so in audits of revision 1
 
 
 class Example(_Part):

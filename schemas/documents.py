@@ -132,7 +132,7 @@ class Receipt(Document):
     rows_out: int = Field(ge=0)
     rows_rejected: int = Field(ge=0)
     reject_reasons: dict[str, int]
-    rows_reused: int = Field(default=0, ge=0, description="rows that were taken from other versions, not made anew")
+    rows_reused: int = Field(default=0, ge=0, description="rows that were taken from other versions, not made again")
     started_at: str
     seconds: float = Field(ge=0, description="wall time of the shard")
 

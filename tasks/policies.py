@@ -17,7 +17,7 @@ AGAIN = "Then give the same command again: it goes on where this one stopped."
 
 
 def transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """True for failures that waiting may mend: the network, a slow disk, a lost machine. Never a mistake."""
+    """True for failures that waiting may end: the network, a slow disk, a lost machine. Never a mistake."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, StoreAccess):
         error = error.__cause__

@@ -9,14 +9,15 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from lightgen.pages.audit import figure_rows, reasons
 from lightgen.pages.audit import headline as audit_headline
 from lightgen.pages.curves import curve_sheet, training_figures
+from lightgen.pages.evaluation import read_published
 from lightgen.pages.gallery import thumbnails
 from lightgen.pages.report import headline
-from lightgen.pages.scores import score_table
+from lightgen.pages.scores import published_lines, published_title, score_table
 from lightgen.stages.audit import read_audit
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef, Kind
-from schemas.report import Report
+from schemas.report import PublishedTable, Report
 from tasks.reporting import forgiven
 
 PICTURES, ACROSS = 18, 6
@@ -133,7 +134,8 @@ def _shown_of_kind(version: Version) -> list[str]:
         report = _report(version)
         note = f"Share of right images, with intervals of {report.confidence:.0%}:"
         lines = [[_harmless(name), *map(_stacked, cells)] for name, *cells in score_table(report)]
-        return [_harmless(headline(report)), note, _table(lines), *map(_harmless, report.findings)]
+        printed = [part for table in read_published(version) for part in _published(table)]
+        return [_harmless(headline(report)), note, _table(lines), *map(_harmless, report.findings), *printed]
     if version.ref.kind == "audit":
         found = read_audit(version)
         lines = [[_harmless(cell) for cell in line] for line in figure_rows(found)]
@@ -143,6 +145,11 @@ def _shown_of_kind(version: Version) -> list[str]:
 
 def _report(version: Version) -> Report:
     return Report.model_validate_json(version.file("report.json").read_bytes())
+
+
+def _published(table: PublishedTable) -> list[str]:
+    """A table that others printed, under a title that says so."""
+    return [_harmless(published_title(table)), _table([list(map(_harmless, line)) for line in published_lines(table)])]
 
 
 def _pictures(thumbs: Sequence[tuple[str, str]]) -> str:

@@ -17,7 +17,7 @@ from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas import report as report_schema
-from schemas.report import Report
+from schemas.report import Published, Report
 from schemas.tensors import SCHEMA
 from tests.worked_version import build
 
@@ -67,10 +67,12 @@ def checkpoint(store: Store, log: list[dict], speed: dict | None = None, before:
     return store.open(build(store, plan, lambda _: made))
 
 
-def report(store: Store, content: Report) -> Version:
-    """A REPORT of no rows that says `content`."""
+def report(store: Store, content: Report, published: Published | None = None) -> Version:
+    """A REPORT of no rows that says `content`, beside what others have printed."""
     said = content.model_dump_json()
+    files = {"report.json": said.encode()}
+    files |= {"published.json": published.model_dump_json().encode()} if published else {}
     schema = report_schema.SCHEMA
-    made = ShardOutput(schema.empty_table(), rows_in=0, schema=schema, files={"report.json": said.encode()})
-    plan = Stage("evaluate", "report", revision=1).plan(_Given(given=said), 0, [], 1)
+    made = ShardOutput(schema.empty_table(), rows_in=0, schema=schema, files=files)
+    plan = Stage("evaluate", "report", revision=1).plan(_Given(given=said + str(published or "")), 0, [], 1)
     return store.open(build(store, plan, lambda _: made))

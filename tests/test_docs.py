@@ -89,6 +89,7 @@ NOT_RUN = {
     "lightgen bench ": IN_SMALL,
     "lightgen ablate ": "many trainings; tests/lightgen/operations/test_ablation.py runs a small one",
     "lightgen import-official ": "3 GB of weights; tests/lightgen/operations/test_official.py reads random ones",
+    "lightgen job ": "wants a run that is not trained yet; tests/lightgen/operations/test_training_job.py has one",
     "lightgen run compare": "wants models of the hub; `make check` rehearses it",
     "lightgen run RECIPE --until generate-dalle3": "wants a mix; tests/lightgen/stages/test_mix.py runs parts of one",
     "lightgen rejects images@train-dalle3": "wants a mix; tests/lightgen/stages/test_mix.py refuses in one",

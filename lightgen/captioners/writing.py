@@ -31,7 +31,7 @@ Batch = tuple[list["Wanted"], list[Shown | BadImage]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image that wants a caption; `key` is what its caption hangs on, beside the settings."""
+    """An image that wants a caption; `key` is what its caption depends on, beside the settings."""
 
     image_id: str
     image_sha256: str
@@ -52,7 +52,7 @@ class Showing:
 
 
 def key_of(image_sha256: str, style: str, original: str, looks: bool) -> str:
-    """What a caption hangs on: a captioner that looks at pictures is not told what they came with."""
+    """What a caption depends on: a captioner that looks at pictures is not told what they came with."""
     return content_id(image_sha256, style, "" if looks else original)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightgen.cli.console import RefArgument, StoreOption, out
+from lightgen.cli.running import RecipeArgument, SetOption, overrides_of
 from lightgen.errors import ConfigError
 from lightgen.progress import Terminal
 from lightgen.storage.store import open_store
@@ -42,6 +43,16 @@ def sweep(
     exam = _exam(settings, context) if judge else None
     found = run(start, judged, settings.align, _numbers(rates), context, exam)
     _table(found)
+
+
+@app.command()
+def job(recipe: RecipeArgument, store: StoreOption, settings: SetOption = None) -> None:
+    """Print the training run that comes next as JSON, for a launcher of your own. Makes nothing."""
+    from lightgen.operations.training_job import next_job
+    from lightgen.recipe import load_recipe
+
+    found = next_job(load_recipe(recipe, overrides_of(settings or [])), open_store(store))
+    typer.echo(found.model_dump_json(indent=1))
 
 
 def _numbers(text: str) -> list[float]:

@@ -81,8 +81,8 @@ class LaionLinks(Member):
         found = columns_of(names, self.caption_column)
         for needed in ("url", "caption"):
             if needed not in found:
-                mend = "set `caption_column`" if needed == "caption" else "is it a table of links?"
-                raise InputCorrupt(f"{self.path} has no column for the {needed}; it has {', '.join(names)}: {mend}")
+                fix = "set `caption_column`" if needed == "caption" else "is it a table of links?"
+                raise InputCorrupt(f"{self.path} has no column for the {needed}; it has {', '.join(names)}: {fix}")
         return found
 
     def state(self) -> str:

@@ -32,7 +32,7 @@ TARGETS: Final[dict[str, tuple[str, str | None]]] = {
     "least_kappa": ("kappa", ""),
     "most_bias": ("bias", None),
 }
-MENDS: Final[dict[str, str]] = {
+FIXES: Final[dict[str, str]] = {
     "least_accuracy": "give labels of people for these pairs, or leave the bound out",
     "least_alpha": "have two people or more label the same pairs, differently sometimes, or leave the bound out",
     "least_probe": "add the probe, and let enough pairs be probed, or leave the bound out",
@@ -76,7 +76,7 @@ class Tally:
     raters: set[str] = field(default_factory=set)
     scores: array = field(default_factory=lambda: array("d"))
     facts: dict[str, array] = field(default_factory=dict)
-    """What a score should not hang on, image by image."""
+    """What a score should not depend on, image by image."""
     kept: dict[str, Counter[str]] = field(default_factory=dict)
     refused: dict[str, Counter[str]] = field(default_factory=dict)
     examples: dict[Shown, list[Example]] = field(default_factory=dict)
@@ -185,7 +185,7 @@ def bounded(figures: Sequence[Figure], bounds: Mapping[str, float]) -> tuple[lis
             passed = abs(value) <= bound if setting.startswith("most_") else value >= bound
             asked[at] = asked[at].model_copy(update={"setting": key, "bound": bound, "passed": passed})
         if not places:
-            missing.append(Missing(setting=key, what=f"{name} {group or ''}".strip(), mend=MENDS[setting]))
+            missing.append(Missing(setting=key, what=f"{name} {group or ''}".strip(), fix=FIXES[setting]))
     return asked, missing
 
 

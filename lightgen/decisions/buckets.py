@@ -41,7 +41,7 @@ def share_a_band(bands: Banded) -> Buckets:
     """The buckets of all bands that hold two or more texts, band by band.
 
     A bucket of more than LIMIT is split by the keys of the next band, and so on until it fits or the bands end. So who
-    shares a bucket hangs on the keys alone, not on the order of texts. Time: bands x n. Memory: the keys of GROUP
+    shares a bucket depends on the keys alone, not on the order of texts. Time: bands x n. Memory: the keys of GROUP
     bands, 8 bytes each a text, and 4 bytes for each bucket that a text is in, of which there are at most as many as
     bands.
     """

@@ -3,7 +3,7 @@
 A caption is the set of its words and word pairs, each weighted by its rarity; the distance of two is 1 minus their
 cosine (Gonzalez 1985 for the choice). A caption is near only to those that share a term with it, so distances come from
 lists of who holds a term, and no vector is made. Weights are whole numbers, so sums of their products are exact and
-hang on neither threads nor order.
+depend on neither threads nor order.
 """
 
 from dataclasses import dataclass

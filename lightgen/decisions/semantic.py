@@ -57,7 +57,7 @@ class SignBands:
         return self._key(self.points[texts], band)
 
     def _key(self, points: np.ndarray, band: int) -> UInt64[np.ndarray, " n"]:
-        # Planes of whole numbers: with points of whole numbers no sum rounds, so no sign hangs on how sums are made.
+        # Planes of whole numbers: with points of whole numbers no sum rounds, so no sign depends on how sums are made.
         rng = np.random.default_rng([band, points.shape[1]])
         planes = rng.integers(-64, 65, size=(points.shape[1], BITS)).astype(np.float64)
         parts = [

@@ -1,6 +1,6 @@
 """Tiny models of the real classes, randomly initialised and saved as their large relatives are: what a rehearsal runs.
 
-Weights hang on nothing but the arguments; torch's own generator stays as it is.
+Weights depend on nothing but the arguments; torch's own generator stays as it is.
 """
 
 import json

@@ -1,6 +1,6 @@
 """How far two sets of pictures lie apart in the space of a feature network: Fréchet distance and MMD.
 
-Both hang on the network as much as on the pictures, so a figure is named after it; "FID" is the Fréchet distance on
+Both depend on the network as much as on the pictures, so a figure is named after it; "FID" is the Fréchet distance on
 one certain InceptionV3 alone. Memory: d x d numbers for the moments of d features, and two blocks for the MMD.
 """
 

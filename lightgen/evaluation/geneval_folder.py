@@ -22,11 +22,11 @@ class Prompted:
     name: str
     meaning: Metadata
     samples: dict[int, Path]
-    mended: bool = False
+    wrapped: bool = False  # whether its metadata wrap strings in lists
 
 
 def read_meaning(line: str | bytes) -> tuple[Metadata, bool]:
-    """A line of metadata, and whether it had to be mended. Raises ValueError.
+    """A line of metadata, and whether its strings were wrapped in lists. Raises ValueError.
 
     GenEval's script of drawing reads its prompts through a loader of batches of one, which wraps every string in a
     list; its evaluator cannot read such a line. Both forms are read here.
@@ -85,11 +85,11 @@ def write_folder(folder: Path, prompts: Iterable[tuple[Metadata, dict[int, bytes
 def _read_prompt(path: Path) -> Prompted:
     file = path / "metadata.jsonl"
     try:
-        meaning, mended = read_meaning(file.read_bytes())
+        meaning, wrapped = read_meaning(file.read_bytes())
     except (OSError, ValueError) as error:
         raise InputCorrupt(f"{file}: not a line of GenEval's metadata: {str(error)[:300]}") from None
     samples = {int(one.stem): one for one in sorted((path / "samples").glob("*.png")) if one.stem.isdigit()}
-    return Prompted(path.name, meaning, samples, mended)
+    return Prompted(path.name, meaning, samples, wrapped)
 
 
 def _unwrapped(value: Any) -> Any:

@@ -121,7 +121,7 @@ def _paired(drawn: np.ndarray, by_prompt: np.ndarray) -> Interval:
 
 
 def _estimate(right: np.ndarray, total: np.ndarray) -> tuple[float, float]:
-    """The share, and the variance of it that prompts drawn anew would give."""
+    """The share, and the variance of it that another draw of prompts would give."""
     value = float(right.sum() / total.sum())
     return value, float(((right - value * total) ** 2).sum() / total.sum() ** 2)
 

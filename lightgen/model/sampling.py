@@ -73,7 +73,7 @@ class SampleConfig(Config):
 
 @dataclass(frozen=True)
 class Hole:
-    """What inpainting starts from: the tokens of pictures, and which of them are drawn anew, the same in all."""
+    """What inpainting starts from: the tokens of pictures, and which of them are drawn again, the same in all."""
 
     tokens: Float[Tensor, "b n t"]
     hidden: Bool[Tensor, " n"]
@@ -192,7 +192,7 @@ def apart(grid: Grid) -> list[Int[Tensor, " m"]]:
 
 
 def _redraw(places: Int[Tensor, " m"], schedule: Schedule, grid: Grid, state: _State, config: SampleConfig) -> _Turn:
-    """`places` anew, from the tokens there with the noise of the schedule's last step, where all others are seen."""
+    """`places` drawn again, from the tokens there with the noise of the last step, where all others are seen."""
     others = torch.ones(grid.tokens, dtype=torch.bool)
     others[places] = False
     images, device = len(state.tokens), state.tokens.device

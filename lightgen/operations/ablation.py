@@ -23,7 +23,6 @@ from lightgen.operations.steps import Step, inputs, models, steps_of, until
 from lightgen.recipe import RECIPES, Recipe, load_recipe
 from lightgen.recipe_yaml import read_yaml
 from lightgen.seeds import content_id
-from lightgen.stages.evaluate import TEACHER, UNTRAINED
 from lightgen.storage.store import Store
 from schemas.ref import ArtifactRef
 from schemas.report import Interval, Report
@@ -160,10 +159,9 @@ def _recipe(recipe: str, variant: Variant, settings: dict[str, Any], seed: int) 
         raise ConfigError(f"variant {variant.name!r}: {error}") from None
     if loaded.evaluate is None:
         raise ConfigError(f"variant {variant.name!r}: the recipe has no evaluate, so nothing would be measured")
-    teacher = [TEACHER] if loaded.evaluate.teacher else []
-    drawn = [*models(loaded), *teacher, *([UNTRAINED] if loaded.evaluate.untrained else [])]
-    if variant.model not in drawn:
-        raise ConfigError(f"variant {variant.name!r}: no model {variant.model!r}; the report has {', '.join(drawn)}")
+    judged = [*loaded.evaluate.generators(list(models(loaded))), *loaded.evaluate.folders]
+    if variant.model not in judged:
+        raise ConfigError(f"variant {variant.name!r}: no model {variant.model!r}; the report has {', '.join(judged)}")
     return loaded
 
 
@@ -181,7 +179,7 @@ def forecast(runs: Mapping[Run, Recipe], store: str) -> list[Line]:
 
 
 def step_keys(recipe: Recipe) -> dict[str, str]:
-    """For each step of a run a digest of all that its version hangs on, known before anything is made."""
+    """For each step of a run a digest of all that its version depends on, known before anything is made."""
     keys: dict[str, str] = {}
     for one in until(steps_of(recipe), [GOAL]):
         keys[one.name] = _key(one, keys, recipe.seed)

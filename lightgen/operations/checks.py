@@ -16,6 +16,7 @@ from lightgen.stages.filter import OWN, FilterConfig
 from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.mix import drawings
 from lightgen.stages.pair import LINKS, PairConfig
+from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.pretrain import PretrainConfig
 from lightgen.stages.recaption import RecaptionConfig
 from lightgen.stages.select import SelectConfig
@@ -34,12 +35,12 @@ def fit_problems(recipe: Recipe) -> Iterator[Problem]:
     yield from _judged(recipe)
 
 
-def _gap(where: str, what: str, mend: str) -> Problem:
-    return Problem("recipe", where, what, mend, "gap")
+def _gap(where: str, what: str, fix: str) -> Problem:
+    return Problem("recipe", where, what, fix, "gap")
 
 
-def _wrong(where: str, what: str, mend: str) -> Problem:
-    return Problem("recipe", where, what, mend)
+def _wrong(where: str, what: str, fix: str) -> Problem:
+    return Problem("recipe", where, what, fix)
 
 
 def _left_out(recipe: Recipe) -> Iterator[Problem]:
@@ -60,8 +61,8 @@ def _contamination(recipe: Recipe) -> Iterator[Problem]:
         missing = [corpus for corpus in tested if corpus not in evaluation]
         if missing:
             what = "decontamination is off" if not evaluation else "decontamination leaves test captions out"
-            mend = "name the corpora of test.source there"
-            yield _gap(f"{key}.evaluation", f"{what}: the student may train on what it is judged by", mend)
+            fix = "name the corpora of test.source there"
+            yield _gap(f"{key}.evaluation", f"{what}: the student may train on what it is judged by", fix)
 
 
 def _trained_on(recipe: Recipe, tested: Sequence[CorpusConfig]) -> Iterator[tuple[str, list[CorpusConfig]]]:
@@ -73,6 +74,9 @@ def _trained_on(recipe: Recipe, tested: Sequence[CorpusConfig]) -> Iterator[tupl
     ):
         if isinstance(source, SourceConfig) and isinstance(select, SelectConfig) and _may_meet(source.corpora, tested):
             yield key, select.evaluation
+    if isinstance(recipe.pictures, PicturesConfig) and recipe.recaption is None:
+        inherited = recipe.select.evaluation if isinstance(recipe.select, SelectConfig) else []
+        yield "pictures", inherited if recipe.pictures.evaluation is None else recipe.pictures.evaluation
     photographs = recipe.links if recipe.pair and recipe.pair.winner == LINKS else None
     for key, part in (("recaption", recipe.recaption), ("links.recaption", photographs and photographs.recaption)):
         if isinstance(part, RecaptionConfig):

@@ -153,8 +153,8 @@ def _devices(line: Line, machine: Machine) -> Iterator[Problem]:
     config = line.step.config
     if isinstance(config, PretrainConfig | AlignConfig) and 0 < machine.gpus < config.launch.processes:
         what = f"{config.launch.processes} processes want a GPU each, and {machine.name} has {machine.gpus}"
-        mend = "lower it, and raise accumulate by the same factor"
-        yield Problem("machine", f"{line.step.key}.launch.processes", what, mend)
+        fix = "lower it, and raise accumulate by the same factor"
+        yield Problem("machine", f"{line.step.key}.launch.processes", what, fix)
 
 
 def _memory(line: Line, forecast: Forecast, machine: Machine) -> Iterator[Problem]:
@@ -171,9 +171,9 @@ def _memory(line: Line, forecast: Forecast, machine: Machine) -> Iterator[Proble
     if student is None or not isinstance(config, PretrainConfig | AlignConfig | ReferenceConfig):
         yield Problem("machine", step.key, what, "take a larger one, or more offloading", "gap")
         return
-    setting, mend = _smaller(config, student, machine.memory / many)
+    setting, fix = _smaller(config, student, machine.memory / many)
     # A processor may swap; a GPU has nowhere to go.
-    yield Problem("machine", f"{step.key}.{setting}", what, mend, "gap" if machine.gpu is None else "stops")
+    yield Problem("machine", f"{step.key}.{setting}", what, fix, "gap" if machine.gpu is None else "stops")
 
 
 def _smaller(config: Trains, student: StudentAtSize, memory: float) -> tuple[str, str]:

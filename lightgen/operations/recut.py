@@ -27,7 +27,7 @@ class Cut:
 
 
 def recut(recipe: Recipe, other: Recipe, store: Store) -> Cut:
-    """Yields of the filter of `recipe` and of `other`, which must differ in nothing else that images hang on.
+    """Yields of the filter of `recipe` and of `other`, which must differ in nothing else that images depend on.
 
     No image is opened. Raises NotMade where the images or scores are not made yet.
     """

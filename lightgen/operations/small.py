@@ -269,9 +269,8 @@ def _evaluate(model: Recipe, scale: Scale, folder: Path) -> EvaluateConfig | Non
     part = model.evaluate
     if part is None:
         return None
-    unit = part.teacher.multiple_px if part.teacher else 1
     few = {
-        "size_px": scale.side(part.size_px, unit), "samples_per_prompt": min(part.samples_per_prompt, FEW),
+        "samples_per_prompt": min(part.samples_per_prompt, FEW),
         "resamples": 100, "batch_size": min(part.batch_size, BATCH), "max_reject_fraction": 1.0,
     }  # fmt: skip
     meanings = _meanings(model)

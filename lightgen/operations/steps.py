@@ -18,7 +18,9 @@ from lightgen.stages.generate import GenerateConfig
 from lightgen.stages.join import JoinConfig
 from lightgen.stages.mix import MixConfig
 from lightgen.stages.pair import LINKS, PairConfig
+from lightgen.stages.pictures import PicturesConfig
 from lightgen.stages.score import ScoreConfig
+from lightgen.stages.select import SelectConfig
 from lightgen.storage.store import UNAUDITED
 from schemas.ref import ArtifactRef
 
@@ -153,7 +155,9 @@ def _images(recipe: Recipe) -> Iterator[Step]:
 
 def _parts(recipe: Recipe) -> list[Step]:
     """What the images to train on are made of: one version of images, or several that are joined."""
-    parts = [] if recipe.pictures is None else [Step("pictures", "pictures", recipe.pictures, key="pictures")]
+    parts: list[Step] = []
+    if recipe.pictures is not None:
+        parts.append(Step("pictures", "pictures", _pictures(recipe.pictures, recipe.select), key="pictures"))
     if isinstance(recipe.generate, MixConfig):
         for name, drawing in recipe.generate.drawings.items():
             parts.append(Step(f"generate-{name}", "generate", drawing, ("select",), key=f"generate.mix.{name}"))
@@ -162,6 +166,13 @@ def _parts(recipe: Recipe) -> list[Step]:
     if len(parts) == 1:
         return [replace(parts[0], role="train")]
     return [replace(part, role=f"train-{part.name.removeprefix('generate-')}") for part in parts]
+
+
+def _pictures(own: Config, select: Config | None) -> Config:
+    """The pictures that exist; their captions are held against what `select` is, where they name nothing else."""
+    if not isinstance(own, PicturesConfig) or own.evaluation is not None or not isinstance(select, SelectConfig):
+        return own
+    return own.model_copy(update={"evaluation": select.evaluation, "contamination": select.contamination})
 
 
 def _filtered(

@@ -19,7 +19,7 @@ State = Literal["sealed", "missing", "unknown"]
 class Found:
     """A step in a store.
 
-    state: `unknown` below a step that is not made, on whose content its name hangs
+    state: `unknown` below a step that is not made, on whose content its name depends
     detail: in words, what is there or what it waits for
     units: what it works on in all, where that is known
     rate: of its finished shards, where there are some

@@ -85,7 +85,7 @@ def _judged(start: ArtifactRef, tried: list[Tried], exam: Exam, context: Context
     """With the overall score of each; the first of the result is the start itself, at rate 0."""
     all_of_them = [Tried(0.0, start, {}), *tried]
     scorer = ScoreConfig(scorer=exam.config.detector)
-    drawing = exam.config.model_copy(update={"untrained": False, "teacher": None}).generators(["student"])["student"]
+    drawing = exam.config.model_copy(update={"untrained": False, "models": {}}).generators(["student"])["student"]
     scores = {
         f"{one.lr:g}": score(generate(exam.prompts, drawing, context, one.checkpoint), scorer, context)
         for one in all_of_them

@@ -68,7 +68,7 @@ def reasons(found: Audit) -> list[str]:
         f"{_label(one)} is {one.value:.3f} ({one.low:.3f} to {one.high:.3f}, n {one.n:,}); {_asked(one)} was asked"
         for one in found.failed
     ]
-    return [*failed, *(f"{one.what} was not measured: {one.mend}" for one in found.missing)]
+    return [*failed, *(f"{one.what} was not measured: {one.fix}" for one in found.missing)]
 
 
 def figure_rows(found: Audit) -> list[list[str]]:

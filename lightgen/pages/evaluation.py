@@ -29,6 +29,7 @@ class Display:
     """One prompt that is shown, with pixels and verdict of each model that drew it."""
 
     task: str
+    prompt_id: str
     caption: str
     drawn: dict[str, tuple[np.ndarray, Row] | None]
 
@@ -73,7 +74,10 @@ def _displays(version: Version, store: Store, each: int) -> list[Display]:
     drawn_by = dict(zip(names, images, strict=True))
     return [
         Display(
-            first["task"], first["caption"], {n: _drawn(drawn_by[n], found.get((n, first["prompt_id"]))) for n in names}
+            first["task"],
+            first["prompt_id"],
+            first["caption"],
+            {n: _drawn(drawn_by[n], found.get((n, first["prompt_id"]))) for n in names},
         )
         for first in _first_of_each_task([row for row in rows if row["model"] == names[0]], each)
     ]
@@ -100,7 +104,7 @@ def _exhibits(displays: Sequence[Display]) -> dict[str, list[Exhibit]]:
     exhibits: dict[str, list[Exhibit]] = {task: [] for task in TASKS}
     for display in displays:
         shots = {name: drawn and _shot(*drawn) for name, drawn in display.drawn.items()}
-        exhibits.setdefault(display.task, []).append(Exhibit(display.caption, shots))
+        exhibits.setdefault(display.task, []).append(Exhibit(display.prompt_id, display.caption, shots))
     return {task: shown for task, shown in exhibits.items() if shown}
 
 

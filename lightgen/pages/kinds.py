@@ -14,6 +14,7 @@ from lightgen.decisions.rules import Rule
 from lightgen.encoders.restore import load_vae_of, read_image_encoding
 from lightgen.generators.restore import checkpoint_config
 from lightgen.pages import rows
+from lightgen.pages.answers import answer_charts
 from lightgen.pages.charts import Curve, line_chart
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.fetched import fetched_html
@@ -32,7 +33,7 @@ from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
 
-PAGE_PX, LEAST_PX = 320, 160
+PAGE_PX = 320  # of a picture, about twice what a page shows, so that it is scaled down; small ones are enlarged
 DRAWN_POINTS = 99  # of a curve over prompts; of more points the chart would cut the highest
 TWINS = 24  # refused images on a page, with what they are like
 ID = re.compile(r"\b[0-9a-f]{32}\b")
@@ -84,9 +85,10 @@ SAME = "The same prompts are on the pages of all stages, as far as they are stil
 
 
 def _captions(version: Version, store: Store, limit: int) -> Shown:
-    columns = [name for name in declared_schema(version).names if name not in ("id", "caption")]
+    columns = [*(name for name in declared_schema(version).names if name not in ("id", "caption")), "id"]
     facts = token_facts(version, store) if version.plan.stage == source.STAGE.name else {}
-    return Shown(note=SAME, columns=["id", *columns], rows=rows.shown_table(version, limit).to_pylist(), facts=facts)
+    shown = rows.shown_table(version, limit).to_pylist()
+    return Shown(note=SAME, columns=rows.filled(columns, shown), rows=shown, facts=facts)
 
 
 def _prompts(version: Version, store: Store, limit: int) -> Shown:
@@ -97,6 +99,7 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
     ranked = version.table(columns=["rank", "novelty"]).sort_by("rank")
     novelty = ranked["novelty"].to_numpy()
     order = sorted(plain.rows, key=lambda row: row["rank"])
+    columns = sorted(plain.columns, key=lambda name: name not in ("rank", "novelty"))
     summary = summary_of(version)
     charts, facts = novelty_charts(summary), diversity_facts(summary)
     if np.isfinite(novelty).any() and len(novelty) > 1:
@@ -106,7 +109,9 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
         facts["novelty of the last"] = f"{float(novelty[-1]):.3f}"
     sections = coverage_html(summary)
     note = f"By rank. {SAME}"
-    return replace(plain, note=note, rows=order, title="Diversity", charts=charts, facts=facts, sections=sections)
+    return replace(
+        plain, note=note, columns=columns, rows=order, title="Diversity", charts=charts, facts=facts, sections=sections
+    )
 
 
 def _images(version: Version, _: Store, limit: int) -> Shown:
@@ -173,9 +178,11 @@ def _twins(version: Version, store: Store) -> Iterator[Twin]:
 
 
 def _scores(version: Version, _: Store, limit: int) -> Shown:
-    hidden = ("prompt_id", "caption", "image_sha256")
-    names = [name for name in declared_schema(version).names if name not in hidden]
-    return Shown(note=SAME, columns=names, rows=rows.shown_table(version, limit).to_pylist())
+    hidden = ("id", "prompt_id", "caption", "image_sha256")
+    names = [*(name for name in declared_schema(version).names if name not in hidden), "id"]
+    shown = rows.shown_table(version, limit).to_pylist()
+    charts = list(answer_charts(version))
+    return Shown(note=SAME, columns=rows.filled(names, shown), rows=shown, title="Answers", charts=charts)
 
 
 def _features(version: Version, store: Store, limit: int) -> Shown:
@@ -184,7 +191,7 @@ def _features(version: Version, store: Store, limit: int) -> Shown:
     mean, std = latents_from_table(table)
     pixels = vae.decode(mean.float()).cpu().numpy()
     told = zip(*(table[name].to_pylist() for name in ("caption", "id")), pixels, strict=True)
-    tiles = [Tile(picture(image, LEAST_PX, PAGE_PX), caption, id) for caption, id, image in told]
+    tiles = [Tile(picture(image, PAGE_PX, PAGE_PX), caption, id) for caption, id, image in told]
     facts = {
         "latent": " × ".join(str(size) for size in mean.shape[1:]),
         "mean of latents": f"{float(mean.float().mean()):+.3f}",
@@ -217,7 +224,7 @@ def _pair_features(version: Version, _: Store, limit: int) -> Shown:
 
 
 def _texts(version: Version, _: Store, limit: int) -> Shown:
-    columns = ["id", "text_tokens"]
+    columns = ["text_tokens", "id"]
     found = rows.shown_table(version, limit).select([*columns, "caption"]).to_pylist()
     return Shown(note=SAME, columns=columns, rows=found)
 
@@ -307,7 +314,7 @@ def _size(row: Row) -> str:
 
 def page_picture(data: bytes) -> str:
     """Data URI of the size that pages show."""
-    return shrunk(data, PAGE_PX, 85, LEAST_PX)
+    return shrunk(data, PAGE_PX, 85, PAGE_PX)
 
 
 def shrunk(data: bytes, side_px: int, quality: int, least_px: int = 0) -> str:

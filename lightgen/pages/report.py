@@ -47,8 +47,15 @@ class Shot:
 class Exhibit:
     """One prompt and what each model made of it; None where a model drew nothing."""
 
+    prompt_id: str
     caption: str
     shots: dict[str, Shot | None]
+
+    @property
+    def verdicts(self) -> str:
+        """What the search box finds it by, beside what can be read: `dpo right`, or `dpo wrong` and why."""
+        said = {name: shot for name, shot in self.shots.items() if shot}
+        return "; ".join(f"{name} {'right' if one.correct else f'wrong {one.reason}'}" for name, one in said.items())
 
 
 @dataclass(frozen=True)

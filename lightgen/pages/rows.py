@@ -7,7 +7,7 @@ the shards of their parents thus show the same prompts, as far as they are still
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -60,6 +60,15 @@ def shown_table(version: Version, limit: int) -> pa.Table:
     """Those rows with all columns."""
     parts = [version.table(shard).take(places) for shard, places in shown_rows(version, limit).items()]
     return pa.concat_tables(parts or [version.table(0)])
+
+
+def filled(columns: Sequence[str], shown: Sequence[Row]) -> list[str]:
+    """The columns in which a row that is shown has something to read: no vectors, and none that are empty in all."""
+    return [name for name in columns if any(_readable(row[name]) for row in shown)]
+
+
+def _readable(value: object) -> bool:
+    return value not in (None, "") and not isinstance(value, bytes)
 
 
 def first_rows(version: Version, limit: int) -> list[Row]:

@@ -67,7 +67,7 @@ class VlmScorerConfig(ScorerMember):
         return tuple(question.name for question in self.asks)
 
     @property
-    def ANSWERS(self) -> pa.Schema:  # pyright: ignore[reportIncompatibleVariableOverride]  # it hangs on the questions
+    def ANSWERS(self) -> pa.Schema:  # pyright: ignore[reportIncompatibleVariableOverride]  # it depends on the questions
         """See `ScorerMember`."""
         if isinstance(self.questions, FilePack):
             said = {"format": "JSON list of question, answer, p: its probability, logprobs: of yes and no"}

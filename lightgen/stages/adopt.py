@@ -50,9 +50,9 @@ def adopt(config: AdoptConfig, context: Context) -> tuple[ArtifactRef, ArtifactR
     Equal captions in two folders are one prompt; its pictures are counted on.
     """
     found = read_folder(Path(config.folder))
-    if mended := sum(one.mended for one in found):
+    if wrapped := sum(one.wrapped for one in found):
         log.warning("%s: the metadata of %d prompts wrap their strings in lists; they are read as meant", config.folder,
-                    mended)  # fmt: skip
+                    wrapped)  # fmt: skip
     shards = _shards(found, config)
     inputs = {"prompts": [[one.meaning.model_dump(mode="json", by_alias=True) for one in shard] for shard in shards]}
     plan = PROMPTS.plan(config, context.seed, [], len(shards), inputs={"prompts_sha256": _digest(inputs)})

@@ -36,10 +36,10 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.audit import SCHEMA, Audit, Example
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("audit", "audit", revision=1)
+STAGE = Stage("audit", "audit", revision=2)
 HELD_OUT, SECOND = "held-out-", "second-"
 SINGLE = ("pairs", "probes", "probe_images", "human", "compare")
-IMAGE_FACTS: Final = ("brightness", "contrast")  # columns of scores that a verdict should not hang on
+IMAGE_FACTS: Final = ("brightness", "contrast")  # columns of scores that a verdict should not depend on
 TEXTS = ("id", "prompt_id", "caption", "winner_id", "loser_id", "winner_generator", "loser_generator")
 GROUPS = ("source", "host")
 ASKED, DENIED = "_asked", "_denied"
@@ -148,7 +148,7 @@ def check_vouched(version: Version) -> None:
         f"{'at most' if one.setting.startswith('most_') else 'at least'} {one.bound:g}"
         for one in found.failed
     ]
-    lines += [f"{one.what} was not measured, and {one.setting} asks for it: {one.mend}" for one in found.missing]
+    lines += [f"{one.what} was not measured, and {one.setting} asks for it: {one.fix}" for one in found.missing]
     if lines:
         listed = "\n  ".join(lines)
         raise AuditRefused(
@@ -254,7 +254,7 @@ def _scores(version: Version, shard: int, verdict: AnyDerive) -> dict[str, Score
 
 
 def _count_images(tally: Tally, raw: pa.Table, scores: Mapping[str, Score]) -> None:
-    """Whether each question and its denial agree; and what scores should not hang on."""
+    """Whether each question and its denial agree; and what scores should not depend on."""
     names = raw.column_names
     for name in names:
         if _question(name, names):

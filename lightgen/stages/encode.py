@@ -127,7 +127,7 @@ def looked_at(kept: Version, images: Version, shard: int) -> pa.Table:
 def _keys(rows: pa.Table, flips: Flips) -> list[str]:
     """Keys of rows by what decides their latents: the bytes of the image, and whether it may be mirrored.
 
-    A caption that was written anew thus leaves the latents of its image as they are.
+    A new caption thus leaves the latents of its image as they are.
     """
     captions = rows["caption"].to_pylist()
     allowed = [may_mirror(caption, flips) for caption in captions]

@@ -10,7 +10,7 @@ with the square of the images: four thousand of 768 numbers against as many took
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -52,6 +52,11 @@ BEST_OF = "best-of-test-"  # in names of steps, before that of a model
 class EvaluateConfig(Config):
     """Who draws, who looks, what counts as right, and what the report shows."""
 
+    GONE: ClassVar[Mapping[str, str]] = {
+        "teacher": "write models: {teacher: {kind: generator, generator: {…}, size_px: …}}; without one, models: {}",
+        "size_px": "each of models has its own; a student draws at the size it was trained at",
+    }
+
     detector: ScorerConfig = Field(description="who looks at the images", json_schema_extra=RUN)
     verdict: AnyVerdict = Field(default=Scenes(), discriminator="kind", description="what counts as right")
     gates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
@@ -79,15 +84,9 @@ class EvaluateConfig(Config):
         default="ema", description="of the students; ema: their moving average", json_schema_extra=RUN
     )
     samples_per_prompt: int = Field(default=4, ge=1, description="GenEval draws 4")
-    teacher: GeneratorConfig | None = Field(
-        default=None, description="drawn and judged beside the students", json_schema_extra=RUN
-    )
-    size_px: int = Field(
-        default=512, gt=0, description="of the teacher's images; a student draws at its own size", json_schema_extra=RUN
-    )
     models: dict[Name, Model] = Field(
         default={},
-        description="others that are judged beside them, by the name that the report gives them",
+        description="who is judged beside the students, by its name in the report; `teacher` stands first there",
         json_schema_extra=RUN,
     )
     untrained: bool = Field(default=True, description="judge freshly initialised weights too", json_schema_extra=RUN)
@@ -111,14 +110,11 @@ class EvaluateConfig(Config):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`: metadata that cannot be read, a teacher of other sizes, a verdict of other scores."""
+        """See `Config.problems`: metadata that cannot be read, a verdict of other scores, a reference nobody draws."""
         try:
             read_metadata(self.metadata)
         except InputCorrupt as error:
             yield Problem("here", "metadata", str(error), "fetch GenEval's prompts/evaluation_metadata.jsonl")
-        if self.teacher is not None and self.size_px % self.teacher.multiple_px:
-            what = f"the teacher draws multiples of {self.teacher.multiple_px} px, not {self.size_px}"
-            yield Problem("recipe", "size_px", what, "take a multiple")
         if self.verdict.column not in self.detector.ANSWERS.names:
             what = f"{self.verdict.kind} reads {self.verdict.column}, and {self.detector.kind} gives no such column"
             yield Problem(
@@ -133,8 +129,8 @@ class EvaluateConfig(Config):
         if self.features is not None and self.features.network is None:
             what = f"{self.features.kind} gives no vectors"
             yield Problem("recipe", "features", what, "take embedding with a model, or layout")
-        if self.features is not None and self.reference == TEACHER and self.teacher is None:
-            yield Problem("recipe", "reference", "no teacher is drawn", "give a teacher, or images@version")
+        if self.features is not None and self.reference == TEACHER and TEACHER not in self.models:
+            yield Problem("recipe", "reference", "models has no teacher", "name one there, or give images@version")
 
         if self.best_of is not None and self.best_of.most > self.samples_per_prompt:
             what = f"the best of {self.best_of.most} of {self.samples_per_prompt} images a prompt"
@@ -142,19 +138,18 @@ class EvaluateConfig(Config):
 
     def generators(self, students: Sequence[str]) -> dict[str, GenerateConfig]:
         """What draws the test captions, by the name of the model in the report. Raises ConfigError for a name twice."""
-        found: dict[str, GenerateConfig] = {}
-        if self.teacher is not None:
-            found[TEACHER] = self._drawing(self.teacher, self.size_px)
+        others = {name: one for name, one in self.models.items() if isinstance(one, GeneratorModel)}
+        drawn = {name: self._drawing(one.generator, one.size_px, one.batch) for name, one in others.items()}
+        found = {name: drawing for name, drawing in drawn.items() if name == TEACHER}
         if self.untrained and students:
             found[UNTRAINED] = self._drawing(UntrainedGeneratorConfig(weights=self.weights, sample=self.sample))
         student = StudentGeneratorConfig(weights=self.weights, sample=self.sample)
         found |= {name: self._drawing(student) for name in students}
-        if twice := sorted(self.models.keys() & {*found, TEACHER, UNTRAINED, REFERENCE}):
+        if twice := sorted(self.models.keys() & {*students, UNTRAINED, REFERENCE}):
             raise ConfigError(
                 f"evaluate.models: {', '.join(twice)} is what the report calls another; take another name"
             )
-        others = {name: one for name, one in self.models.items() if isinstance(one, GeneratorModel)}
-        return found | {name: self._drawing(one.generator, one.size_px, one.batch) for name, one in others.items()}
+        return found | drawn
 
     @property
     def folders(self) -> dict[str, AdoptConfig]:

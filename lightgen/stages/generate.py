@@ -89,13 +89,13 @@ class GenerateConfig(Config):
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: sides that the generator cannot draw."""
-        what, mend = self.generator.cannot_draw(*self.sides) if self.sides is not None else ("", "")
+        what, fix = self.generator.cannot_draw(*self.sides) if self.sides is not None else ("", "")
         if what:
             yield Problem(
                 "recipe",
                 "height_px" if self.size_px is None else "size_px",
                 f"generator {self.generator.kind} {what}",
-                mend,
+                fix,
             )
 
     @property
@@ -115,7 +115,7 @@ class GenerateConfig(Config):
 
 @dataclass(frozen=True)
 class _Naming:
-    """What the id of an image hangs on, beside its prompt and index."""
+    """What the id of an image depends on, beside its prompt and index."""
 
     generator: str
     sides: tuple[int, int] | None

@@ -33,9 +33,9 @@ class GeneratorModel(Config):
 
     def problems(self) -> Iterator[Problem]:
         """See `Config.problems`: sides that the generator cannot draw."""
-        what, mend = self.generator.cannot_draw(self.size_px, self.size_px) if self.size_px else ("", "")
+        what, fix = self.generator.cannot_draw(self.size_px, self.size_px) if self.size_px else ("", "")
         if what:
-            yield Problem("recipe", "size_px", f"generator {self.generator.kind} {what}", mend)
+            yield Problem("recipe", "size_px", f"generator {self.generator.kind} {what}", fix)
 
 
 class FolderModel(Config):

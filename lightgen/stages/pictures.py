@@ -1,26 +1,30 @@
 """Sets of pictures -> IMAGES: pictures that exist, whoever drew or took them, with their captions.
 
 A map over ranges of the sets, as `source` is over those of corpora. A picture is kept byte for byte unless `crop_px`
-asks for a square; what is no picture, too small, too long for its width, or has no caption is a reject with its reason.
+asks for a square; what is no picture, too small, too long for its width, has no caption, or has one that gives a prompt
+of the evaluation away is a reject with its reason.
 From here on they are images like a generator's: scored, filtered, captioned, encoded, evaluated. Memory: the files of
 one shard, and 100 bytes a shard for the inventory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
-from lightgen.config import RUN
+from lightgen.config import QUIET, RUN
 from lightgen.corpora.cleaning import Cleaned, Limits, clean
+from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.inventory import take_inventory
 from lightgen.corpora.picture_config import PictureSetConfig
 from lightgen.corpora.pictures import Found, PictureSet
+from lightgen.corpora.prompt_lists import read_as_planned, read_prompt_lists
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.sharding import count_shards, ranges_of
 from lightgen.corpora.tokenizer import counter
+from lightgen.decisions.contamination import ContaminationConfig, contaminated
 from lightgen.engines.build import build
 from lightgen.fetch.finishing import Keeping, finish
 from lightgen.fetch.states import Failed
@@ -44,6 +48,16 @@ class PicturesConfig(Limits):
     """Which sets, and what a picture and its caption must be."""
 
     sets: list[PictureSetConfig] = Field(min_length=1, description="read one after the other")
+    evaluation: list[CorpusConfig] | None = Field(
+        default=None,
+        description="prompts that no caption may give away; null: those of select, where the recipe has any",
+        json_schema_extra=QUIET,
+    )
+    contamination: ContaminationConfig = Field(
+        default=ContaminationConfig(),
+        description="when a caption is too like one of the evaluation; with those of select, as select says",
+        json_schema_extra=QUIET,
+    )
     max_tokens: int = Field(default=NO_LIMIT, ge=1, description="words of a caption; more are refused")
     crop_px: int | None = Field(
         default=None, ge=16, le=4096,
@@ -93,7 +107,9 @@ def pictures(config: PicturesConfig, context: Context) -> ArtifactRef:
     found = [[take_inventory(file, config.shard_rows) for file in one.files()] for one in config.sets]
     every = [one for files in found for one in files]
     n_shards = count_shards(STAGE.name, every)
-    inputs = {"sets": [[one.model_dump(mode="json") for one in files] for files in found]}
+    inputs: dict[str, Any] = {"sets": [[one.model_dump(mode="json") for one in files] for files in found]}
+    if config.evaluation:
+        inputs["evaluation"] = [one.facts for one in read_prompt_lists(config.evaluation)]
     plan = STAGE.plan(config, context.seed, [], n_shards, inputs)
     needs = Needs(unit="images", total=sum(one.rows for one in every))
     return build(Work.of(plan, config, [], context, f"{__name__}:open", needs), context)
@@ -106,22 +122,27 @@ def open(work: Work, worker: Worker) -> MakeShard:
     files = [file for one in config.sets for file in one.files()]
     every = [one for inventories in found for one in inventories]
     shards = ranges_of(STAGE.name, files, every)
+    lists = read_as_planned(config.evaluation or [], work.plan.inputs.get("evaluation", []), STAGE.name)
+    prompts = [prompt for one in lists for prompt in one.prompts]
 
     def make_shard(shard: int) -> ShardOutput:
         if not shards:
             return kept([], "", config.sets[0], config)
         file, ordinal, inventory, place = shards[shard]
         prefix = f"{content_id('pictures', file.key)[:14]}{ordinal:06x}"
-        made = kept(file.read_range(inventory, place, scratch), prefix, file, config)
+        made = kept(file.read_range(inventory, place, scratch), prefix, file, config, prompts)
         worker.progress.advance(made.rows_in)
         return made
 
     return make_shard
 
 
-def kept(found: Iterable[Found], prefix: str, of: PictureSet, config: PicturesConfig) -> ShardOutput:
+def kept(
+    found: Iterable[Found], prefix: str, of: PictureSet, config: PicturesConfig, prompts: Sequence[str] = ()
+) -> ShardOutput:
     """A shard of images and rejects; the id of a picture is `prefix` and its row, so ids sort as pictures stand."""
     rows, blobs, rejects, count, keeping = [], [], [], counter("words"), config.keeping
+    told: list[dict[str, Any]] = []  # of rows, what a reject would say
     for one in found:
         id, known = f"{prefix}{one.row:012x}", _known(one, of)
         caption = clean(one.caption, config, count) if not one.reason else (one.reason, one.detail)
@@ -138,9 +159,14 @@ def kept(found: Iterable[Found], prefix: str, of: PictureSet, config: PicturesCo
             "image_sha256": made.sha256, "file": one.name, "source": of.source, "licence": of.licence,
         }  # fmt: skip
         rows.append(row)
+        told.append(known)
         blobs.append({made.format: made.data, "json": canonical_json(row)})
-    table = pa.Table.from_pylist(rows, schema=IMPORTED)
     rows_in = len(rows) + len(rejects)
+    why = contaminated([row["caption"] for row in rows], prompts, config.contamination)
+    rejects += [Reject(rows[at]["id"], "contaminated", said, told[at]) for at, said in why.items()]
+    rejects.sort(key=lambda reject: reject.id)
+    blobs = [blob for at, blob in enumerate(blobs) if at not in why]
+    table = pa.Table.from_pylist([row for at, row in enumerate(rows) if at not in why], schema=IMPORTED)
     return ShardOutput(table=table, schema=IMPORTED, rejects=rejects, rows_in=rows_in, blobs=blobs)
 
 

@@ -65,8 +65,8 @@ class SourceConfig(Limits):
             return  # that a corpus or a tokenizer cannot be read is said by itself
         if found[0].captions:
             what = f"of the first {SAMPLE:,} captions of each corpus: {'; '.join(map(str, found))}"
-            mend = f"captions of more than max_tokens ({self.max_tokens}) are refused here"
-            yield Problem("here", "max_tokens", what, mend, "remark")
+            fix = f"captions of more than max_tokens ({self.max_tokens}) are refused here"
+            yield Problem("here", "max_tokens", what, fix, "remark")
 
 
 def source(config: SourceConfig, context: Context) -> ArtifactRef:
@@ -152,7 +152,7 @@ def escaped_bytes(data: bytes) -> str:
 
 
 def _as_given(files: list[Corpus], found: list[Inventory]) -> bytes:
-    """Which files were read: for people, since a version does not hang on paths."""
+    """Which files were read: for people, since the name of a version does not depend on paths."""
     lines = [
         {"path": corpus.given, "source": corpus.key, "sha256": one.sha256, "rows": one.rows}
         for corpus, one in zip(files, found, strict=True)

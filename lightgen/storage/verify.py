@@ -178,7 +178,7 @@ def _file_problems(version: Version, entry: FileEntry) -> Iterator[Problem]:
 
 
 def _content_problems(version: Version, absent: Container[int]) -> Iterator[Problem]:
-    """The fingerprint, and each row's digest, computed anew; `absent` shards have lost their image files on purpose."""
+    """Fingerprint and digest of each row, computed again; `absent` shards have lost their image files on purpose."""
     where = f"{version.folder}/manifest.json"
     try:
         if checked_fingerprint(version) != version.manifest.fingerprint:

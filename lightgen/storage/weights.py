@@ -179,8 +179,8 @@ def _is_pinned(weights: Weights) -> bool:
 def _unpinned(model: str) -> Problem:
     here = hub.commits_here(model)
     known = f"; {here[0]} is in the cache of this machine" if here else ""
-    mend = f"set it to the 40 digits of the commit you mean, from {model}/commits on the hub{known}"
-    return Problem("recipe", "revision", f"model {model} has no commit, so it could change under the recipe", mend)
+    fix = f"set it to the 40 digits of the commit you mean, from {model}/commits on the hub{known}"
+    return Problem("recipe", "revision", f"model {model} has no commit, so it could change under the recipe", fix)
 
 
 def _absent(weights: Weights) -> Iterator[Problem]:
@@ -188,12 +188,12 @@ def _absent(weights: Weights) -> Iterator[Problem]:
     if not HUB_ID.match(weights.model):
         yield Problem("here", "model", f"no folder {weights.model}", "give a folder, or owner/name of the hub")
         return
-    what, mend = f"model {weights.model} is not on this machine", "fetch it (`hf download`), or give a local folder"
+    what, fix = f"model {weights.model} is not on this machine", "fetch it (`hf download`), or give a local folder"
     if not _is_pinned(weights):
-        yield Problem("here", "model", what, mend)
+        yield Problem("here", "model", what, fix)
     elif why := hub.refusal(weights.model, weights.revision or ""):
         unchecked = ", so its commit was not checked" if why == hub.UNREACHED else ""
-        yield Problem("here", "model", f"{what}: {why}{unchecked}", mend)
+        yield Problem("here", "model", f"{what}: {why}{unchecked}", fix)
 
 
 def _fetch(weights: Weights) -> Path:

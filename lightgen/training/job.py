@@ -86,12 +86,17 @@ def build_checkpoint(
     return build(Work.of(plan, config, parents, context, open, needs), context)
 
 
+def job_of(work: Work, store: Store, device: str) -> TrainingJob:
+    """The job of a stage that trains, started by this process."""
+    return TrainingJob(
+        stage=work.plan.stage, store=work.store, parents=list(work.parents), config=work.config, seed=work.plan.seed,
+        folder=store.scratch(work.plan), run_id=work.plan.version, starter=os.getpid(), device=device,
+    )  # fmt: skip
+
+
 def training_shard(work: Work, worker: Worker, prepare: Prepare) -> MakeShard:
     """Makes the one shard of a checkpoint: trains here, or in the processes that the settings' `launch` asks for."""
-    job = TrainingJob(
-        stage=work.plan.stage, store=work.store, parents=list(work.parents), config=work.config, seed=work.plan.seed,
-        folder=worker.store.scratch(work.plan), run_id=work.plan.version, starter=os.getpid(), device=worker.device,
-    )  # fmt: skip
+    job = job_of(work, worker.store, worker.device)
     launch = LaunchConfig.model_validate(work.config["launch"])
 
     def make_shard(_: int) -> ShardOutput:

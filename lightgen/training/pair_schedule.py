@@ -24,7 +24,7 @@ class PairSchedule:
     Rows are shuffled and cut into chunks, the last one filled with rows of the first. Every epoch visits all chunks in
     a new order, and may end within a step. With `draws` the chunks stay together for so many epochs, a cycle, in which
     each of them goes through all draws, in an order of its own: no pair is seen under a draw twice. Without `draws`,
-    draws are the epochs, and every epoch cuts anew.
+    draws are the epochs, and every epoch cuts them in another way.
     """
 
     seed: int

@@ -1,7 +1,7 @@
 """Vision-language model `transformers`: Qwen2-VL, Qwen2.5-VL and Qwen3-VL on this machine.
 
 The answer to a yes-or-no question is the next token's probability, summed over all spellings that the tokenizer has.
-Questions about the same pictures read them once; others of like length share a batch. An answer hangs on no other but
+Questions about the same pictures read them once; others of like length share a batch. An answer depends on no other but
 for the rounding of a product. Memory: the weights, and the pictures of the questions that are asked together.
 """
 

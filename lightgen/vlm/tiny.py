@@ -22,7 +22,7 @@ QWEN_CHAT = (
 def tiny_vlm(folder: Path, kind: str = "qwen2_5_vl", answers: Sequence[str] = (), prompt: str = "") -> Path:
     """A model of the architecture `kind` in `folder`. It answers noise; with `answers` one of these.
 
-    Which one hangs on what it is shown. `prompt` is a text that it will read often: its words become tokens.
+    Which one depends on what it is shown. `prompt` is a text that it will read often: its words become tokens.
     """
     from transformers import Qwen2VLImageProcessorPil
 

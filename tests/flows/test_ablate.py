@@ -15,7 +15,7 @@ VARIANTS = """
 name: drawn
 title: Tokens an iteration, in small
 seeds: [7]
-set: {{pair: null, align: null, control: null, evaluate.teacher: null, evaluate.untrained: false}}
+set: {{pair: null, align: null, control: null, evaluate.models: {{}}, evaluate.untrained: false}}
 variants:
   - {{name: two, set: {{evaluate.sample.iterations: 2}}}}
   - {{name: all, set: {{evaluate.sample.iterations: {last}}}}}

@@ -1,12 +1,14 @@
 """Tables and pages of a stage speak of what it made: rows, training or scores; and nothing in them acts as markup."""
 
+import re
 from typing import get_args
 
 import pytest
 
+from lightgen.evaluation.published_rows import published_tables
 from lightgen.storage.store import open_or_create
 from schemas.ref import Kind
-from schemas.report import Interval, ModelScores, Report
+from schemas.report import Interval, ModelScores, Published, Report
 from tasks.publish import NOUNS, _harmless, figures, page
 from tests.checkpoint_version import SPEED, checkpoint, log_of, report
 from tests.worked_version import build, plan_of, with_reject
@@ -67,6 +69,17 @@ def test_a_report_shows_scores_with_intervals_and_findings(store):
     assert "no change" in text
     lines = told(version)
     assert (lines["student, overall"], lines["test prompts"], lines["verdict"]) == ("0.50 (0.25–0.75)", "5", "scenes")
+
+
+def test_what_others_printed_stands_below_the_scores_and_in_no_figure(store):
+    tables = published_tables("lightgen", ("Table 2",))
+    version = report(store, judged(), Published(tables=tables))
+    measured, _, printed = page("evaluate", version, worked=True).partition("Published, not run: Table 2")
+    assert "Llamagen" not in measured
+    assert "| Llamagen | 0.10 |" in printed
+    assert len(re.findall(r"^\| (?!model|---)", printed, re.MULTILINE)) == len(tables[0].rows) == 8
+    assert "Llamagen" not in str(told(version))
+    assert "Published" not in page("evaluate", report(store, judged()), worked=True)
 
 
 def test_data_is_told_by_rows_and_rejects(store):

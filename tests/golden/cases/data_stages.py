@@ -166,7 +166,7 @@ def _generate(config: generate.GenerateConfig, folder: Path) -> Output:
     works = context(folder)
     asked = prompts(works.store, ["a cat", "a dog", "two cups"], 2)
     checkpoint = [sealed_checkpoint(works.store)] if config.generator.draws_with_checkpoint else []
-    # Ids hang on the number of the generator.
+    # Ids depend on the number of the generator.
     with mock.patch.multiple(type(config.generator), open=lambda *_: Gradient(), REVISION=1):
         ref = generate.generate(asked, config.model_copy(update=REJECTS), works, *checkpoint)
     version = works.store.open(ref)

@@ -23,6 +23,7 @@ from tests.golden.subject import Output, Subject, Tolerance
 NAMES = ("scene-0", "scene-1", "near", "flat")
 EXACT = Tolerance(levels=1)
 SET = {"source": "mine", "path": "."}
+LIST = [{"kind": "text", "source": "test", "path": "."}]
 SETTINGS = {
     "plain": SET, "described": SET | {"source": "other", "caption": "long", "licence": "CC0", "drawn_by": "dall-e-3"},
 }  # fmt: skip
@@ -46,7 +47,10 @@ def subjects() -> list[Subject]:
                 {"plain": {"sets": [folder], "min_side_px": 8},
                  "cropped": {"sets": [folder], "min_side_px": 8, **cropped},
                  "webp": {"sets": [folder | {"limit": 1}], "min_side_px": 9, "crop_px": 16, "format": "webp"},
-                 "strict": {"sets": [folder], **strict}},
+                 "strict": {"sets": [folder], **strict},
+                 "evaluated": {"sets": [folder], "min_side_px": 8, "evaluation": LIST},
+                 "alike": {"sets": [folder], "min_side_px": 8, "evaluation": LIST,
+                           "contamination": {"containment": 0.5, "words": 1}}},
                 _stage, EXACT),
     ]  # fmt: skip
 
@@ -62,6 +66,7 @@ def _folder(folder: Path) -> Path:
         (folder / f"{name}.json").write_text(json.dumps(_caption(number)))
         rows.append(f"{name}.png,listed {number}")
     (folder / "near.json").unlink()
+    (folder / "prompts.txt").write_text("picture 1\npicture 9 by night\n")
     (folder / "list.csv").write_text("\n".join([*rows, "missing.png,nothing"]))
     return folder
 
@@ -112,9 +117,9 @@ def _stage(config: PicturesConfig, folder: Path) -> Output:
     works, given = context(folder), folder / "given"
     given.mkdir(parents=True, exist_ok=True)
     placed = [one.model_copy(update={"path": str(_folder(given))}) for one in config.sets]
-    version = works.store.open(
-        stage.pictures(config.model_copy(update={"sets": placed, "max_reject_fraction": 1.0}), works)
-    )
+    lists = [one.model_copy(update={"path": str(given / "prompts.txt")}) for one in config.evaluation or []]
+    changed = {"sets": placed, "evaluation": lists or None, "max_reject_fraction": 1.0}
+    version = works.store.open(stage.pictures(config.model_copy(update=changed), works))
     rows, rejects = [], []
     for shard in range(version.n_shards):
         rows += version.table(shard).to_pylist()

@@ -1,4 +1,4 @@
-"""Inventories: taken once of a file that stays, anew of one that does not, and never of one that is being written."""
+"""Inventories: taken once of a file that stays, again of one that does not, and never of one that is being written."""
 
 import sys
 from pathlib import Path

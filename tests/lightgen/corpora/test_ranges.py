@@ -221,7 +221,7 @@ def test_values_are_cut_wherever_the_arrays_end() -> None:
 
 
 def test_a_large_row_group_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a thousand shards decode a million rows each. The scratch file is whole, and mended when it is not."""
+    """Else a thousand shards decode a million rows each. The scratch file is whole, and made again when it is not."""
     texts = [f"caption {number}" for number in range(9000)]
     write_parquet(tmp_path / "a.parquet", texts, rows=5000)
     corpus = ParquetCorpus(path=str(tmp_path / "a.parquet"), **SAME)

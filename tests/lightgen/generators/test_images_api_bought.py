@@ -119,7 +119,7 @@ def test_a_kill_buys_one_batch_again_at_most(tmp_path: Path) -> None:
     assert len(prompts) - 12 <= 3  # of the batch under way
 
 
-def test_a_wrong_key_is_one_error_and_nothing_is_bought_again_after_it_is_mended(
+def test_a_wrong_key_is_one_error_and_nothing_is_bought_again_after_it_is_put_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", KEY)

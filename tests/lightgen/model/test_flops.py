@@ -87,7 +87,7 @@ def test_the_papers_students_at_256_px(head: tuple[int, int], expected: float) -
 def test_drawing_with_the_official_student(size_px: int, expected: float) -> None:
     """Hardly less than a count by hand with encoder and decoder once (model_facts 4.5).
 
-    That one reads the text and embeds time and condition in every pass anew.
+    That one reads the text and embeds time and condition again in every pass.
     """
     config, tokens = StudentConfig(head_depth=8, head_width=1536), (size_px // 16) ** 2
     assert 0.94 * expected < sample_flops(config, SampleConfig(), tokens, 128, 1) < expected

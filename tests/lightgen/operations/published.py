@@ -1,4 +1,4 @@
-"""The published model and its procedure of sampling, written anew from plain tensor operations: a reference for tests.
+"""The published model and its procedure of sampling, written in plain tensor operations: a reference for tests.
 
 Names and order of operations follow models/fluid_arbitrary.py, models/utils.py, models/diffloss.py and diffusion/ of
 github.com/XianfengWu01/LightGen at commit 2792991; nothing of lightgen is used. Imported by path.

@@ -74,7 +74,7 @@ def test_an_ablation_that_is_not_there_is_refused_with_those_there_are():
     [
         ({"set": {"evaluate.sample.iteration": 2}}, r"variant 'a': .*did you mean 'iterations'"),
         ({"set": {"evaluate": None}}, "variant 'a': the recipe has no evaluate"),
-        ({"model": "champion"}, "variant 'a': no model 'champion'; the report has pretrained, dpo"),
+        ({"model": "champion"}, "variant 'a': no model 'champion'; the report has teacher, untrained, pretrained, dpo"),
     ],
 )
 def test_a_variant_that_cannot_be_is_named(variant, said):

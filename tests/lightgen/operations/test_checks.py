@@ -112,7 +112,9 @@ FAULTS = {
     "paper: longer captions than are read": ({"source.max_tokens": 256}, "source.max_tokens", "gap"),
     "paper: no decontamination": ({"select.evaluation": []}, "select.evaluation", "gap"),
     "paper: sides that flux cannot draw": ({"generate.size_px": 520}, "generate.size_px", "stops"),
-    "paper: sides of the teacher at the evaluation": ({"evaluate.size_px": 520}, "evaluate.size_px", "stops"),
+    "paper: sides of the teacher at the evaluation": (
+        {"evaluate.models.teacher.size_px": 520}, "evaluate.models.teacher.size_px", "stops",
+    ),
     "paper: a verdict of scenes": ({"evaluate.verdict": {"kind": "scenes"}}, "evaluate.verdict", "stops"),
     "paper: too few GPUs": ({"pretrain.0.launch.processes": 16}, "pretrain.0.launch.processes", "stops"),
     "paper: too little memory": ({"pretrain.1.launch.accumulate": 2}, "pretrain.1.launch.accumulate", "stops"),

@@ -105,7 +105,7 @@ def test_what_decides_how_a_run_goes_stays_as_it_is_written(small) -> None:
 def test_sizes_keep_their_ratio_and_encoders_their_widths(small) -> None:
     recipe = load_recipe("paper")
     assert small.encode[1].size_px == 2 * small.encode[0].size_px
-    assert small.generate.size_px == small.encode[1].size_px == small.evaluate.size_px
+    assert small.generate.size_px == small.encode[1].size_px == small.evaluate.models["teacher"].size_px
     assert small.encode[0].vae.shape == recipe.encode[0].vae.shape == (16, 8)
     assert small.texts.encoder.width == recipe.texts.encoder.width == 4096
     assert small.encode[0].vae == small.encode[1].vae

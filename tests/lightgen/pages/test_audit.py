@@ -15,7 +15,7 @@ from lightgen.stages.score import ScoreConfig, score
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context
-from schemas.audit import Figure, Missing
+from schemas.audit import Audit, Figure, Missing
 from tests.lightgen.stages.audited import World, world
 
 NASTY = "<script>alert('x')</script>\x1b[31m"
@@ -72,8 +72,11 @@ def test_a_judge_that_keeps_its_bounds_is_vouched_for_and_one_without_bounds_is_
 
 
 def test_the_page_stands_alone_and_shows_hostile_names_as_text(given: World) -> None:
-    page = gallery(audited(given, BOUNDS), given.store)
-    assert "<script" not in page
+    version = audited(given, BOUNDS)
+    page = gallery(version, given.store)
+    assert page.count("<script") == 1, "that of the search box"
+    ids = {one.pair_id for one in read_audit(version).examples}
+    assert {id for id in ids if f'<code class="id">{id}</code>' in page} == ids, "whole, to copy"
     assert "\x1b" not in page
     assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;\\x1b[31m" in page
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!data:)[a-z/]""", page)
@@ -89,10 +92,19 @@ def test_intervals_and_bounds_are_drawn_where_they_are(given: World) -> None:
 def test_headlines_name_a_few_and_count_the_rest(given: World) -> None:
     found = read_audit(audited(given, AuditConfig()))
     bad = [Figure(name="probe", group=f"p{n}", n=1, value=0, low=0, high=1, passed=False, bound=1) for n in range(4)]
-    missing = Missing(setting="least_order", what="order", mend="ask")
+    missing = Missing(setting="least_order", what="order", fix="ask")
     shown = found.model_copy(update={"figures": bad, "missing": [missing]})
     assert headline(shown) == "Refused: probe p0, probe p1, probe p2 and 2 more."
     assert headline(found.model_copy(update={"figures": [], "missing": [missing]})) == "Refused: order."
+
+
+def test_audits_of_revision_1_are_read(given: World) -> None:
+    """They call `mend` what to do about a bound on what could not be measured."""
+    found = read_audit(audited(given, AuditConfig()))
+    new = found.model_copy(update={"missing": [Missing(setting="least_order", what="order", fix="ask")]})
+    text = new.model_dump_json()
+    assert '"fix":"ask"' in text
+    assert Audit.model_validate_json(text.replace('"fix":', '"mend":')) == Audit.model_validate_json(text) == new
 
 
 def test_an_audit_has_no_thumbnails(given: World, tmp_path) -> None:

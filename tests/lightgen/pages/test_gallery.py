@@ -13,6 +13,7 @@ from lightgen.pages import rows
 from lightgen.pages.gallery import gallery, thumbnails, write_page
 from lightgen.pages.histogram import Histogram, histogram_chart
 from lightgen.pages.rows import shown_rows, shown_table
+from lightgen.scorers.layout import LayoutConfig
 from lightgen.scorers.scenes import ScenesDetectorConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
 from lightgen.stages.pair import PairConfig, pair
@@ -88,6 +89,43 @@ def test_pairs_of_a_recipe_find_their_images_among_several_versions(chain: Chain
     judged = [score(one, ScoreConfig(scorer=config.judge), context) for one in drawn]
     version = chain.store.open(pair(drawn, judged, config, context))
     assert gallery(version, chain.store, limit=5).count("<img") == 2 * min(5, version.rows) > 0
+
+
+def heads_on(page: str) -> list[str]:
+    return re.findall(r"<th[^>]*>([^<]*)</th>", page)
+
+
+def test_columns_that_are_empty_in_all_rows_are_left_out(chain: Chain) -> None:
+    prompts, scores = (heads_on(gallery(chain.store.open(ref), chain.store)) for ref in (chain.prompts, chain.scores))
+    assert {"caption", "id", "rank", "novelty"} <= set(prompts)
+    assert "image_id" not in prompts, "these prompts were not written for images"
+    assert {"caption", "id", "contrast"} <= set(scores)
+    assert not {"unscored", "unscored_detail"} & set(scores)
+
+
+def test_vectors_are_on_no_page(chain: Chain) -> None:
+    vectors = score(chain.images, ScoreConfig(scorer=LayoutConfig()), chain.context())
+    page = gallery(chain.store.open(vectors), chain.store)
+    assert "vector" not in heads_on(page)
+    assert "b&#39;" not in page
+
+
+def test_scores_show_how_each_number_is_spread_and_hashes_are_no_numbers(chain: Chain) -> None:
+    page = gallery(chain.store.open(chain.scores), chain.store)
+    charts = re.findall(r'<figure class="chart"><figcaption><b>([^<]*)</b>', page)
+    assert {"contrast", "short_side"} <= set(charts)
+    assert "phash" not in charts
+
+
+def test_ids_to_copy_are_whole_on_pairs_and_reports(chain: Chain, refs: dict[str, ArtifactRef]) -> None:
+    pairs, report = (chain.store.open(refs[kind]) for kind in ("pairs", "report"))
+    rows = pairs.table().to_pylist()
+    wanted = {row[name] for row in rows for name in ("id", "winner_id", "loser_id")}
+    assert ids_on(gallery(pairs, chain.store)) >= {id for id in wanted if re.fullmatch(r"[0-9a-f]{32}", id)}
+    page = gallery(report, chain.store)
+    assert ids_on(page) <= set(report.table()["prompt_id"].to_pylist())
+    assert len(ids_on(page)) == len(re.findall(r'<tr data-find="[^"]*untrained wrong', page)) > 0
+    assert '<input id="find"' in page
 
 
 def ids_on(page: str) -> set[str]:

@@ -85,7 +85,7 @@ def test_sides_are_those_of_mmdet() -> None:
 def test_a_mask_keeps_its_place_on_a_wide_picture_and_its_score_is_class_times_mask(
     detector: Mask2FormerDetector,
 ) -> None:
-    """Written out anew: logits at the padded size, cut to the resized picture, scaled to its own size, above zero."""
+    """Written out: logits at the padded size, cut to the resized picture, scaled to its own size, above zero."""
     size, shape = (64, 96), (40, 60)
     classes, masks = torch.full((2, 4), -20.0), torch.full((2, 96, 128), -3.0)
     classes[0, 2], classes[1, 3] = 5.0, 5.0

@@ -11,14 +11,14 @@ from lightgen.storage.version import Version
 from schemas.ref import ArtifactRef
 from tests.lightgen.conftest import Chain
 
+TEACHER = {"teacher": {"kind": "generator", "generator": {"kind": "scenes"}, "size_px": 32}}
 SCORER = ScoreConfig(scorer=ScenesDetectorConfig())
 
 
 def exam_config(sample: SampleConfig, **changes: object) -> EvaluateConfig:
     """A quick exam."""
     settings = {
-        "detector": {"kind": "scenes"}, "sample": sample, "teacher": {"kind": "scenes"}, "size_px": 32,
-        "samples_per_prompt": 2, "resamples": 200,
+        "detector": {"kind": "scenes"}, "sample": sample, "models": TEACHER, "samples_per_prompt": 2, "resamples": 200,
     }  # fmt: skip
     return EvaluateConfig.model_validate(settings | changes)
 

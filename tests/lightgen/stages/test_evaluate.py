@@ -81,7 +81,7 @@ def test_what_the_page_shows_and_where_limits_lie_names_no_other_version(
 
 
 def test_two_checkpoints_are_compared_with_the_first(chain: Chain, sample) -> None:
-    small = exam_config(sample, teacher=None, untrained=False, samples_per_prompt=1)
+    small = exam_config(sample, models={}, untrained=False, samples_per_prompt=1)
     found = scores_of(chain, small, {"pretrained": chain.checkpoint, "again": chain.checkpoint})
     said = figures(chain.store.open(evaluate(chain.prompts, found, small, chain.context(4))))
     assert [(one.name, one.baseline) for one in said.differences] == [("again", "pretrained")]
@@ -119,7 +119,7 @@ def test_pictures_are_compared_in_the_space_of_a_network_with_the_teachers_or_wi
 
 
 def test_a_network_without_vectors_and_a_reference_that_nobody_draws_are_refused(sample) -> None:
-    wrong = exam_config(sample, features={"kind": "pixels"}, teacher=None)
+    wrong = exam_config(sample, features={"kind": "pixels"}, models={})
     assert [problem.where for problem in wrong.problems()] == ["features", "reference"]
     assert list(exam_config(sample, features={"kind": "layout"}).problems()) == []
 
@@ -235,7 +235,7 @@ def test_no_image_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_nobody_to_judge_is_said(chain: Chain, config: EvaluateConfig) -> None:
-    assert config.model_copy(update={"teacher": None}).generators([]) == {}
+    assert config.model_copy(update={"models": {}}).generators([]) == {}
     with pytest.raises(ConfigError, match="no model to judge"):
         evaluate(chain.prompts, {}, config, chain.context(4))
 

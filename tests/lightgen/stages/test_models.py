@@ -197,7 +197,7 @@ def test_a_name_that_the_report_gives_another_is_refused() -> None:
     painter = {"kind": "generator", "generator": {"kind": "scenes"}, "size_px": 32}
     whole = load_recipe("tests/recipes/tiny.yaml")
     assert whole.evaluate is not None
-    for name in ("teacher", "untrained", "reference", "pretrained"):
+    for name in ("untrained", "reference", "pretrained"):
         twice = EvaluateConfig.model_validate(whole.evaluate.model_dump() | {"models": {name: painter}})
         with pytest.raises(ConfigError, match=f"{name} is what the report calls another"):
             twice.generators(list(models(whole)))
@@ -215,9 +215,29 @@ def test_others_stand_behind_the_models_of_a_recipe_so_that_the_pretrained_stude
 ):
     painter = {"kind": "generator", "generator": STUDENT}
     whole = load_recipe("tests/recipes/tiny.yaml").model_dump()
-    whole["evaluate"]["models"] = {"other": painter}
+    whole["evaluate"]["models"] = {"other": painter} | whole["evaluate"]["models"]
     step = steps_of(Recipe.model_validate(whole))[-1]
     assert step.labels[1:] == ("teacher", "untrained", "pretrained", "dpo", "sft", "16px", "other")
+
+
+def test_the_teacher_is_one_of_the_models_and_stands_first_by_its_name() -> None:
+    """Reports of recipes that had it apart keep their names: the order of the models is in them."""
+    painter = {"kind": "generator", "generator": {"kind": "scenes"}, "size_px": 32}
+    config = EvaluateConfig.model_validate(
+        {"detector": {"kind": "scenes"}, "models": {"b": painter, "teacher": painter}}
+    )
+    assert list(config.generators(["pretrained"])) == ["teacher", "untrained", "pretrained", "b"]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("teacher", r"evaluate\.teacher: this setting is gone; write models: \{teacher: \{kind: generator"),
+     ("size_px", r"evaluate\.size_px: this setting is gone; each of models has its own")],
+)  # fmt: skip
+def test_the_settings_of_earlier_releases_are_refused_with_what_to_write_instead(key: str, said: str) -> None:
+    given = {"teacher": {"kind": "scenes"}, "size_px": 32}[key]
+    with pytest.raises(ConfigError, match=said):
+        load_recipe("tests/recipes/tiny.yaml", {f"evaluate.{key}": given})
 
 
 # --- the paper's comparison -------------------------------------------------------------------------------------------

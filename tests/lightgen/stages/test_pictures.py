@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from lightgen.config import problems_of
 from lightgen.corpora.picture_config import PictureSetConfig
 from lightgen.errors import InputChanged, InputCorrupt, TooManyRejects
+from lightgen.operations.checks import fit_problems
 from lightgen.operations.rehearsal import rehearse
 from lightgen.operations.run import run_recipe
 from lightgen.recipe import Recipe
@@ -308,3 +309,77 @@ def test_a_recipe_begins_with_captions_or_with_pictures() -> None:
     for given in ({}, {"source": source, "pictures": sets}, {"pictures": sets, "select": {}}):
         with pytest.raises(ValueError, match=r"give `source`|leave select and generate out|source beside pictures"):
             Recipe.model_validate({"name": "x", **given})
+
+
+# --- prompts of the evaluation ----------------------------------------------------------------------------------------
+
+
+def evaluated(folder: Path, *prompts: str) -> list[dict[str, Any]]:
+    path = folder / "evaluation.txt"
+    path.write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
+    return [{"kind": "text", "path": str(path), "source": "test"}]
+
+
+GIVEN_AWAY = ["A photo of picture number 2 of a red circle!", "picture number 5 of a red circle"]
+
+
+def test_a_picture_whose_caption_is_a_prompt_of_the_evaluation_is_a_reject_with_its_reason(tmp_path: Path) -> None:
+    folder, lists = beside(tmp_path / "set"), evaluated(tmp_path, *GIVEN_AWAY)
+    exact = {"containment": None}
+    version = imported(
+        tmp_path, {"kind": "folder", "path": str(folder)}, evaluation=lists, contamination=exact, max_reject_fraction=1
+    )
+    assert reasons(version) == {"2.jpg": "contaminated", "5.jpg": "contaminated"}
+    assert stored(version) == [(CAPTIONS[at], FILES[at]) for at in (0, 1, 3, 4, 6)]
+    said = [row["detail"] for shard in range(version.n_shards) for row in version.rejects(shard).to_pylist()]
+    assert said == [f"equals the evaluation prompt {prompt!r}" for prompt in GIVEN_AWAY]
+    plain = imported(tmp_path, {"kind": "folder", "path": str(folder)})
+    assert plain.rows == 7, "without a list nothing is refused"
+    assert plain.ref.version != version.ref.version
+
+
+def test_pictures_beside_captions_are_held_against_the_same_prompts(tmp_path: Path) -> None:
+    folder, lists = beside(tmp_path / "set"), evaluated(tmp_path, *GIVEN_AWAY)
+    whole: dict[str, Any] = {
+        "name": "joined",
+        "source": {"corpora": [{"kind": "scenes", "split": "train", "count": 6}]},
+        "select": {"near_duplicates": None, "evaluation": lists, "contamination": {"containment": None}},
+        "generate": {"generator": {"kind": "scenes"}, "size_px": 80, "format": "png"},
+        "pictures": {"sets": [{"kind": "folder", "path": str(folder), "source": "mine", "licence": "CC0"}],
+                     "max_reject_fraction": 1},
+    }  # fmt: skip
+    store = open_or_create(str(tmp_path / "store"))
+    made = run_recipe(Recipe.model_validate(whole), store, ["join"])
+    assert store.open(made["pictures"]).reject_reasons == {"contaminated": 2}
+    assert made["join"].rows == 6 + 5
+    assert not set(store.open(made["join"]).table()["caption"].to_pylist()) & {CAPTIONS[2], CAPTIONS[5]}
+    free = Recipe.model_validate({**whole, "pictures": {**whole["pictures"], "evaluation": []}})
+    assert run_recipe(free, store, ["pictures"])["pictures"].rows == 7
+
+
+def test_plan_says_where_pictures_may_show_what_the_student_is_judged_by(tmp_path: Path) -> None:
+    corpora = [{"kind": "scenes", "split": "test", "count": 12}]
+    given: dict[str, Any] = {
+        "name": "judged",
+        "pictures": {"sets": [{"kind": "folder", "path": "photos", "source": "mine", "licence": "CC0"}]},
+        "test": {"source": {"corpora": corpora}, "select": {}},
+        "evaluate": {"detector": {"kind": "scenes"}},
+    }
+    (gap,) = [one for one in fit_problems(Recipe.model_validate(given)) if one.where.endswith("evaluation")]
+    assert (gap.where, gap.weight) == ("pictures.evaluation", "gap")
+    given["pictures"]["evaluation"] = corpora
+    assert not [one for one in fit_problems(Recipe.model_validate(given)) if one.where.endswith("evaluation")]
+
+
+def test_a_list_that_changes_meanwhile_ends_the_stage(tmp_path: Path) -> None:
+    folder, lists = beside(tmp_path / "set"), evaluated(tmp_path, "one prompt of four words")
+    config = PicturesConfig.model_validate(
+        {"sets": [{"kind": "folder", "path": str(folder), "source": "mine", "licence": "CC0"}], "evaluation": lists}
+    )
+    works = context(tmp_path)
+    pictures(config, works)
+    evaluated(tmp_path, "another prompt of five words")
+    made = works.store.open("images@latest")
+    work = Work.of(made.plan, config, [], works, f"{stage.__name__}:open", stage.Needs(unit="images", total=7))
+    with pytest.raises(InputChanged, match="the lists hold"):
+        stage.open(work, Worker(works.store, "cpu"))

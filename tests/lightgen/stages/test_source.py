@@ -182,12 +182,12 @@ def test_a_corpus_that_changes_under_the_stage_is_not_sealed(
     with pytest.raises(InputChanged, match=r"a\.txt was changed while it was read: rows .* run the same command again"):
         source(config, context)
     assert store.log("captions") == []
-    anew = made(config, store)
-    assert anew.table().column("caption").to_pylist() == change(lines(0, 12)).decode().splitlines()
+    again = made(config, store)
+    assert again.table().column("caption").to_pylist() == change(lines(0, 12)).decode().splitlines()
     path.write_bytes(lines(0, 12))
     whole = made(config, store)
     assert whole.table().column("caption").to_pylist() == lines(0, 12).decode().splitlines()
-    assert whole.ref.version != anew.ref.version
+    assert whole.ref.version != again.ref.version
 
 
 def test_rows_appended_under_the_stage_are_for_the_next_run(tmp_path: Path, store: Store) -> None:
@@ -214,7 +214,7 @@ def grown(kind: str, path: Path, rows: int) -> SourceConfig:
             path.write_text("id,caption\n" + "".join(f'{place},"{text}"\n' for place, text in enumerate(texts)))
             corpus = TableCorpus(path=str(path), separator=",", source="test")
         case "parquet":
-            # Written anew, with other row groups, as nobody appends to Parquet.
+            # Written once more, with other row groups, as nobody appends to Parquet.
             pq.write_table(pa.table({"caption": texts}), path, row_group_size=7 + rows)
             corpus = ParquetCorpus(path=str(path), source="test")
         case "limit":

@@ -1,4 +1,4 @@
-"""A process of a run that finds a mistake only the user can mend: `python -m ... JOB`; every start leaves a line."""
+"""A process of a run that finds a mistake of the user: `python -m ... JOB`; every start leaves a line."""
 
 import sys
 from pathlib import Path

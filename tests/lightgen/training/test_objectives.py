@@ -85,7 +85,7 @@ def test_dropped_captions_do_not_matter(student: Student, features: FeaturesInMe
 
 
 def test_microbatches_have_the_mean_of_the_whole_batch(student: Student, features: FeaturesInMemory) -> None:
-    """Noise, mask and dropped captions hang on the sample: cutting the batch changes nothing but rounding."""
+    """Noise, mask and dropped captions depend on the sample: cutting the batch changes nothing but rounding."""
     student = Student(student.config.model_copy(update={"dropout": 0.0, "text_drop": 0.5})).init(3)
     objective = MaskedDiffusion(features, batch_size=12, copies=2, seed=1)
     rows, epochs = objective.schedule()(5)

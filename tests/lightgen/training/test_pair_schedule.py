@@ -1,4 +1,4 @@
-"""Every pair sees every draw once in a cycle, shares of hidden tokens are mixed, and all of it hangs on the step."""
+"""Every pair sees every draw once in a cycle, shares of hidden tokens are mixed, and all depends on the step."""
 
 from collections import Counter
 
@@ -31,7 +31,7 @@ def test_in_a_cycle_every_pair_meets_every_draw_once(rows: int, batch: int, rati
     assert _seen(schedule, cycle) == Counter({(row, draw): 1 for row in range(rows) for draw in range(draws)})
     again = range(len(cycle), 2 * len(cycle))
     assert _seen(schedule, again) == _seen(schedule, cycle)
-    assert schedule(again[0])[0].tolist() != schedule(0)[0].tolist(), "another cycle cuts the pairs anew"
+    assert schedule(again[0])[0].tolist() != schedule(0)[0].tolist(), "another cycle cuts the pairs in another way"
 
 
 def test_null_control_one_step_more_repeats_a_draw() -> None:
