@@ -10,6 +10,7 @@ from math import ceil
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float64
 
 from lightgen.corpora.by_lot import Lot, drawn
 from lightgen.corpora.cleaning import clean_all
@@ -81,11 +82,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Worth:
-    """The curve, the cost of every step of it, and the step from which on steps add less than `least_gain`.
+    """The curve, the cost of every step of it, and what a step must add to be worth it (`least_gain`, 0 to 1).
 
     choice: what the recipe's rule of choice shows beside the lot; None where it leaves no caption out
     costs, more: of each step in all, and over the step before; empty where the recipe draws no images
-    saturated: place among the steps; None where the last still adds as much
     by: where hours come from
     without: steps that grow with the volume and have no figure
     """
@@ -94,7 +94,6 @@ class Worth:
     captions: Captions
     growth: Growth
     least_gain: float
-    saturated: int | None
     choice: ChosenCoverage | None
     machine: Machine
     costs: tuple[Cost, ...]
@@ -110,7 +109,18 @@ class Worth:
     @property
     def enough(self) -> int | None:
         """The volume beyond which every step adds less than `least_gain`; None where the last step adds as much."""
-        return None if self.saturated is None else (0, *self.growth.steps)[self.saturated]
+        return self._beyond(self.growth.gain.mean)
+
+    @property
+    def enough_ends(self) -> tuple[int | None, int | None]:
+        """The same by the lower and the upper end of the band."""
+        return self._beyond(self.growth.gain.low), self._beyond(self.growth.gain.high)
+
+    def _beyond(self, gains: Float64[np.ndarray, " steps"]) -> int | None:
+        steps = self.growth.steps
+        whole = gains[: steps[-1] // steps[0]]  # a last step may be smaller than the others
+        place = saturation(whole, self.least_gain)
+        return None if place is None else (0, *steps)[place]
 
 
 def worth(
@@ -129,7 +139,7 @@ def worth(
     or all captions. The store is read for captions that are sealed and for what was measured. Raises ConfigError for
     numbers that the corpora or the sample do not allow, and what reading captions raises.
     """
-    opened = _opened(store)
+    opened = _opened(recipe, store)
     captions = captions_of(recipe, opened, sample)
     steps = steps_up_to(captions, upto, step)
     found = growth(captions.sample, steps)
@@ -140,9 +150,8 @@ def worth(
     none = Cost(0, 0, 0, 0, 0, 0) if not costs else ledger.cost(0)
     more = [mine.beyond(before) for before, mine in zip([none, *costs], costs, strict=False)]
     by, without = ledger.grounds(steps[-1]) if ledger.draws else ((), ())
-    whole = found.gain.mean[: steps[-1] // steps[0]]  # a last step may be smaller than the others
     return Worth(
-        recipe, captions, found, least_gain, saturation(whole, least_gain), _choice(recipe, captions), machine,
+        recipe, captions, found, least_gain, _choice(recipe, captions), machine,
         tuple(costs), tuple(more), by, without,
     )  # fmt: skip
 
@@ -188,7 +197,7 @@ def steps_up_to(captions: Captions, upto: int | None, step: int | None) -> list[
     if last > reach:
         raise ConfigError(
             f"--upto {last:,}: {captions.sampled:,} captions tell nothing beyond {reach:,}; lower it, or give "
-            f"--sample {ceil(last / REACH)} or more"
+            f"--sample {ceil(last / REACH):,} or more"
         )
     if step is not None and step > last:
         raise ConfigError(f"--step {step:,} is more than the {last:,} captions that are looked at; lower it")
@@ -207,24 +216,25 @@ def _asked(recipe: Recipe) -> int | None:
     return recipe.select.count if isinstance(recipe.select, SelectConfig) else None
 
 
-def _opened(store: str) -> Store | None:
+def _opened(recipe: Recipe, store: str) -> Store | None:
+    """The store, where there is one; a version that the recipe uses must be in it."""
     try:
         return open_store(store)
     except RefNotFound:
+        if isinstance(recipe.source, Use):
+            raise
         return None
 
 
 def _sealed(recipe: Recipe, store: Store | None) -> tuple[str, Iterator[pa.LargeBinaryArray]] | None:
     """Which version of captions is there, and its texts."""
     if store is None:
-        if isinstance(recipe.source, Use):
-            raise ConfigError(f"source.use: {recipe.source.use}: there is no store here; give --store")
         return None
     if isinstance(recipe.source, Use):
         ref = store.open(recipe.source.use).ref
     else:
         context = Context(store, recipe.seed, recipe.run, find_only=True)
-        ref = survey(until(steps_of(recipe), ["source"])[:1], context)[0].ref
+        ref = survey(until(steps_of(recipe), ["source"]), context)[0].ref
     if ref is None:
         return None
     version = store.open(ref)

@@ -90,7 +90,12 @@ def verdict(found: Worth) -> str:
     if found.enough is None:
         last = found.growth.steps[-1]
         return f"Up to {last:,} every further {step:,} captions add {least} coverage or more: no saturation is seen."
-    return f"Beyond {found.enough:,} captions every further {step:,} add less than {least} coverage."
+    told = f"Beyond {found.enough:,} captions every further {step:,} add less than {least} coverage."
+    early, late = found.enough_ends
+    if early == late:
+        return told
+    latest = "after the end of this curve" if late is None else f"beyond {late:,}"
+    return f"{told} By the band that is beyond {early:,} at the earliest and {latest} at the latest."
 
 
 def grounds(found: Worth) -> list[str]:
