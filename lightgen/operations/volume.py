@@ -4,64 +4,30 @@ Nothing is made and nothing is written. Diversity is estimated from a sample (`l
 from the code of `lightgen plan`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float64
 
-from lightgen.corpora.by_lot import Lot, drawn
-from lightgen.corpora.cleaning import clean_all
-from lightgen.corpora.tokenizer import counter
-from lightgen.decisions.chosen_coverage import TRIED, ChosenCoverage, chosen_coverage
-from lightgen.decisions.concepts import all_concepts
-from lightgen.decisions.far_apart import terms_of
-from lightgen.decisions.growth import LEAST, REACH, Growth, growth, saturation
-from lightgen.decisions.shingles import BLOCK, Shingles, Words, joined, read_words
-from lightgen.errors import ConfigError, RefNotFound
+from lightgen.decisions.chosen_coverage import ChosenCoverage, chosen_coverage
+from lightgen.decisions.growth import REACH, Growth, growth, saturation
+from lightgen.errors import ConfigError
+from lightgen.operations.caption_sample import Captions, asked_of, captions_of, store_of
 from lightgen.operations.forecast import Forecast
 from lightgen.operations.machines import Machine, this_machine
 from lightgen.operations.measured import Rate, rates_of
 from lightgen.operations.outlook import Line, lines_of
-from lightgen.operations.steps import images_step, steps_of, until
-from lightgen.operations.survey import Found, survey
-from lightgen.recipe import Recipe, Use
-from lightgen.seeds import derive_seed
+from lightgen.operations.steps import images_step, steps_of
+from lightgen.operations.survey import Found
+from lightgen.recipe import Recipe
 from lightgen.stages.select import SelectConfig
-from lightgen.stages.source import SourceConfig, files_of
-from lightgen.storage.store import Store, open_store
-from lightgen.texts import plain_words
-from lightgen.work import Context
 
-SAMPLE = 200_000  # captions, where a recipe does not ask for so many that more are needed
-FEWEST = 5  # steps, where none is given
+FEWEST, MOST = 5, 100  # steps: where none is given, and in all
 LEAST_GAIN = 0.01
 HOUR_S = 3600.0
 COSTLY = ("generate", "score", "recaption", "texts", "encode")  # stages whose missing figure is told
-
-
-@dataclass(frozen=True)
-class Captions:
-    """What a recipe draws of.
-
-    sample: concepts of a sample of distinct captions, in random order
-    terms: of the first TRIED of them
-    held: how many distinct captions there are that may be drawn; `exact` says that this is no estimate
-    place: the sealed version or the corpora they were read from
-    """
-
-    sample: Shingles
-    terms: Shingles
-    held: int
-    exact: bool
-    place: str
-
-    @property
-    def sampled(self) -> int:
-        """Captions of the sample."""
-        return len(self.sample.offsets) - 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +70,7 @@ class Worth:
     @property
     def asked(self) -> int | None:
         """Captions that the recipe asks for."""
-        return _asked(self.recipe)
+        return asked_of(self.recipe)
 
     @property
     def enough(self) -> int | None:
@@ -139,7 +105,7 @@ def worth(
     or all captions. The store is read for captions that are sealed and for what was measured. Raises ConfigError for
     numbers that the corpora or the sample do not allow, and what reading captions raises.
     """
-    opened = _opened(recipe, store)
+    opened = store_of(recipe, store)
     captions = captions_of(recipe, opened, sample)
     steps = steps_up_to(captions, upto, step)
     found = growth(captions.sample, steps)
@@ -154,34 +120,6 @@ def worth(
         recipe, captions, found, least_gain, _choice(recipe, captions), machine,
         tuple(costs), tuple(more), by, without,
     )  # fmt: skip
-
-
-def captions_of(recipe: Recipe, store: Store | None, count: int | None) -> Captions:
-    """A sample of the recipe's captions, of the sealed version where there is one.
-
-    Memory: twice the sample, and what its concepts take. Raises ConfigError where there are not enough captions.
-    """
-    if recipe.source is None:
-        raise ConfigError(f"recipe {recipe.name} has no `source`: it draws no captions, so no volume can be chosen")
-    wanted = count or max(SAMPLE, (_asked(recipe) or 0) // 2)
-    seed = derive_seed(recipe.seed, "volume")
-    sealed = _sealed(recipe, store)
-    if sealed is not None:
-        place, lot = sealed[0], drawn(sealed[1], wanted, seed)
-        texts = lot.texts.cast(pa.large_string())
-    else:
-        assert isinstance(recipe.source, SourceConfig), "a version that is used is sealed"
-        place = ", ".join(corpus.given for corpus in recipe.source.corpora)
-        count_tokens = counter(recipe.source.tokenizer)
-        lot = drawn(_raw(recipe.source), wanted, seed)
-        cleaned = (clean_all(part, recipe.source, count_tokens).captions for part in _blocks(lot.texts))
-        texts = pa.chunked_array(cleaned, pa.large_string()).combine_chunks().drop_null()
-    held = round(lot.distinct * len(texts) / max(len(lot.texts), 1))
-    _refuse_few(recipe, place, lot, len(texts), held, count)
-    concepts = joined([all_concepts().found(_words(part)) for part in _blocks(texts)])
-    if not (np.diff(concepts.offsets) > 1).any():
-        raise ConfigError(f"{place}: no caption speaks of two concepts of our list, which is English")
-    return Captions(concepts, terms_of(_words(texts.slice(0, TRIED))), held, lot.exact, place)
 
 
 def steps_up_to(captions: Captions, upto: int | None, step: int | None) -> list[int]:
@@ -202,6 +140,8 @@ def steps_up_to(captions: Captions, upto: int | None, step: int | None) -> list[
     if step is not None and step > last:
         raise ConfigError(f"--step {step:,} is more than the {last:,} captions that are looked at; lower it")
     step = step or round_step(last)
+    if last > MOST * step:
+        raise ConfigError(f"--step {step:,} makes {last // step:,} steps, at most {MOST} are told; raise it")
     return [*range(step, last + 1, step), *([last] if upto and last % step else [])]
 
 
@@ -212,67 +152,11 @@ def round_step(last: int) -> int:
     return max(int(power * factor) for factor in (1, 2.5, 5) if power * factor <= most and power * factor % 1 == 0)
 
 
-def _asked(recipe: Recipe) -> int | None:
-    return recipe.select.count if isinstance(recipe.select, SelectConfig) else None
-
-
-def _opened(recipe: Recipe, store: str) -> Store | None:
-    """The store, where there is one; a version that the recipe uses must be in it."""
-    try:
-        return open_store(store)
-    except RefNotFound:
-        if isinstance(recipe.source, Use):
-            raise
-        return None
-
-
-def _sealed(recipe: Recipe, store: Store | None) -> tuple[str, Iterator[pa.LargeBinaryArray]] | None:
-    """Which version of captions is there, and its texts."""
-    if store is None:
-        return None
-    if isinstance(recipe.source, Use):
-        ref = store.open(recipe.source.use).ref
-    else:
-        context = Context(store, recipe.seed, recipe.run, find_only=True)
-        ref = survey(until(steps_of(recipe), ["source"]), context)[0].ref
-    if ref is None:
-        return None
-    version = store.open(ref)
-    columns = (version.table(shard, columns=["caption"])["caption"] for shard in range(version.n_shards))
-    chunks = (chunk.cast(pa.large_binary()) for column in columns for chunk in column.chunks)
-    return str(ref), chunks
-
-
-def _raw(source: SourceConfig) -> Iterator[pa.LargeBinaryArray]:
-    for file in files_of(source):
-        for batch in file.batches():
-            fine = np.ones(len(batch), bool)
-            fine[list(batch.refused)] = False
-            yield batch.text.filter(pa.array(fine))
-
-
-def _blocks(texts: pa.Array) -> Iterator[pa.Array]:
-    return (texts.slice(first, BLOCK) for first in range(0, len(texts), BLOCK))
-
-
-def _words(texts: pa.Array) -> Words:
-    return read_words(list(map(plain_words, texts.to_pylist())))
-
-
 def _choice(recipe: Recipe, captions: Captions) -> ChosenCoverage | None:
-    count = _asked(recipe)
+    count = asked_of(recipe)
     if count is None or count >= captions.held or not isinstance(recipe.select, SelectConfig):
         return None
     return chosen_coverage(captions.terms, captions.sample, recipe.select.choice, count / captions.held)
-
-
-def _refuse_few(recipe: Recipe, place: str, lot: Lot, usable: int, held: int, count: int | None) -> None:
-    if not usable:
-        raise ConfigError(f"{place}: {lot.read:,} captions were read and none may be drawn; see `lightgen plan`")
-    if usable < LEAST:
-        raise ConfigError(f"{place}: a sample of {usable:,} captions; a curve takes {LEAST:,} or more")
-    if count is not None and count > lot.distinct:
-        raise ConfigError(f"--sample {count:,}: {place} hold {held:,} distinct captions; lower it, or leave it out")
 
 
 class _Ledger:

@@ -10,6 +10,7 @@ from lightgen.decisions.growth import REACH
 from lightgen.operations.volume import Cost, Worth
 from lightgen.pages.charts import ticks
 from lightgen.pages.html import render
+from lightgen.stages.generate import GenerateConfig
 
 TITLES = ("captions", "coverage", "95 % band", "pairs", "concepts", "device-hours", "size", "USD")
 WIDTH, HEIGHT = 440, 230  # px, near what a card gives it, so that words keep their size
@@ -74,7 +75,7 @@ def sentences(found: Worth) -> list[str]:
     """What each step adds, and what it costs."""
     growth, before, told = found.growth, 0, []
     for place, step in enumerate(growth.steps):
-        gain = f"{growth.gain.mean[place]:.1%} coverage ({_ends(growth.gain.low[place], growth.gain.high[place])})"
+        gain = f"{_share(growth.gain.mean[place])}% coverage ({_ends(growth.gain.low[place], growth.gain.high[place])})"
         cost = f" and cost {_told(found.more[place])}" if found.more else ""
         what = _what(found, step - before, place)
         told.append(
@@ -129,7 +130,9 @@ def _what(found: Worth, captions: int, place: int) -> str:
     images = found.more[place].images if found.more else 0.0
     if round(images) == captions:
         return f"{captions:,} images"
-    return f"{captions:,} captions ({images:,.0f} images)" if images else f"{captions:,} captions"
+    weights = isinstance(found.recipe.generate, GenerateConfig) and found.recipe.generate.samples_by_source
+    most = "up to " if weights else ""
+    return f"{captions:,} captions ({most}{images:,.0f} images)" if images else f"{captions:,} captions"
 
 
 def _told(cost: Cost) -> str:
@@ -141,7 +144,12 @@ def _told(cost: Cost) -> str:
 
 
 def _ends(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+    return f"{_share(low)} to {_share(high)}"
+
+
+def _share(value: float) -> str:
+    """In percent; small ones have a digit more."""
+    return f"{100 * value:.{1 if value >= 0.01 else 2}f}"
 
 
 def _figure(value: float) -> str:

@@ -135,6 +135,7 @@ def test_captions_that_source_refuses_are_in_no_sample() -> None:
         ({"upto": 7000}, r"--upto 7,000: captions.jsonl hold .* distinct captions .* lower it, or add captions"),
         ({"sample": 1000, "upto": 4000}, r"1,000 captions tell nothing beyond 3,000.*--sample 1,334 or more"),
         ({"step": 9000}, r"--step 9,000 is more than"),
+        ({"step": 10}, r"--step 10 makes 5\d\d steps, at most 100 are told; raise it"),
         ({"sample": 100}, r"a sample of 100 captions; a curve takes 240 or more"),
     ],
 )
