@@ -94,6 +94,7 @@ NOT_RUN = {
     "lightgen run RECIPE --until generate-dalle3": "wants a mix; tests/lightgen/stages/test_mix.py runs parts of one",
     "lightgen rejects images@train-dalle3": "wants a mix; tests/lightgen/stages/test_mix.py refuses in one",
     "lightgen run ablations/base ": "a whole training; tests/lightgen/operations/test_ablation.py runs a small one",
+    "lightgen volume ": "wants 240 captions; tests/lightgen/operations/test_volume.py draws its curve",
     "lightgen retry ": "wants links that failed; tests/flows/test_links.py retries them",
     "lightgen gallery links": "wants links; tests/flows/test_links.py has the page",
     "lightgen geneval ": "wants GenEval's folders; tests/lightgen/stages/test_adopt.py reads them",

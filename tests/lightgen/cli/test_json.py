@@ -12,7 +12,7 @@ from lightgen.storage.store import Store, open_or_create
 from tests.lightgen.cli.terminal import lightgen
 from tests.worked_version import SCHEMA, build, plan_of, rows
 
-READING = {"ls", "show", "rejects", "verify", "diff", "trace", "plan"}
+READING = {"ls", "show", "rejects", "verify", "diff", "trace", "plan", "volume"}
 
 
 @pytest.fixture(scope="module")
