@@ -152,5 +152,5 @@ def _table(names: Sequence[str], lines: Sequence[Sequence[object]]) -> Iterator[
 
 def _cell(value: object) -> str:
     """Text from outside breaks no table and becomes no markup."""
-    text = escaped(value, CELL).replace("\\", "\\\\").replace("|", "\\|")
+    text = " ".join(escaped(value, CELL).split()).replace("\\", "\\\\").replace("|", "\\|")
     return text.replace("<", "&lt;").replace("[", "\\[")

@@ -36,7 +36,7 @@ def export_dataset(version: Version, store: Store, folder: Path, how: Export, pr
 
     Raises ConfigError, StoreCorrupt, Evicted, and StoreFull: then the same call goes on where this one ended.
     """
-    rows = Rows(version, store)
+    folder, rows = folder.absolute(), Rows(version, store)
     _check(rows, folder, how)
     partial = folder.with_name(f".{folder.name}.{_digest(version, how)}.partial")
     with speaking_of_space(folder.parent):
@@ -53,6 +53,8 @@ def _check(rows: Rows, folder: Path, how: Export) -> None:
         raise ConfigError(
             f"--split {how.split!r}: letters, digits and '_' only, for it becomes part of the files' names"
         )
+    if not rows.version.rows:
+        raise ConfigError(f"{rows.version.ref} holds no rows: there is nothing to export")
     if not folder.parent.is_dir():
         raise ConfigError(f"{folder.parent} is no folder; make it first")
     if how.format == "webdataset":

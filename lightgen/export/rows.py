@@ -115,8 +115,8 @@ class Rows:
         """By name the scores that decided about KEPT."""
         if self.version.ref.kind != "kept":
             return {}
-        names = self.version.plan.config["names"]
-        assert isinstance(names, list), "stage filter writes them"
+        names = self.version.plan.config.get("names", [])
+        assert isinstance(names, list), "stage filter lists them"
         return {str(name): self.store.open(ref) for name, ref in zip(names, self._parents("scores"), strict=True)}
 
     def _schema(self) -> pa.Schema:
