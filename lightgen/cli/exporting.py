@@ -20,7 +20,7 @@ MB = 1_000_000
 @app.command()
 def export(
     ref: RefArgument,
-    folder: Annotated[Path, typer.Argument(help="new or empty folder")],
+    folder: Annotated[str, typer.Argument(help="new or empty folder; of a dataset s3://bucket/prefix too")],
     store: StoreOption,
     text_encoder: Annotated[
         bool,
@@ -48,19 +48,21 @@ def export(
     if version.ref.kind == "checkpoint":
         if how != Export(file_bytes=how.file_bytes):
             raise ConfigError(f"{version.ref} is a student: options that tell of a dataset have no meaning")
-        _student(ref, folder, store, text_encoder)
-        out.print(f"wrote {escape(str(folder))}")
+        _student(ref, Path(folder), store, text_encoder)
+        out.print(f"wrote {escape(folder)}")
         return
     if text_encoder:
         raise ConfigError(f"{version.ref} is no student: --text-encoder has no meaning")
     facts = export_dataset(version, opened, folder, how, Terminal())
     size = f"{facts.rows:,} rows, {len(facts.files):,} files, {facts.bytes:,} bytes"
-    out.print(f"wrote {escape(str(folder))}: {escape(facts.name)}, {size}, licence {escape(facts.licence)}")
+    out.print(f"wrote {escape(folder)}: {escape(facts.name)}, {size}, licence {escape(facts.licence)}")
 
 
 def _student(ref: str, folder: Path, store: str, text_encoder: bool) -> None:
     from lightgen.pipeline import LightGenPipeline
 
+    if str(folder).startswith("s3:"):
+        raise ConfigError(f"{ref} is a student, which is written to a folder; copy that to S3")
     pipeline = LightGenPipeline.from_checkpoint(store, ref)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an empty folder; nothing was written")

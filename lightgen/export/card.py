@@ -120,6 +120,7 @@ def _made(facts: Facts) -> Iterator[str]:
             for one in facts.lineage
         ],
     )  # fmt: skip
+    yield from _kept_apart(facts)
     refused = [
         (one.plan.stage, f"`{one.ref}`", reason, f"{count:,}")
         for one in facts.lineage
@@ -132,6 +133,17 @@ def _made(facts: Facts) -> Iterator[str]:
     for one in facts.lineage:
         settings = yaml.safe_dump(one.plan.config, sort_keys=True, allow_unicode=True, width=1000)
         yield f"`{one.plan.stage}`, `{one.ref}`\n\n```yaml\n{settings}```\n"
+
+
+def _kept_apart(facts: Facts) -> Iterator[str]:
+    """Against which evaluation lists captions were held; a stage that was given none says so."""
+    for one in facts.lineage:
+        lists: Any = one.plan.inputs.get("evaluation")
+        if lists:
+            yield f"`{one.plan.stage}` refused captions that were too like a prompt of these lists:\n"
+            yield from _table(("list", "prompts", "digest"), [(e["source"], e["prompts"], e["digest"]) for e in lists])
+        elif lists is not None:
+            yield f"`{one.plan.stage}` was given no evaluation list: captions of a test may be among these rows.\n"
 
 
 def _counted(facts: Facts, name: str) -> list[tuple]:

@@ -103,7 +103,7 @@ def exported(world: World, tmp_path: Path) -> Exported:
     """Writes a version of the world into a new folder; settings are those of `Export`."""
 
     def write(what: str, /, to: str = "dataset", **how: Any) -> Path:
-        export_dataset(world.version(what), world.store, tmp_path / to, Export(**how))
+        export_dataset(world.version(what), world.store, str(tmp_path / to), Export(**how))
         return tmp_path / to
 
     return write

@@ -7,9 +7,19 @@ import pytest
 import yaml
 
 from lightgen.export.card import _cell
-from lightgen.export.facts import KINDS, hub_licence, size_category
+from lightgen.export.facts import KINDS, Export, hub_licence, size_category
+from lightgen.export.folder import export_dataset
 from lightgen.export.rows import SIDES, TABLES
+from lightgen.stages.select import SelectConfig, select
+from lightgen.stages.source import SourceConfig, source
+from lightgen.storage.store import Store, open_or_create
+from lightgen.work import Context, RunConfig
 from tests.lightgen.export.conftest import Exported, World
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_or_create(str(tmp_path / "store"))
 
 
 def matter(folder: Path) -> dict[str, Any]:
@@ -45,6 +55,24 @@ def test_people_read_how_it_was_made(world: World, exported: Exported) -> None:
     said = {line.split("|")[1].strip(): int(line.split("|")[3]) for line in text.splitlines() if "| CC" in line}
     assert sum(said.values()) == kept
     assert set(said) == {"ours", "theirs"}
+
+
+def test_evaluation_lists_are_named_or_it_is_said_that_there_were_none(store: Store, tmp_path: Path) -> None:
+    """With the real stages: `sealed` versions have no inputs."""
+    context = Context(store, seed=1, run=RunConfig(device="cpu"))
+    (tmp_path / "captions.txt").write_text("a red bird on a wall\ntwo dogs and a cat\na photo of a bench\n")
+    (tmp_path / "test.txt").write_text("a bench\n")
+    given = {"kind": "text", "path": str(tmp_path / "captions.txt"), "source": "ours", "licence": "CC0-1.0"}
+    found = source(SourceConfig.model_validate({"corpora": [given]}), context)
+    lists = [{"kind": "text", "path": str(tmp_path / "test.txt"), "source": "mine"}]
+    for evaluation, told in ((lists, "| mine | 1 | "), ([], "`select` was given no evaluation list")):
+        chosen = select(found, SelectConfig.model_validate({"evaluation": evaluation}), context)
+        folder = tmp_path / f"set{len(evaluation)}"
+        export_dataset(store.open(chosen), store, str(folder), Export())
+        text = (folder / "README.md").read_text()
+        assert told in text
+        assert ("| contaminated | 1 |" in text) == bool(evaluation)
+        assert str(tmp_path) not in text + (folder / "croissant.json").read_text(), "no path of the machine"
 
 
 @pytest.mark.parametrize(
