@@ -5,16 +5,18 @@ command after a kill goes on behind the last complete file. Memory: the columns 
 batches of pictures.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from lightgen.errors import ConfigError
+from lightgen.errors import ConfigError, TryLater
 from lightgen.export import card, croissant, parquet, tars
 from lightgen.export.facts import COUNTED, Export, Facts, File, facts_of
 from lightgen.export.places import FOLDER, place_of
@@ -46,11 +48,23 @@ def export_dataset(version: Version, store: Store, target: str, how: Export, pro
     with speaking_of_space(work.parent):
         (work / FOLDER / "data").mkdir(parents=True, exist_ok=True)
         (work / FINISHED).mkdir(exist_ok=True)
-        written = _write_files(rows, dict(zip(files, groups, strict=True)), work, how, progress)
-        facts = facts_of(version, store, written, how)
-        _write_words(work / FOLDER, rows, facts)
-        place.deliver(work)
+        with _alone(work):
+            written = _write_files(rows, dict(zip(files, groups, strict=True)), work, how, progress)
+            facts = facts_of(version, store, written, how)
+            _write_words(work / FOLDER, rows, facts)
+            place.deliver(work)
     return facts
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Nobody else writes there meanwhile; the lock goes with the process. Raises TryLater."""
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TryLater(f"another export writes {work}; wait for it, or name another folder") from None
+        yield
 
 
 def _check(rows: Rows, how: Export) -> None:

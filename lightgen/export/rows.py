@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from lightgen.errors import ConfigError, StoreCorrupt
+from lightgen.export.vectors import plain, restored
 from lightgen.storage.inspect import declared_schema
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -93,7 +94,7 @@ class Rows:
 
     def table(self, shard: int) -> pa.Table:
         """The columns of a shard without its pictures."""
-        whole = self.version.table(shard)
+        whole = restored(self.version.table(shard))
         if self.version.ref.kind == "kept":
             whole = self._kept(whole["id"], shard)
         if self.sides:
@@ -121,7 +122,7 @@ class Rows:
 
     def _schema(self) -> pa.Schema:
         kind = self.version.ref.kind
-        given = declared_schema(self.images[0] if kind == "kept" else self.version)
+        given = plain(declared_schema(self.images[0] if kind == "kept" else self.version))
         fields = [field.with_type(pa.binary()) if is_bytes(field.type) else field for field in given]
         if self.sides:
             fields = [field for field in fields if field.name not in WHERE] + list(FACTS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 
 from lightgen.decisions.rules import Rule
 from lightgen.encoders.words import WordsConfig
@@ -22,12 +23,16 @@ from lightgen.stages.generate import GenerateConfig, generate
 from lightgen.stages.join import JoinConfig, join
 from lightgen.stages.score import ScoreConfig, score
 from lightgen.stages.texts import TextsConfig, texts
+from lightgen.storage.feature_codec import latent_array, std_array
 from lightgen.storage.pixels import encode_image
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context, RunConfig
+from schemas import features as features_schema
+from schemas import links as links_schema
 from schemas import prompts as prompts_schema
+from schemas import report as report_schema
 from schemas.ref import ArtifactRef
 from tests.lightgen import sealed
 
@@ -73,13 +78,47 @@ def _prompts(store: Store) -> ArtifactRef:
     return sealed.seal(store, "prompts", shards, stage="select")
 
 
+def _links(store: Store) -> ArtifactRef:
+    """Two links, of which one says all and one as little as may be."""
+    must = {"url": "https://example.com/ä?a=1&b=2", "caption": 'says "hi", | twice', "host": "example.com"}
+    must |= {"caption_id": content_id("c"), "source": "web", "licence": "unknown"}
+    said = {"width": 640, "height": 480, "similarity": 0.25, "punsafe": 0.5, "language": "en", "uid": "7"}
+    blank = dict.fromkeys(links_schema.SCHEMA.names)
+    rows = [{**blank, **must, "id": content_id("link", n), **(said if n else {})} for n in range(2)]
+    table = pa.Table.from_pylist(rows, schema=links_schema.SCHEMA)
+    return sealed.seal(store, "links", [ShardOutput(table, 2, links_schema.SCHEMA)], stage="links")
+
+
+def _report(store: Store) -> ArtifactRef:
+    """Two models, two tasks, some right answers."""
+    rows = [
+        {"id": content_id("judged", n), "model": ("ours", "theirs")[n % 2], "task": ("colors", "counting")[n % 3 == 0],
+         "prompt_id": content_id(n // 2), "caption": f"prompt {n // 2}", "index": 0, "correct": n % 5 > 1,
+         "reason": "" if n % 5 > 1 else "colour", "image_id": None}
+        for n in range(24)
+    ]  # fmt: skip
+    table = pa.Table.from_pylist(rows, schema=report_schema.SCHEMA)
+    return sealed.seal(store, "report", [ShardOutput(table, 24, report_schema.SCHEMA)], stage="evaluate")
+
+
+def _features(store: Store) -> ArtifactRef:
+    """Latents of three images whose deviations are in 8 bits."""
+    latents = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    std = std_array(latents)
+    schema = features_schema.schema((2, 4, 4), std_bytes=std.type.byte_width)
+    ids = [f"{n:032x}" for n in range(3)]
+    names = {"id": ids, "prompt_id": ids, "caption": ["one", "two", "three"]}
+    table = pa.table({**names, "latent_mean": latent_array(latents), "latent_std": std}, schema=schema)
+    return sealed.seal(store, "features", [ShardOutput(table, 3, schema)])
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Thirty drawn scenes in three shards, of which some are kept; two fetched pictures; four pairs."""
     store = open_or_create(str(tmp_path_factory.mktemp("export") / "store"))
     context = Context(store, seed=3, run=RunConfig(device="cpu"))
     refs = {"prompts": _prompts(store)}
-    drawing = GenerateConfig(generator=ScenesConfig(), size_px=32, format="png")
+    drawing = GenerateConfig(generator=ScenesConfig(), size_px=32, format="jpg")
     refs["images"] = generate(refs["prompts"], drawing, context)
     refs["scores"] = score(refs["images"], ScoreConfig(scorer=PixelsConfig()), context)
     contrast = sorted(store.open(refs["scores"]).table()["contrast"].to_pylist())
@@ -92,6 +131,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     refs["joined"] = join([refs["images"], refs["fetched"]], JoinConfig(), context)
     refs["pairs"], _ = sealed.pairs(store, 4)
     refs["texts"] = texts(refs["prompts"], TextsConfig(encoder=WordsConfig(dim=8)), context)
+    refs["links"], refs["report"] = _links(store), _report(store)
+    refs["texts8"] = texts(refs["prompts"], TextsConfig(encoder=WordsConfig(dim=64), codec="int8"), context)
+    refs["features8"] = _features(store)
     return World(store, refs)
 
 

@@ -42,7 +42,7 @@ def change_a_byte(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [{}, SMALL], ids=["one file", "three files"])
-@pytest.mark.parametrize("name", ["images", "kept", "scores", "prompts", "joined", "pairs"])
+@pytest.mark.parametrize("name", ["images", "kept", "scores", "prompts", "joined", "pairs", "links", "report"])
 def test_records_are_the_rows(name: str, how: dict, world: World, exported: Exported) -> None:
     rows = records(exported(name, **how))
     expected = {row["id"]: row for row in world.rows("images" if name == "kept" else name)}

@@ -4,8 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from lightgen.storage.feature_codec import latents_from_table, text_from_table
 from tests.lightgen.export.conftest import LICENCES, SMALL, Exported, World
 
 datasets = pytest.importorskip("datasets")
@@ -30,7 +32,7 @@ def test_images_come_back_byte_for_byte_and_as_pictures(how: dict, world: World,
     expected = []
     for row in world.rows("images"):
         source, said = licence[row["prompt_id"]]
-        file = {"bytes": world.files("images")[row["id"]], "path": f"{row['id']}.png"}
+        file = {"bytes": world.files("images")[row["id"]], "path": f"{row['id']}.jpg"}
         expected.append({"image": file, **row, "source": source, "licence": said})
     assert undecoded(found, "image") == expected
     assert {row["licence"] for row in expected} == set(LICENCES.values())
@@ -61,7 +63,7 @@ def test_pairs_have_both_pictures(world: World, exported: Exported) -> None:
         assert row["licence"] is None, "nobody said it"
 
 
-@pytest.mark.parametrize("name", ["prompts", "scores"])
+@pytest.mark.parametrize("name", ["prompts", "scores", "links", "report"])
 def test_tables_come_back_row_for_row(name: str, world: World, exported: Exported) -> None:
     assert loaded(exported(name, split="validation"), "validation").to_list() == world.rows(name)
 
@@ -70,6 +72,22 @@ def test_vectors_are_bytes_whose_shape_is_said(world: World, exported: Exported)
     folder = exported("texts")
     assert loaded(folder).to_list() == world.rows("texts")
     assert "| text | binary | dtype: float16; shape: text_tokens,8 |" in (folder / "README.md").read_text()
+
+
+def test_texts_in_8_bits_leave_as_the_numbers_that_training_reads(world: World, exported: Exported) -> None:
+    folder = exported("texts8")
+    words, tokens = text_from_table(world.version("texts8").table())
+    for row, own in zip(loaded(folder), words.split(tokens.tolist()), strict=True):
+        found = np.frombuffer(row["text"], np.float16).reshape(row["text_tokens"], 64)
+        assert np.array_equal(found, own.numpy())
+    assert "| text | binary | dtype: float16; shape: text_tokens,64 |" in (folder / "README.md").read_text()
+
+
+def test_deviations_in_8_bits_leave_as_the_numbers_that_training_reads(world: World, exported: Exported) -> None:
+    means, stds = latents_from_table(world.version("features8").table())
+    for row, mean, std in zip(loaded(exported("features8")), means, stds, strict=True):
+        for name, own in (("latent_mean", mean), ("latent_std", std)):
+            assert np.array_equal(np.frombuffer(row[name], np.float16).reshape(2, 4, 4), own.numpy()), name
 
 
 def test_joined_images_keep_the_licence_that_each_has(world: World, exported: Exported) -> None:

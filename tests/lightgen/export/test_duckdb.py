@@ -14,8 +14,8 @@ QUESTIONS = [block.body for block in blocks(ROOT / "docs/storage.md") if block.l
 
 @pytest.fixture
 def folders(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders `kept`, `prompts` and `scores` in the current folder."""
-    for name in ("kept", "prompts", "scores"):
+    """Folders `kept`, `prompts`, `scores` and `report` in the current folder."""
+    for name in ("kept", "prompts", "scores", "report"):
         folder = exported(name, to=name, **SMALL)
     monkeypatch.chdir(folder.parent)
     return folder.parent
@@ -41,6 +41,14 @@ def test_prompts_that_lost_all_their_pictures(folders: Path, world: World) -> No
     found = {caption for (caption,) in duckdb.sql(QUESTIONS[2]).fetchall()}
     assert found == lost
     assert lost
+
+
+def test_right_answers_by_task(folders: Path, world: World) -> None:
+    answers: dict[tuple[str, str], list[bool]] = {}
+    for row in world.rows("report"):
+        answers.setdefault((row["model"], row["task"]), []).append(row["correct"])
+    expected = [(*key, sum(found) / len(found), len(found)) for key, found in sorted(answers.items())]
+    assert duckdb.sql(QUESTIONS[3]).fetchall() == expected
 
 
 def test_pictures_are_blobs(folders: Path, world: World) -> None:

@@ -3,13 +3,16 @@
 import hashlib
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lightgen.errors import ConfigError, Evicted, StoreCorrupt
+from lightgen.errors import ConfigError, Evicted, StoreCorrupt, TryLater
 from lightgen.export import parquet, rows
 from lightgen.export.facts import Export
 from lightgen.export.folder import export_dataset, grouped
@@ -19,6 +22,7 @@ from lightgen.storage.s3 import S3Files
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
 from schemas.kept import SCHEMA as KEPT
+from tests.documents import ROOT
 from tests.lightgen import sealed
 from tests.lightgen.export.conftest import SECRET, SMALL, Exported, World
 
@@ -59,23 +63,42 @@ def test_a_version_gives_the_same_bytes_each_time(name: str, format: str, export
     assert contents(exported(name, to="a", **how)) == contents(exported(name, to="b", **how))
 
 
+# Ends its own process, as the system would, once more than ten rows are written.
+CHILD = """
+import os, signal, sys
+from lightgen.export.facts import Export
+from lightgen.export.folder import export_dataset
+from lightgen.progress import Silent
+from lightgen.storage.store import open_store
+
+class Deadly(Silent):
+    rows = 0
+    def advance(self, count, note=""):
+        self.rows += count
+        if self.rows > 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+store = open_store(sys.argv[1])
+export_dataset(store.open(sys.argv[2]), store, sys.argv[3], Export(format=sys.argv[4], file_bytes=1), Deadly())
+"""
+
+
 @FORMATS
 def test_a_kill_leaves_no_folder_and_the_next_run_goes_on(
     format: str, world: World, exported: Exported, tmp_path: Path
 ) -> None:
-    how, version = Export(format=format, file_bytes=1), world.version("images")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(Killed):
-        export_dataset(version, world.store, str(tmp_path / "set"), how, Progress(killed_after=10))
+    version = world.version("images")
+    given = [world.store.uri, f"images@{version.ref.version}", str(tmp_path / "set"), format]
+    assert subprocess.run([sys.executable, "-c", CHILD, *given], cwd=ROOT).returncode == -signal.SIGKILL
     assert not (tmp_path / "set").exists()
     (partial,) = tmp_path.glob(".set.*.partial")
-    ending = {"parquet": "parquet", "webdataset": "tar"}[format]
-    (done,) = partial.glob(f"folder/data/*.{ending}")
-    before = done.stat().st_mtime_ns
-    again = Progress()
-    export_dataset(version, world.store, str(tmp_path / "set"), how, again)
+    (done,) = partial.glob("folder/data/*")
+    before, again = done.stat().st_mtime_ns, Progress()
+    how: dict[str, Any] = {"format": format, **SMALL}
+    export_dataset(version, world.store, str(tmp_path / "set"), Export(**how), again)
     assert (again.found, again.rows) == (10, 20), "the first file was not written again"
     assert (tmp_path / "set/data" / done.name).stat().st_mtime_ns == before
-    assert contents(tmp_path / "set") == contents(exported("images", to="whole", format=format, **SMALL))
+    assert contents(tmp_path / "set") == contents(exported("images", to="whole", **how))
     assert list(tmp_path.glob(".set*")) == []
 
 
@@ -87,6 +110,18 @@ def test_a_finished_file_that_was_changed_is_written_again(world: World, exporte
     done.write_bytes(done.read_bytes()[:-1] + b"?")
     export_dataset(version, world.store, str(tmp_path / "set"), how)
     assert contents(tmp_path / "set") == contents(exported("images", to="whole", **SMALL))
+
+
+def test_two_exports_do_not_write_the_same_files(world: World, tmp_path: Path) -> None:
+    class Again(Progress):
+        def advance(self, count: int, note: str = "") -> None:
+            with pytest.raises(TryLater, match="another export writes"):
+                export_dataset(world.version("images"), world.store, str(tmp_path / "set"), Export())
+            self.rows += count
+
+    again = Again()
+    export_dataset(world.version("images"), world.store, str(tmp_path / "set"), Export(), again)
+    assert again.rows == 30
 
 
 def test_other_settings_do_not_go_on_with_what_is_there(world: World, exported: Exported, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_samples_are_the_rows(how: dict, world: World, exported: Exported) -> No
     assert [one["__key__"] for one in found] == list(files)
     for one, row in zip(found, world.rows("images"), strict=True):
         told = json.loads(one["json"])
-        assert (one["png"], one["txt"].decode()) == (files[row["id"]], row["caption"])
+        assert (one["jpg"], one["txt"].decode()) == (files[row["id"]], row["caption"])
         assert {name: told[name] for name in row} == row
         assert told["licence"] == licences[row["prompt_id"]]
 
@@ -37,7 +37,7 @@ def test_samples_are_the_rows(how: dict, world: World, exported: Exported) -> No
 def test_pictures_decode(exported: Exported) -> None:
     folder = exported("kept", **TARS)
     found = list(webdataset.WebDataset(str(folder / "data/train-00000-of-00001.tar"), shardshuffle=False).decode("pil"))
-    assert {one["png"].size for one in found} == {(32, 32)}
+    assert {one["jpg"].size for one in found} == {(32, 32)}
     assert all(one["json"]["pixels_contrast"] > 0 for one in found)
 
 
@@ -63,7 +63,7 @@ def test_hugging_face_reads_them_too(world: World, exported: Exported) -> None:
     folder = exported("images", **TARS, **SMALL)
     found = datasets.load_dataset(str(folder), split="train", cache_dir=str(folder.parent / "cache"))
     assert [row["__key__"] for row in found] == [row["id"] for row in world.rows("images")]
-    assert found[0]["png"].size == (32, 32)
+    assert found[0]["jpg"].size == (32, 32)
 
 
 def test_tar_finds_plain_files_without_owner_or_time(exported: Exported) -> None:
