@@ -56,6 +56,10 @@ def export(
     facts = export_dataset(version, opened, folder, how, Terminal())
     size = f"{facts.rows:,} rows, {len(facts.files):,} files, {facts.bytes:,} bytes"
     out.print(f"wrote {escape(folder)}: {escape(facts.name)}, {size}, licence {escape(facts.licence)}")
+    if not licence and facts.licence in ("other", "unknown"):
+        out.print(
+            f"corpora have licence {escape(', '.join(facts.licences) or 'unknown')}; --licence says what holds for all"
+        )
 
 
 def _student(ref: str, folder: Path, store: str, text_encoder: bool) -> None:

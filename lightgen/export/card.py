@@ -6,10 +6,15 @@ from typing import Any
 import yaml
 
 from lightgen.errors import escaped
-from lightgen.export.facts import Facts, size_category, slug
+from lightgen.export.facts import Facts, size_category, slug, used
 from lightgen.export.features import dtype, meaning
 from lightgen.export.rows import Rows
 
+COUNTS = {
+    "generators": ("Rows by generator", "generator"),
+    "sides": ("Rows by generator", "of the winner", "of the loser"),
+    "sizes": ("Rows by size", "width in px", "height in px"),
+}
 SHOWN = 50  # lines of a table; the rest is added up
 CELL = 200  # characters
 
@@ -89,14 +94,9 @@ def _columns(rows: Rows, facts: Facts) -> Iterator[str]:
 
 
 def _contents(facts: Facts) -> Iterator[str]:
-    titles = {
-        "generators": ("generator",),
-        "sides": ("generator of the winner", "of the loser"),
-        "sizes": ("width", "height"),
-    }
-    for name, columns in titles.items():
+    for name, (title, *columns) in COUNTS.items():
         if name in facts.counts:
-            yield f"## Rows by {name}\n"
+            yield f"## {title}\n"
             yield from _table((*columns, "rows"), _counted(facts, name))
 
 
@@ -113,10 +113,10 @@ def _sources(facts: Facts) -> Iterator[str]:
 def _made(facts: Facts) -> Iterator[str]:
     yield "Stages in their order. A row that went in came out or was refused; refused rows are not in this folder.\n"
     yield from _table(
-        ("stage", "revision", "seed", "rows in", "rows out", "refused", "version"),
+        ("stage", "with", "revision", "seed", "rows in", "rows out", "refused", "version"),
         [
-            (one.plan.stage, one.plan.revision, one.plan.seed, f"{one.manifest.rows.taken:,}", f"{one.rows:,}",
-             f"{one.manifest.rows.rejected:,}", f"`{one.ref}`")
+            (one.plan.stage, used(one), one.plan.revision, one.plan.seed, f"{one.manifest.rows.taken:,}",
+             f"{one.rows:,}", f"{one.manifest.rows.rejected:,}", f"`{one.ref}`")
             for one in facts.lineage
         ],
     )  # fmt: skip

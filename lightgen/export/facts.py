@@ -18,6 +18,7 @@ COUNTED = {
     "sizes": ("width", "height"),
     "sides": ("winner_generator", "loser_generator"),
 }
+MEMBERS = ("generator", "scorer", "captioner", "encoder", "vae")  # as stages call them in their settings
 UNSAID = ("", "none", "unknown")  # licences that say nothing
 # Licences by the hub's word, and SPDX's. What is not here is `other`.
 SPDX = {
@@ -163,18 +164,13 @@ class Facts:
     @property
     def made(self) -> str:
         """How the rows came to be, stage by stage."""
-        steps = [
-            f"{one.plan.stage} (revision {one.plan.revision}, seed {one.plan.seed}): "
-            f"{one.manifest.rows.taken:,} rows in, {one.rows:,} out{', ' * bool(one.reject_reasons)}{refused(one)}"
-            for one in self.lineage
-        ]
-        return "; ".join(steps)
+        return "; ".join(map(_step, self.lineage))
 
     @property
     def scorers(self) -> list[str]:
-        """What gave the scores that decided."""
-        found = [one.plan.config["scorer"] for one in self.lineage if one.plan.stage == "score"]
-        return sorted({str(one["kind"]) for one in found if isinstance(one, dict)})
+        """What gave the scores that are here, or that decided about these rows."""
+        near = {self.version.ref.version, *(ref.version for ref in self.version.parents)}
+        return sorted({used(one) for one in self.lineage if one.ref.version in near and one.plan.stage == "score"})
 
 
 def facts_of(version: Version, store: Store, files: Sequence[File], how: Export) -> Facts:
@@ -199,6 +195,19 @@ def hub_licence(found: Sequence[str], given: str) -> str:
         return "unknown"
     (only, *more) = sorted(said)
     return only if not more and only in SPDX else "other"
+
+
+def used(version: Version) -> str:
+    """The members that did the work of a stage, by kind: its generator, scorer, captioner or encoders."""
+    members = [version.plan.config.get(name) for name in MEMBERS]
+    return ", ".join(str(one["kind"]) for one in members if isinstance(one, dict) and "kind" in one)
+
+
+def _step(version: Version) -> str:
+    plan, rows = version.plan, version.manifest.rows
+    how = [*filter(None, [used(version)]), f"revision {plan.revision}", f"seed {plan.seed}"]
+    said = [f"{rows.taken:,} rows in", f"{rows.out:,} out", *filter(None, [refused(version)])]
+    return f"{plan.stage} ({', '.join(how)}): {', '.join(said)}"
 
 
 def refused(version: Version) -> str:

@@ -25,6 +25,7 @@ def test_rows_become_a_folder(run, chain: Chain, tmp_path: Path) -> None:
     assert code == 0
     assert out.startswith(f"wrote set: ours, {chain.kept.rows} rows, 1 files, ")
     assert "licence unknown" in out
+    assert "--licence says what holds for all" in out
     assert f"{chain.kept.rows}/{chain.kept.rows} rows" in err
     assert "/s" in err, "progress has its rate"
     names = sorted(str(path.relative_to(tmp_path / "set")) for path in (tmp_path / "set").rglob("*.*"))

@@ -47,10 +47,11 @@ def test_people_read_how_it_was_made(world: World, exported: Exported) -> None:
     text = (exported("kept") / "README.md").read_text()
     kept, drawn = len(world.rows("kept")), len(world.rows("images"))
     assert f"Kept images: {kept} rows in one file" in text
-    assert "| select | 1 | 0 | 31 | 30 | 1 |" in text
-    assert f"| filter | 1 | 3 | {drawn} | {kept} | {drawn - kept} |" in text
+    assert "| select |  | 1 | 0 | 31 | 30 | 1 |" in text
+    assert f"| filter |  | 1 | 3 | {drawn} | {kept} | {drawn - kept} |" in text
     assert f"| dull | {drawn - kept} |" in text
-    assert "kind: scenes" in text
+    assert "| generate | scenes | 1 | 3 | 30 | 30 | 0 |" in text
+    assert f"| scenes | {kept} |" in text
     assert "| pixels_contrast | float32 | greatest standard deviation of red, green and blue" in text
     said = {line.split("|")[1].strip(): int(line.split("|")[3]) for line in text.splitlines() if "| CC" in line}
     assert sum(said.values()) == kept
