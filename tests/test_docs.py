@@ -148,6 +148,7 @@ PROGRAMS = {
     "prefect": "tests/flows/test_serve.py and test_deploy.py",
     "source": "activates an environment",
     "srun": "no Slurm here", "docker": "no container engine here", "kubectl": "no cluster here",
+    "hf": "uploads", "mlcroissant": "tests/lightgen/export/test_croissant.py",
     "for": "a loop around prefect", "LIGHTGEN_HOME=/opt/lightgen": "tests/flows/test_deploy.py",
 }  # fmt: skip
 

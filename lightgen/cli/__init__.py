@@ -13,6 +13,7 @@ from lightgen.cli import (
     ablating,
     bench,
     drawing,
+    exporting,
     fetching,
     geneval,
     official,
@@ -27,7 +28,10 @@ from lightgen.cli import (
 from lightgen.errors import LightgenError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for part in (planning, volume, running, ablating, reading, rows, tidying, fetching, drawing, training, official):
+parts = (
+    planning, volume, running, ablating, reading, rows, tidying, fetching, drawing, exporting, training, official,
+)  # fmt: skip
+for part in parts:
     app.add_typer(part.app)
 app.add_typer(bench.app, name="bench")
 app.add_typer(geneval.app, name="geneval")

@@ -1,4 +1,4 @@
-"""Commands that draw with a student, or take it elsewhere."""
+"""Commands that draw with a student."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,27 +91,6 @@ def inpaint_picture(
     drawn = inpaint(sampler, pixels, white, [caption] * samples, list(range(seed, seed + samples)), config)
     to.write_bytes(contact_sheet(drawn, samples))
     out.print(f"wrote {escape(str(to))}: {samples} pictures, {white.mean():.0%} of each drawn again")
-
-
-@app.command()
-def export(
-    checkpoint: RefArgument,
-    folder: Annotated[Path, typer.Argument(help="new or empty folder")],
-    store: StoreOption,
-    text_encoder: Annotated[
-        bool, typer.Option("--text-encoder", help="copy a T5 too; else it is loaded from where the checkpoint found it")
-    ] = False,
-) -> None:
-    """Write a student as a folder of diffusers, for `LightGenPipeline.from_pretrained`."""
-    from lightgen.pipeline import LightGenPipeline
-
-    pipeline = LightGenPipeline.from_checkpoint(store, checkpoint)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not an empty folder; nothing was written")
-    if text_encoder:
-        pipeline.load_text_encoder()
-    pipeline.save_pretrained(folder)
-    out.print(f"wrote {escape(str(folder))}")
 
 
 def _pixels(path: Path) -> "np.ndarray":
