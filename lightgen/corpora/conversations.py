@@ -16,19 +16,20 @@ from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.base import Corpus
-from lightgen.corpora.columns import BETWEEN, REFUSED, encoded, is_list, is_text
+from lightgen.corpora.columns import encoded, holding, is_list, is_text, no_utf8
 from lightgen.corpora.fields import Found, captions_of, value_of
 from lightgen.corpora.json_document import JsonDocument
 from lightgen.corpora.jsonl import JsonLines
 from lightgen.corpora.lines import COMPRESSED
 from lightgen.corpora.parquet import ParquetColumn
 from lightgen.corpora.plain_bytes import plain_bytes
+from lightgen.corpora.ranges import payload
 from lightgen.corpora.raw import MALFORMED, NOT_TEXT
 
 LOOKED_AT_BYTES = 64
 NO_IMAGE = "record_without_image"
 IMAGES = ("image", "images", "image_path")
-MARK = "<image"  # in what the human says, at its start or end; newer sets count them: <image_1>
+MARK = b"<image"  # in what the human says, at its start or end; newer sets count them: <image_1>
 SAID = (("from", "role"), ("value", "content"))
 NO_TURNS = NOT_TEXT, "no turns in it"
 NO_ANSWER = NOT_TEXT, "no turn is an answer"
@@ -62,7 +63,7 @@ class ConversationsCorpus(JsonDocument):
 
     def record_of(self, row: int, caption: str | None) -> dict[str, Any]:
         """See `JsonDocument.record_of`."""
-        turns = [{"from": "human", "value": f"{MARK}>\nSay what is to be seen."}, {"from": "gpt", "value": caption}]
+        turns = [{"from": "human", "value": f"{MARK.decode()}>\nSay what is to be seen."}, {"from": "gpt", "value": caption}]
         return {"id": f"{row:09d}", "image": f"{row:09d}.jpg", self.field: turns}
 
     def found_in(self, record: Any) -> Found:
@@ -103,7 +104,7 @@ def answer_in(record: Any, field: str) -> Found:
     if not turns:
         return NO_TURNS
     if not any(record.get(name) for name in IMAGES) and not any(
-        isinstance(said, str) and MARK in said for _, said in turns
+        isinstance(said, str) and MARK.decode() in said for _, said in turns
     ):
         return NOT_SEEN
     answers = [said for speaker, said in turns if speaker in ANSWERS]
@@ -121,17 +122,37 @@ def answers_in(column: pa.Array) -> pa.LargeBinaryArray | None:
     flat, rows = column.flatten(), pc.list_parent_indices(column).to_numpy()
     who, said = (pc.struct_field(flat, one[0] if one[0] in names else one[1]) for one in SAID)
     said = said.cast(pa.large_binary())
-    if pc.any(pc.or_(pc.match_substring(said, BETWEEN), pc.match_substring(said, REFUSED))).as_py():
+    if no_utf8(said):
         return None
-    answers = np.flatnonzero(pc.is_in(pc.utf8_lower(who), pa.array(sorted(ANSWERS), who.type)).to_numpy(False))
-    marked, spoken, first = (np.zeros(len(column), kind) for kind in (bool, bool, np.int64))
-    marked[rows[pc.fill_null(pc.match_substring(said, MARK), False).to_numpy(False)]] = True
-    spoken[rows], first[:] = True, -1
+    return _first_answers(np.flatnonzero(_is_answer(who)), said, rows, len(column))
+
+
+def _first_answers(answers: np.ndarray, said: pa.LargeBinaryArray, rows: np.ndarray, count: int) -> pa.LargeBinaryArray:
+    """For each of `count` rows the first of its answers, or why there is none; `rows` are those of what is said."""
+    first, marked = np.full(count, -1), np.zeros(count, bool)
     first[rows[answers][::-1]] = answers[::-1]
+    marked[rows[pc.fill_null(pc.starts_with(said, MARK), False).to_numpy(False)]] = True
+    if not marked.all():
+        marked[rows[holding(said, MARK)]] = True
     values = said.take(pa.array(first, mask=first < 0))
+    if marked.all() and first.min(initial=0) == 0:
+        return values
+    spoken = np.zeros(count, bool)
+    spoken[rows] = True
     for lost, why in ((first < 0, NO_ANSWER), (~marked, NOT_SEEN), (~spoken, NO_TURNS)):
         values = pc.if_else(pa.array(lost), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
     return values
+
+
+def _is_answer(who: pa.Array) -> np.ndarray:
+    """Which of the speakers is the model, in any case."""
+    lower = who if _is_lower(who) else pc.utf8_lower(who)
+    return pc.is_in(lower, pa.array(sorted(ANSWERS), who.type)).to_numpy(False)
+
+
+def _is_lower(who: pa.Array) -> bool:
+    signs = payload(who.cast(pa.large_binary()))
+    return bool(((signs >= ord("a")) & (signs <= ord("z"))).all())
 
 
 def _turns(value: Any) -> list[Any]:

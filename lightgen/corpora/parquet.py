@@ -79,7 +79,8 @@ class ParquetColumn(ColumnCorpus):
 
     def _columns(self, parquet: pq.ParquetFile, groups: Sequence[int]) -> Iterator[pa.Array]:
         names = self.names_in(parquet.schema_arrow)
-        for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=[".".join(names)]):
+        wanted = [".".join(names)]  # one column, which threads would only hand to and fro
+        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
             yield inner(batch.column(0), names)
 
     def _opened(self, file: BinaryIO, rows: range | None = None) -> pq.ParquetFile:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lightgen.corpora.dictionary_page import all_short
 from lightgen.corpora.raw import BATCH_ROWS
 from lightgen.errors import InputCorrupt
 
@@ -66,7 +67,8 @@ def _check(parquet: pq.ParquetFile, file: BinaryIO, path: str, columns: Sequence
             chunk = parquet.metadata.row_group(group).column(index)
             pages += chunk.total_uncompressed_size
             # A value is no longer than the pages that hold it, and stands at most once a row.
-            if chunk.has_dictionary_page and chunk.num_values * chunk.total_uncompressed_size > most:
+            large = chunk.has_dictionary_page and chunk.num_values * chunk.total_uncompressed_size > most
+            if large and not all_short(file, chunk):
                 decoded += _dictionary_bytes(file, group, chunk.path_in_schema)
     if pages > MAX_UNCOMPRESSED or max(pages, decoded) > most:
         raise InputCorrupt(

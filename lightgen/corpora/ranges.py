@@ -106,17 +106,17 @@ class Cutter:
 def cut_values(arrays: Iterable[pa.LargeBinaryArray], rows: int, limit: int | None) -> tuple[Range, ...]:
     """Ranges of `rows` values each over all arrays, or over the first `limit` values."""
     return tuple(
-        Range(len(values), _payload(values).size, values_digest(values)) for values in _regrouped(arrays, rows, limit)
+        Range(len(values), payload(values).size, values_digest(values)) for values in _regrouped(arrays, rows, limit)
     )
 
 
 def values_digest(values: pa.LargeBinaryArray) -> str:
     """Digest of values and nulls, whatever the buffers they lie in."""
     plain = values.fill_null(b"") if values.null_count else values
-    lengths = np.diff(_offsets(plain))
+    lengths = np.diff(offsets(plain))
     lengths[np.asarray(values.is_null())] = -1
     digest = hashlib.sha256(lengths.astype("<i8").data)
-    digest.update(_payload(plain).data)
+    digest.update(payload(plain).data)
     return digest.hexdigest()
 
 
@@ -138,14 +138,15 @@ def _regrouped(arrays: Iterable[pa.LargeBinaryArray], rows: int, limit: int | No
         yield pa.concat_arrays(held)
 
 
-def _offsets(values: pa.LargeBinaryArray) -> np.ndarray:
+def offsets(values: pa.LargeBinaryArray) -> np.ndarray:
+    """int64: where in the payload of the whole buffer each value begins, and where the last one ends."""
     raw = values.buffers()[1]
     return (
         np.frombuffer(raw, np.int64)[values.offset : values.offset + len(values) + 1] if raw else np.zeros(1, np.int64)
     )
 
 
-def _payload(values: pa.LargeBinaryArray) -> np.ndarray:
+def payload(values: pa.LargeBinaryArray) -> np.ndarray:
     """uint8: the bytes of all values, one after the other."""
-    offsets, data = _offsets(values), values.buffers()[2]
-    return np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data else np.zeros(0, np.uint8)
+    bounds, data = offsets(values), values.buffers()[2]
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data else np.zeros(0, np.uint8)

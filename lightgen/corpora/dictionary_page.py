@@ -1,0 +1,99 @@
+"""Looks into the dictionary page of a Parquet column without decoding it, which would take as long as reading the column.
+
+A page is a header in Thrift's compact protocol and the values, each behind its length in four bytes.
+"""
+
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MAX_PAGE = 16 << 20  # bytes; larger dictionaries are left to the decoder
+HEADER_BYTES = 64  # what a header has at most
+CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd", "GZIP": "gzip"}
+DICTIONARY_PAGE, I32 = 2, 5
+
+
+def all_short(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether every value in the dictionary of a column of texts is shown to be shorter than 64 KiB.
+
+    False where a value is longer, and where the page is not laid out as most writers do.
+    """
+    page = _page(file, chunk)
+    return page is not None and _is_chain_of_short(np.frombuffer(page, np.uint8))
+
+
+def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | None:
+    """The values of the dictionary page, unpacked."""
+    if chunk.physical_type != "BYTE_ARRAY" or not chunk.dictionary_page_offset:
+        return None
+    file.seek(chunk.dictionary_page_offset)
+    header = file.read(HEADER_BYTES)
+    found = _sizes(header)
+    if found is None or max(found[1:]) > MAX_PAGE:
+        return None
+    begin, plain, packed = found
+    file.seek(chunk.dictionary_page_offset + begin)
+    data = file.read(packed)
+    if len(data) < packed or chunk.compression not in (*CODECS, "UNCOMPRESSED"):
+        return None
+    if chunk.compression == "UNCOMPRESSED":
+        return data
+    try:
+        return pa.Codec(CODECS[chunk.compression]).decompress(data, plain, asbytes=True)
+    except (pa.ArrowException, OSError):
+        return None  # the decoder says what is wrong with it
+
+
+def _sizes(header: bytes) -> tuple[int, int, int] | None:
+    """Bytes of the header, of the page unpacked and as it lies in the file; None where it is not a dictionary's."""
+    at, values = 0, list[int]()
+    for _ in range(3):
+        if header[at : at + 1] != bytes([1 << 4 | I32]):
+            return None
+        number, at = _varint(header, at + 1)
+        values.append(number >> 1)  # the sign stands last
+    end = _end_of_struct(header, at)
+    return None if values[0] != DICTIONARY_PAGE or end is None else (end, values[1], values[2])
+
+
+def _end_of_struct(header: bytes, at: int) -> int | None:
+    """Where the struct ends that goes on at `at`: numbers, truth values and structs are passed over."""
+    depth = 1
+    while depth and at < len(header):
+        kind, at = header[at] & 15, at + 1
+        if kind == 0:
+            depth -= 1
+        elif kind == I32:
+            _, at = _varint(header, at)
+        elif kind == 12:
+            depth += 1
+        elif kind not in (1, 2):
+            return None
+    return None if depth else at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    value = shift = 0
+    while at < len(data):
+        value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
+        if data[at - 1] < 128:
+            break
+    return value, at
+
+
+def _is_chain_of_short(page: np.ndarray) -> bool:
+    """Whether lengths below 64 KiB lead from each value to the next, from the first byte to the last.
+
+    The upper two bytes of such a length are zero. Text has no zeros, so those that are found are the lengths; where it
+    has some, the chain breaks and the answer is no.
+    """
+    if len(page) < 4:
+        return False
+    high = np.flatnonzero((page[2:-1] | page[3:]) == 0)
+    begins = high[np.append(np.diff(high) > 1, True)]  # of zeros beside each other the last are the upper bytes
+    lengths = page[begins].astype(np.int64) | page[begins + 1].astype(np.int64) << 8
+    ends = begins + 4 + lengths
+    return bool(len(begins) and begins[0] == 0 and ends[-1] == len(page) and (ends[:-1] == begins[1:]).all())
