@@ -63,7 +63,8 @@ class ConversationsCorpus(JsonDocument):
 
     def record_of(self, row: int, caption: str | None) -> dict[str, Any]:
         """See `JsonDocument.record_of`."""
-        turns = [{"from": "human", "value": f"{MARK.decode()}>\nSay what is to be seen."}, {"from": "gpt", "value": caption}]
+        asked = f"{MARK.decode()}>\nSay what is to be seen."
+        turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": caption}]
         return {"id": f"{row:09d}", "image": f"{row:09d}.jpg", self.field: turns}
 
     def found_in(self, record: Any) -> Found:

@@ -32,7 +32,7 @@ def chosen_coverage(terms: Shingles, concepts: Shingles, rule: ChoiceConfig, sha
     count = max(1, round(candidates * share))
     rows = np.arange(candidates)
     given = Candidates(
-        rows.astype(np.uint64) * np.uint64(2**64 // candidates), terms.take(rows), concepts.take(rows),
+        rows.astype(np.uint64) * np.uint64(2**64 // candidates), rows, terms, concepts.take(rows),
         np.zeros(candidates, bool),
     )  # fmt: skip
     asked = pairs_met(concepts.take(np.arange(candidates, texts)))

@@ -26,7 +26,7 @@ def test_shares_are_those_counted_by_hand() -> None:
     assert (found.candidates, found.count, found.asked) == (1600, 160, 400)
     rows, asked = np.arange(1600), pairs(np.arange(1600, 2000))
     lots = rows.astype(np.uint64) * np.uint64(2**64 // 1600)
-    given = Candidates(lots, TERMS.take(rows), CONCEPTS.take(rows), np.zeros(1600, bool))
+    given = Candidates(lots, rows, TERMS, CONCEPTS.take(rows), np.zeros(1600, bool))
     for share, some in ((found.chosen, choose(Balance(), given, 160)[0]), (found.by_lot, rows[:160])):
         shown = set(pairs(some))
         assert share == pytest.approx(sum(pair in shown for pair in asked) / len(asked))
