@@ -102,7 +102,8 @@ def _gains(levels: Float64[np.ndarray, "*any steps"]) -> Float64[np.ndarray, "*a
 
 
 def _band(mean: Float64[np.ndarray, " n"], half: Float64[np.ndarray, " n"], most: float) -> Band:
-    return Band(mean, np.maximum(mean - half, 0), np.minimum(mean + half, most))
+    mean = np.maximum(mean, 0) + 0.0  # rounding leaves zeros with a sign
+    return Band(mean, np.maximum(mean - half, 0) + 0.0, np.minimum(mean + half, most))
 
 
 def saturation(gains: Float64[np.ndarray, " steps"], least: float) -> int | None:

@@ -91,7 +91,10 @@ def verdict(found: Worth) -> str:
     if found.enough is None:
         last = found.growth.steps[-1]
         return f"Up to {last:,} every further {step:,} captions add {least} coverage or more: no saturation is seen."
-    told = f"Beyond {found.enough:,} captions every further {step:,} add less than {least} coverage."
+    if not found.enough:
+        return f"Not even the first {step:,} captions show {least}: give a larger --step, or a lower --least-gain."
+    reached = found.growth.coverage.mean[found.growth.at(found.enough)]
+    told = f"Beyond {found.enough:,} captions ({reached:.1%} coverage) every further {step:,} add less than {least}."
     early, late = found.enough_ends
     if early == late:
         return told

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightgen.bench.captions import real_shaped
+from lightgen.decisions.concepts import all_concepts
 from lightgen.errors import ConfigError, InputCorrupt, RefNotFound
 from lightgen.operations.machines import described
 from lightgen.operations.preflight import preflight
@@ -182,7 +183,16 @@ def test_each_step_is_a_sentence_and_the_last_word_is_where_it_ends(found: Worth
     assert enough.enough is not None
     gains = enough.growth.gain.mean[enough.growth.steps.index(enough.enough) + 1 :]
     assert all(gains < 0.05)
-    assert f"Beyond {enough.enough:,} captions every further 1,000 add less than 5 % coverage" in verdict(enough)
+    reached = enough.growth.coverage.mean[enough.growth.at(enough.enough)]
+    assert f"Beyond {enough.enough:,} captions ({reached:.1%} coverage) every further 1,000 add less" in verdict(enough)
+
+
+def test_captions_of_which_each_is_its_own_are_not_called_enough() -> None:
+    things = [name for kind, name in all_concepts().names if kind == "objects"][:60]
+    write([f"{color} {thing}" for color in ("red", "blue", "green", "pink", "brown") for thing in things])
+    found = worth(recipe(select__count=None), "store", step=50, machine=EIGHT)
+    assert found.growth.coverage.mean.max() < 1e-9
+    assert "Not even the first 50 captions show 1 %: " in verdict(found)
 
 
 def test_the_count_and_the_choice_of_the_recipe_are_spoken_of(found: Worth) -> None:
