@@ -9,7 +9,7 @@ from lightgen import cli
 from lightgen.cli import app
 
 # Commands for a store that need not be there yet.
-CREATORS = {"run", "work", "plan", "rehearse", "import-official", "ablate"}
+CREATORS = {"run", "work", "plan", "rehearse", "import-official", "ablate", "volume", "job"}
 
 
 def reading_commands() -> dict[str, int]:
