@@ -131,6 +131,7 @@ def _facts(shown: inspect.Shown) -> None:
     facts = {
         "version": f"{shown.ref.kind}@{shown.ref.version}",
         "fingerprint": shown.ref.fingerprint,
+        "role": ", ".join(shown.roles) or "none",
         "tags": ", ".join(shown.tags) or "none",
         "stage": f"{shown.stage}, seed {shown.seed}, {shown.n_shards} shards, {shown.seconds:,.1f} s",
         "rows": f"{shown.rows_in:,} in = {shown.rows_out:,} out + {rejected:,} rejected{reused}",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from lightgen.cli.console import StoreOption, out
+from lightgen.cli.console import JsonOption, StoreOption, out, print_json
 from lightgen.errors import ConfigError
 from lightgen.progress import Terminal
 from lightgen.recipe_yaml import read_value
@@ -71,6 +71,7 @@ def recut(
     apply: Annotated[
         bool, typer.Option("--apply", help="keep the new selection as a version; without it only show it")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what other rules would keep of the images that are scored. No image is opened, and it takes seconds."""
     from lightgen.operations.recut import recut as cut_again
@@ -80,9 +81,14 @@ def recut(
 
     opened, other = open_store(store), load_recipe(recipe, overrides_of(settings or []))
     found = cut_again(load_recipe(recipe), other, opened)
+    sealed = seal(found, other, opened) if apply else None
+    if as_json:
+        cuts = {name: [vars(one) for one in getattr(found, name)] for name in ("before", "after")}
+        print_json({"images": found.images.rows, **cuts, "sealed": str(sealed) if sealed else None})
+        return
     _show_cut(found)
-    if apply:
-        out.print(f"sealed {seal(found, other, opened)}")
+    if sealed:
+        out.print(f"sealed {sealed}")
 
 
 def _show_cut(cut: "Cut") -> None:

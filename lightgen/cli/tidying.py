@@ -1,11 +1,12 @@
 """Commands that name, retire and delete versions."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from lightgen.cli.console import RefArgument, StoreOption, out
+from lightgen.cli.console import JsonOption, RefArgument, StoreOption, out, print_json
+from lightgen.errors import ConfigError
 from lightgen.storage.store import Store, open_store
 
 app = typer.Typer()
@@ -53,11 +54,17 @@ def collect_garbage(
     evict: Annotated[
         bool, typer.Option("--evict", help="image files of untagged versions that a checkpoint drew; rows stay")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List what nothing needs, or delete it: retired and unfinished versions, and files without a receipt."""
     from lightgen.storage.collect import collect, find_garbage
 
     opened = open_store(store)
+    if as_json and apply:
+        raise ConfigError("gc --json lists; leave out --apply, or leave out --json")
+    if as_json:
+        print_json(_listed(opened, grace_days, evict))
+        return
     _uploads(opened, grace_days, apply)
     garbage = find_garbage(opened, grace_days)
     for one in garbage:
@@ -71,6 +78,19 @@ def collect_garbage(
     out.print(f"{len(garbage):,} files, {sum(one.bytes for one in garbage):,} bytes: {done}")
     if evict:
         _evict(opened, grace_days, apply)
+
+
+def _listed(store: Store, grace_days: float, evict: bool) -> dict[str, Any]:
+    """What `gc` would print, as JSON values."""
+    from lightgen.storage.collect import find_garbage, stale_uploads
+    from lightgen.storage.evict import find_evictable
+
+    evictable = find_evictable(store, grace_days) if evict else []
+    return {
+        "garbage": [vars(one) for one in find_garbage(store, grace_days)],
+        "uploads": [one.key for one in stale_uploads(store, grace_days)],
+        "evictable": [{"version": str(one.version.ref), "bytes": one.bytes} for one in evictable],
+    }
 
 
 def _evict(store: Store, grace_days: float, apply: bool) -> None:

@@ -51,7 +51,8 @@ def job(recipe: RecipeArgument, store: StoreOption, settings: SetOption = None) 
     from lightgen.operations.training_job import next_job
     from lightgen.recipe import load_recipe
 
-    found = next_job(load_recipe(recipe, overrides_of(settings or [])), open_store(store))
+    opened = open_store(store)
+    found = next_job(load_recipe(recipe, overrides_of(settings or [])), opened)
     typer.echo(found.model_dump_json(indent=1))
 
 

@@ -230,7 +230,7 @@ def _judged(recipe: Recipe) -> Iterator[Problem]:
     if pair is None:
         return
     if pair.winner == "teacher" and not isinstance(recipe.generate, GenerateConfig):
-        what = "the teacher is to win, and `use:` or `mix:` in place of generate does not say which one draws"
+        what = "the teacher is to win, and generate is `use:` or `mix:`, which does not say who draws the winners"
         yield _wrong("pair.winner", what, "give one generator as generate, or take winner: student")
     yield from _photographs(recipe, pair)
     yield from _unmeasured(recipe.audit)

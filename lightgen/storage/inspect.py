@@ -62,6 +62,7 @@ class Shown:
     bytes: int
     seconds: float
     provenance: list[Provenance]
+    roles: tuple[str, ...]
     tags: tuple[str, ...]
     columns: list[tuple[str, str, dict[str, str]]]
     files: list[str] = field(default_factory=list)
@@ -88,7 +89,8 @@ def list_versions(store: Store, kind: str | None = None, now: datetime | None = 
 def show(store: Store, ref: ArtifactRef | str) -> Shown:
     """All about one version. Raises RefNotFound, StoreCorrupt."""
     version = store.open(ref)
-    plan, rows = version.plan, version.manifest.rows
+    plan, rows, entries = version.plan, version.manifest.rows, store.log(version.ref.kind)
+    roles = _roles(entries, retired(entries), standing(entries))
     return Shown(
         ref=version.ref,
         stage=plan.stage,
@@ -104,7 +106,8 @@ def show(store: Store, ref: ArtifactRef | str) -> Shown:
         bytes=version.bytes_total,
         seconds=version.seconds,
         provenance=_provenance(version),
-        tags=_tags(store.log(plan.kind)).get(version.ref.version, ()),
+        roles=roles.get(version.ref.version, ()),
+        tags=_tags(entries).get(version.ref.version, ()),
         columns=[(f.name, str(f.type), _metadata(f)) for f in declared_schema(version)],
         files=[path for role in ("table", "tar", "file") for path in version.paths(role)],
         notes={name: json.loads(version.file(name).read_bytes()) for name in version.file_names if name in NOTES},

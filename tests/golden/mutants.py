@@ -117,7 +117,12 @@ MUTANTS: dict[str, list[Mutant]] = {
         "corpora.tar_samples", ('removeprefix("./").rpartition', 'removeprefix("s").rpartition')
     ),
     "pictures parquet": _of("corpora.picture_tables", ('value.get("path") or name', "name")),
-    "stage pictures": _of("stages.pictures", ("{one.row:012x}", "{one.row:013x}"), ('"index": 0', '"index": 1')),
+    "stage pictures": _of(
+        "stages.pictures",
+        ("{one.row:012x}", "{one.row:013x}"),
+        ('"index": 0', '"index": 1'),
+        ("prompts, config.contamination)\n", "prompts, ContaminationConfig())\n"),
+    ),
     "generator images api": _of(
         "generators.images_api",
         ("return round(1 - scale", "return -round(1 - scale"),

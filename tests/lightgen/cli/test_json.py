@@ -7,12 +7,15 @@ import pytest
 import typer.main
 
 from lightgen.cli import app
+from lightgen.operations.run import run_recipe
+from lightgen.recipe import load_recipe
 from lightgen.storage.shards import Reject, ShardOutput
 from lightgen.storage.store import Store, open_or_create
 from tests.lightgen.cli.terminal import lightgen
 from tests.worked_version import SCHEMA, build, plan_of, rows
 
-READING = {"ls", "show", "rejects", "verify", "diff", "trace", "plan", "volume"}
+TINY = "tests/recipes/tiny.yaml"
+READING = {"ls", "show", "rejects", "verify", "diff", "trace", "plan", "recut", "gc", "volume"}
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,7 @@ def test_show_tells_the_recipe_and_the_columns(read):
     assert (found["rows_in"], found["rows_out"], found["reject_reasons"]) == (5, 4, {"not_text": 1})
     assert found["columns"][0] == {"name": "id", "type": "string"}
     assert found["version"].startswith("captions@")
+    assert (found["roles"], found["tags"]) == (["train"], ["good"])
 
 
 def test_rejects_come_whole(read):
@@ -67,6 +71,33 @@ def test_a_sound_store_a_difference_and_a_trace(read):
     assert read("verify", "--all")["damaged"] == []
     assert read("diff", "captions@1", "captions@2")["removed"] == ["row-0-0"]
     assert {step["outcome"] for step in read("trace", "row-0-1")} == {"kept"}
+
+
+def test_gc_lists_as_json_and_deletes_only_without_it(read, store, monkeypatch, capsys):
+    assert read("gc") == {"garbage": [], "uploads": [], "evictable": []}
+    copy = open_or_create(str(shutil.copytree(store.uri, f"{store.uri}-gc")))
+    copy.retire("captions@2")
+    words = ("gc", "--json", "--grace-days", "0", "--store", copy.uri)
+    code, out, _ = lightgen(*words, monkeypatch=monkeypatch, capsys=capsys)
+    version = copy.versions("captions")
+    garbage = json.loads(out)["garbage"]
+    assert code == 0
+    assert {tuple(one) for one in garbage} == {("key", "bytes", "why")}
+    code, _, err = lightgen(*words, "--apply", monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 2
+    assert "gc --json lists; leave out --apply" in err
+    assert copy.versions("captions") == version, "nothing was deleted"
+
+
+def test_recut_tells_what_each_rule_leaves(monkeypatch, capsys, tmp_path):
+    uri = str(tmp_path / "store")
+    run_recipe(load_recipe(TINY), open_or_create(uri), ["filter"])
+    words = ("recut", TINY, "--set", "filter.rules.1.least=0.9", "--json", "--store", uri)
+    code, out, err = lightgen(*words, monkeypatch=monkeypatch, capsys=capsys)
+    found = json.loads(out)
+    assert (code, err, found["images"], found["sealed"]) == (0, "", 48, None)
+    assert {"step": "blank", "before": 48, "after": 48} in found["before"]
+    assert {"step": "blank", "before": 48, "after": 0} in found["after"]
 
 
 def test_damage_is_json_too(store, tmp_path, monkeypatch, capsys):
