@@ -6,20 +6,37 @@ its own.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from lightgen.corpora.fields import missing_field
-from lightgen.corpora.json_scan import find_array, item_ends, one_item
-from lightgen.corpora.jsonl import BAD_JSON, LOOKED_AT, JsonRecords, nested
-from lightgen.corpora.lines import COMPRESSED, Ends
+from lightgen.corpora.json_scan import WHITE, find_array, parsed_items
+from lightgen.corpora.jsonl import LOOKED_AT, JsonRecords, nested
+from lightgen.corpora.lines import COMPRESSED, Records
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputCorrupt
 
-WHITE = b" \t\r\n"
+
+
+@dataclass(frozen=True)
+class Items(Records):
+    """Items of an array, parsed; one that is a tuple is a refusal."""
+
+    items: list[Any]
+
+    @classmethod
+    def of(cls, data: bytes, last: bool) -> Self:
+        """The whole items that `data` begins with: see `parsed_items`."""
+        items, ends = parsed_items(data, last)
+        return cls(data, ends, items)
+
+    def first(self, count: int) -> Self:
+        """See `Records.first`."""
+        return replace(self, ends=self.ends[:count], items=self.items[:count])
 
 
 class JsonDocument(JsonRecords):
@@ -46,15 +63,13 @@ class JsonDocument(JsonRecords):
         start, rest = find_array(file, head, self.array, self.path)
         return found.model_copy(update={"start": start}), rest
 
-    def ends(self, data: bytes, last: bool, form: tuple[str, ...]) -> Ends:
-        """See `LineCorpus.ends`: after the comma of a record, or where the last one ends."""
-        return item_ends(data, last)
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> "Items":
+        """See `LineCorpus.records`: a record ends after its comma, the last one where it ends."""
+        return Items.of(data, last)
 
-    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+    def check(self, records: "Items", inventory: Inventory) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See `LineCorpus.check`: some of the first records must have captions."""
-        some = ends[:LOOKED_AT]
-        records = self._parsed(data[: int(some[-1])], some, 0)
-        known = [record for record in records if not isinstance(record, tuple)]
+        known = [item for item in records.items[:LOOKED_AT] if not isinstance(item, tuple)]
         if known and not any(map(self.has_captions, known)):
             names = known[0] if isinstance(known[0], dict) else [type(known[0]).__name__]
             raise InputCorrupt(missing_field(self.path, self.field, names))
@@ -69,22 +84,9 @@ class JsonDocument(JsonRecords):
             f"{self.path} is not sound JSON: it is cut short, or broken near {(last + rest)[-60:]!r}. Fetch it again"
         )
 
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+    def captions(self, records: "Items", first: int, inventory: Inventory) -> RawCaptions:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See `LineCorpus.captions`. Raises InputCorrupt."""
-        records = self._parsed(data, ends, first)
-        begins = [0, *ends[:-1].tolist()]
-        rows = range(first, first + len(records))
-        return self.of_records(records, rows, lambda at: data[begins[at] : int(ends[at])])
-
-    def _parsed(self, data: bytes, ends: Ends, first: int) -> list[Any]:
-        try:
-            records = json.loads(b"[" + data.rstrip(WHITE).removesuffix(b",") + b"]")
-            if len(records) == len(ends):
-                return records
-        except BAD_JSON:
-            pass
-        bounds = zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
-        return [one_item(data[begin:end]) for begin, end in bounds]
+        return self.of_records(records.items, range(first, first + len(records.items)), records.at)
 
 
 class JsonCorpus(JsonDocument):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from lightgen.corpora.fields import Found, captions_of, gathered, missing_field, value_of
-from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.lines import COMPRESSED, LineCorpus, Records
 from lightgen.corpora.plain_bytes import is_utf8, not_utf8
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import MALFORMED, RawCaptions
@@ -68,9 +68,9 @@ class JsonLines(JsonRecords):
             raise one_document(self.path)
         return ()
 
-    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+    def check(self, records: Records, inventory: Inventory) -> None:
         """See `LineCorpus.check`: some of the first records must have the field."""
-        lines = [line for line in lines_of(data, ends)[:LOOKED_AT] if line.strip()]
+        lines = [line for line in lines_of(records.first(LOOKED_AT)) if line.strip()]
         known = [record for line in lines if isinstance(record := parsed(line, self.field), dict)]
         if not known or any(map(self.has_captions, known)):
             return
@@ -80,9 +80,9 @@ class JsonLines(JsonRecords):
             raise not_utf8(self.path, f"no record has a field {self.field!a}")
         raise InputCorrupt(missing_field(self.path, self.field, known[0]))
 
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`."""
-        lines = lines_of(data, ends)
+        lines = lines_of(records)
         rows: Sequence[int] = range(first, first + len(lines))
         if not all(lines) or any(line.isspace() for line in lines):
             rows = [row for row, line in zip(rows, lines, strict=True) if line.strip()]

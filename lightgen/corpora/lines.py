@@ -13,8 +13,9 @@ import shutil
 import uuid
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 from jaxtyping import Int64
@@ -34,6 +35,27 @@ MAX_RECORD = 16 << 20  # bytes
 COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst")
 PACKED = "packed"
 Ends = Int64[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Whole records that lie one after the other in `data`, which may go on, and where each ends."""
+
+    data: bytes
+    ends: Ends
+
+    def first(self, count: int) -> Self:
+        """The first `count` of them."""
+        return replace(self, ends=self.ends[:count])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def at(self, place: int) -> bytes:
+        """One of them, counted from 0."""
+        return self.data[int(self.ends[place - 1]) if place else 0 : int(self.ends[place])]
 
 
 class LineCorpus(FileCorpus):
@@ -72,7 +94,11 @@ class LineCorpus(FileCorpus):
             found = np.append(found, len(data))
         return found.astype(np.int64)
 
-    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Records:
+        """The whole records in `data`, with what else was found on the way: see `ends`."""
+        return Records(data, self.ends(data, last, form))
+
+    def check(self, records: Records, inventory: Inventory) -> None:
         """Raises InputCorrupt where the first records show that the settings are those of another file."""
 
     def over(self, rest: bytes) -> bool:
@@ -83,16 +109,16 @@ class LineCorpus(FileCorpus):
         """Raises InputCorrupt where the last record and what stands after it show that the file was cut short."""
 
     @abstractmethod
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
-        """The captions of whole records; `first` is the row of the first of them."""
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
+        """The captions of records; `first` is the row of the first of them."""
 
     def cut(self, rows: int) -> Inventory:
         """See `Corpus.cut`."""
         cutter = Cutter(rows, self.limit)
         with places.whole(self.path) as file:
             found, pieces = self._opened(file)
-            for data, ends in pieces:
-                cutter.add(data, ends)
+            for records in pieces:
+                cutter.add(records.data, records.ends)
                 if not cutter.left:
                     break
             return found.model_copy(update={"sha256": places.sha256_of(self.path, file), "ranges": cutter.finish()})
@@ -103,23 +129,21 @@ class LineCorpus(FileCorpus):
             data = self._part(inventory, place, scratch)
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
             raise input_changed(self.path, place)
-        return self.captions(data, self.ends(data, True, inventory.form), place.first, inventory)
+        return self.captions(self.records(data, True, inventory.form), place.first, inventory)
 
     def batches(self) -> Iterator[RawCaptions]:
         """See `Corpus.batches`."""
         with places.whole(self.path) as file:
             found, pieces = self._opened(file)
             first = 0
-            for data, ends in pieces:
-                if self.limit is not None:
-                    ends = ends[: self.limit - first]
-                if len(ends):
-                    yield self.captions(data[: int(ends[-1])], ends, first, found)
-                first += len(ends)
+            for records in pieces:
+                some = records if self.limit is None else records.first(self.limit - first)
+                yield self.captions(some, first, found)
+                first += len(some.ends)
                 if first == self.limit:
                     return
 
-    def _opened(self, file: io.BufferedReader) -> tuple[Inventory, Iterator[tuple[bytes, Ends]]]:
+    def _opened(self, file: io.BufferedReader) -> tuple[Inventory, Iterator[Records]]:
         """What is known before the first record, and the records in pieces. Raises InputCorrupt."""
         packed = bool(compression_of(file.peek(8)[:8])) or self.encoding != UTF8
         text = plain_bytes(file, self.path, self.encoding)
@@ -130,23 +154,22 @@ class LineCorpus(FileCorpus):
         found, rest = self.begin(text, head, Inventory(sha256="", form=form))
         return found.model_copy(update={"start": mark + found.start}), self._pieces(text, rest, found)
 
-    def _pieces(self, file: BinaryIO, head: bytes, found: Inventory) -> Iterator[tuple[bytes, Ends]]:
+    def _pieces(self, file: BinaryIO, head: bytes, found: Inventory) -> Iterator[Records]:
         rest, last, checked = head, b"", False
         while not self.over(rest):
             block = file.read(BLOCK)
             rest += block
-            ends = self.ends(rest, not block, found.form)
-            longest = np.diff(ends, prepend=0).max() if len(ends) else len(rest)
-            if longest > MAX_RECORD:
+            records = self.records(rest, not block, found.form)
+            if len(rest) > MAX_RECORD and _longest(records) > MAX_RECORD:
                 raise InputCorrupt(
                     f"{self.path} has a record of more than {MAX_RECORD >> 20} MiB; is this such a file?"
                 )
-            if len(ends):
+            if len(records.ends):
                 if not checked:
-                    self.check(rest, ends, found)
-                checked, last = True, rest[int(starts(ends)[-1]) : int(ends[-1])]
-                yield rest[: int(ends[-1])], ends
-                rest = rest[int(ends[-1]) :]
+                    self.check(records, found)
+                checked, last = True, records.at(len(records.ends) - 1)
+                yield records
+                rest = rest[records.size :]
             if not block and not self.over(rest):
                 self.check_end(last, rest)
                 return
@@ -183,6 +206,6 @@ def skip_mark(file: io.BufferedReader) -> int:
     return size
 
 
-def starts(ends: Ends) -> Ends:
-    """Where the records begin that end there."""
-    return np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])
+def _longest(records: Records) -> int:
+    """Bytes of the longest record, or of what is read of the first."""
+    return int(np.diff(records.ends, prepend=0).max()) if len(records.ends) else len(records.data)
