@@ -1,4 +1,4 @@
-"""Looks into the dictionary page of a Parquet column without decoding it, which would take as long as reading the column.
+"""Looks into the dictionary page of a Parquet column without decoding it, which takes as long as reading the column.
 
 A page is a header in Thrift's compact protocol and the values, each behind its length in four bytes.
 """

@@ -4,39 +4,58 @@ HPSv2's prompts (an array of texts), TIFA, ShareGPT-4o-Image and T2I lists are s
 its own.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from lightgen.corpora.fields import missing_field
-from lightgen.corpora.json_scan import WHITE, find_array, parsed_items
-from lightgen.corpora.jsonl import LOOKED_AT, JsonRecords, nested
-from lightgen.corpora.lines import COMPRESSED, Records
+from lightgen.corpora.json_scan import WHITE, find_array, item_ends, items_at_once, one_item
+from lightgen.corpora.jsonl import BAD_JSON, LOOKED_AT, JsonRecords, nested
+from lightgen.corpora.lines import COMPRESSED, Ends, Records
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputCorrupt
 
 
-
-@dataclass(frozen=True)
 class Items(Records):
-    """Items of an array, parsed; one that is a tuple is a refusal."""
+    """Items of an array, parsed; a tuple is a refusal. Where each ends is found out when it is asked for."""
 
-    items: list[Any]
+    def __init__(self, data: bytes, items: list[Any], size: int) -> None:
+        self.data, self.items, self._size = data, items, size
 
     @classmethod
-    def of(cls, data: bytes, last: bool) -> Self:
-        """The whole items that `data` begins with: see `parsed_items`."""
-        items, ends = parsed_items(data, last)
-        return cls(data, ends, items)
+    def one_by_one(cls, data: bytes, ends: Ends) -> Self:
+        """The items that end there."""
+        size = int(ends[-1]) if len(ends) else 0
+        made = cls(data, [], size)
+        made.ends = ends
+        with contextlib.suppress(BAD_JSON):
+            made.items = _parsed(data[:size])
+        if len(made.items) != len(ends):
+            made.items = [one_item(made.at(place)) for place in range(len(ends))]
+        return made
+
+    @cached_property
+    def ends(self) -> Ends:
+        """See `Records`."""
+        return item_ends(self.data[: self._size], True)
+
+    @property
+    def size(self) -> int:
+        """See `Records.size`."""
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self.items)
 
     def first(self, count: int) -> Self:
         """See `Records.first`."""
-        return replace(self, ends=self.ends[:count], items=self.items[:count])
+        return self if count >= len(self) else type(self).one_by_one(self.data, self.ends[:count])
 
 
 class JsonDocument(JsonRecords):
@@ -63,13 +82,27 @@ class JsonDocument(JsonRecords):
         start, rest = find_array(file, head, self.array, self.path)
         return found.model_copy(update={"start": start}), rest
 
-    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> "Items":
-        """See `LineCorpus.records`: a record ends after its comma, the last one where it ends."""
-        return Items.of(data, last)
+    def ends(self, data: bytes, last: bool, form: tuple[str, ...]) -> Ends:
+        """See `LineCorpus.ends`: after the comma of a record, or where the last one ends."""
+        return item_ends(data, last)
 
-    def check(self, records: "Items", inventory: Inventory) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Records:
+        """See `LineCorpus.records`."""
+        at_once = items_at_once(data)
+        if at_once and len(at_once[0]) >= LOOKED_AT:  # else what is looked at may be more
+            return Items(data, *at_once)
+        return Items.one_by_one(data, item_ends(data, last))
+
+    def all_records(self, data: bytes, form: tuple[str, ...]) -> Records:
+        """See `LineCorpus.all_records`."""
+        try:
+            return Items(data, _parsed(data), len(data))
+        except BAD_JSON:
+            return Items.one_by_one(data, item_ends(data, True))
+
+    def check(self, records: Records, inventory: Inventory) -> None:
         """See `LineCorpus.check`: some of the first records must have captions."""
-        known = [item for item in records.items[:LOOKED_AT] if not isinstance(item, tuple)]
+        known = [item for item in _items(records, LOOKED_AT) if not isinstance(item, tuple)]
         if known and not any(map(self.has_captions, known)):
             names = known[0] if isinstance(known[0], dict) else [type(known[0]).__name__]
             raise InputCorrupt(missing_field(self.path, self.field, names))
@@ -84,9 +117,21 @@ class JsonDocument(JsonRecords):
             f"{self.path} is not sound JSON: it is cut short, or broken near {(last + rest)[-60:]!r}. Fetch it again"
         )
 
-    def captions(self, records: "Items", first: int, inventory: Inventory) -> RawCaptions:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`. Raises InputCorrupt."""
-        return self.of_records(records.items, range(first, first + len(records.items)), records.at)
+        items = _items(records, len(records))
+        return self.of_records(items, range(first, first + len(records)), records.at)
+
+
+def _parsed(data: bytes) -> list[Any]:
+    """The items, after the last of which a comma may stand. Raises ValueError, RecursionError."""
+    return json.loads(b"[" + data.rstrip(WHITE).removesuffix(b",") + b"]")
+
+
+def _items(records: Records, count: int) -> list[Any]:
+    """The first items."""
+    made = records if isinstance(records, Items) else Items.one_by_one(records.data, records.ends[:count])
+    return made.items[:count]
 
 
 class JsonCorpus(JsonDocument):

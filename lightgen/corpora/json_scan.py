@@ -1,7 +1,6 @@
 """Finds the records of an array in a JSON document without parsing it: brackets, commas and quotes are enough."""
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -16,8 +15,8 @@ MAX_HEAD = 64 << 20  # bytes of a value, other than an array of records, that is
 KINDS = bytes.maketrans(b'[{]},"', bytes([1, 1, 255, 255, 2, 3]))
 OTHERS = bytes(sign for sign in range(256) if sign not in b'[{]},"')
 MARKS = bytes(KINDS[sign] if sign not in OTHERS else 0 for sign in range(256))  # -1 is 255
-WHITE, BLANKS = b" \t\r\n", " \t\r\n"
-FOLLOWS = re.compile(r"[ \t\r\n]*(?:(,)[ \t\r\n]*|(?=\]))")  # an item of an array
+WHITE = b" \t\r\n"
+LONGEST_KEY, TRIES = 256, 3
 Ends = Int64[np.ndarray, " n"]
 
 
@@ -45,58 +44,28 @@ def item_ends(data: bytes, last: bool) -> Ends:
     return np.append(commas, end).astype(np.int64) if plain[begin:end].strip(WHITE) else commas.astype(np.int64)
 
 
-def parsed_items(data: bytes, last: bool) -> tuple[list[Any], Ends]:
-    """The whole items that `data` begins with, parsed, and where they end as `item_ends` says.
+def items_at_once(data: bytes) -> tuple[list[Any], int] | None:
+    """The items up to one of the last commas in `data`, parsed in one call, and the bytes up to and with that comma.
 
-    The parser finds the ends itself while all is sound; from the first item that is not, brackets tell them.
+    Before the comma must stand what the parser takes for whole items, and after it what the first item begins with.
+    None where that fails: such items are found by `item_ends`.
     """
-    items, bounds = list[Any](), list[int]()
-    text, size = _sound(data)
-    closed = _parse(text, items, bounds)
-    ends = np.asarray(bounds, np.int64) if text.isascii() else _in_bytes(data[:size], bounds)
-    if closed:
-        return items, ends
-    begin = int(ends[-1]) if len(ends) else 0
-    rest = item_ends(data[begin:], last) + begin
-    parts = zip([begin, *rest[:-1].tolist()], rest.tolist(), strict=False)
-    return [*items, *(one_item(data[start:end]) for start, end in parts)], np.concatenate([ends, rest])
-
-
-def _sound(data: bytes) -> tuple[str, int]:
-    """The text before the first byte that is not UTF-8, and its bytes."""
-    try:
-        return data.decode("utf-8", "surrogatepass"), len(data)
-    except UnicodeDecodeError as error:
-        return data[: error.start].decode("utf-8", "surrogatepass"), error.start
-
-
-def _in_bytes(data: bytes, bounds: list[int]) -> Ends:
-    """Places in a text as places in its bytes."""
-    begins = np.flatnonzero(np.frombuffer(data, np.uint8) & 0xC0 != 0x80)
-    return np.append(begins, len(data))[bounds]
-
-
-def _parse(text: str, items: list[Any], bounds: list[int]) -> bool:
-    """Add the items and where they end, up to one that is not sound or not whole; whether the array ends before that."""
-    scan, follow = json.JSONDecoder().scan_once, FOLLOWS.match  # pyright: ignore[reportAttributeAccessIssue]
-    at = len(text) - len(text.lstrip(BLANKS))
-    try:
-        while not text.startswith("]", at):
-            item, end = scan(text, at)
-            if text.startswith(", {", end):  # what most writers put there
-                items.append(item)
-                bounds.append(end + 1)
-                at = end + 2
+    begins = data.lstrip(WHITE)[:LONGEST_KEY]
+    first, end = begins[: begins.find(b":") + 1], len(data)
+    if not first.startswith(b"{"):
+        return None
+    for _ in range(TRIES):
+        end = data.rfind(first, 0, end)
+        before = data[max(end - LONGEST_KEY, 0) : max(end, 0)].rstrip(WHITE)
+        if end <= 0 or not before:
+            return None
+        if before.endswith(b","):
+            size = max(end - LONGEST_KEY, 0) + len(before)
+            try:
+                return json.loads(b"[" + data[: size - 1] + b"]"), size
+            except (ValueError, RecursionError):
                 continue
-            found = follow(text, end)
-            if found is None:
-                return False
-            items.append(item)
-            bounds.append(found.end() if found[1] is None else found.end(1))
-            at = found.end()
-    except (StopIteration, ValueError, RecursionError):
-        return False
-    return True
+    return None
 
 
 def one_item(data: bytes) -> Any:

@@ -87,7 +87,7 @@ def written_quoted(head: bytes, delimiter: str, quote: str) -> bool:
 
 def _open(quotes: Bool[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
     """Whether a quote is open at each mark, one that opens there among them."""
-    return (np.cumsum(quotes, dtype=np.uint8) & 1).view(np.bool_)
+    return np.bitwise_xor.accumulate(quotes.view(np.uint8)).view(np.bool_)
 
 
 def _astray(marks: Marks, quote: int, size: int) -> Bool[np.ndarray, " m"]:

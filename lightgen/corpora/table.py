@@ -1,8 +1,11 @@
 """CSV and TSV: one column of a table.
 
-Where quotes stand only where the format has them, a piece of the file is parsed as a whole; a piece with others is
-parsed record by record, and a record whose quotes or fields are wrong is refused alone.
+Records whose quotes stand only where the format has them are cut into values all at once; others are parsed one by one,
+and a record whose quotes or fields are wrong is refused alone.
 """
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 import csv
 import re
@@ -17,7 +20,7 @@ from pydantic import Field
 
 from lightgen.config import QUIET
 from lightgen.corpora.fields import SHOWN, as_bytes, missing_field, same_name
-from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus, Records
 from lightgen.corpora.plain_bytes import BLOCK, is_utf8, not_utf8
 from lightgen.corpora.quotes import one_by_one, quoted_records, written_quoted
 from lightgen.corpora.ranges import Inventory
@@ -110,20 +113,26 @@ class TableCorpus(LineCorpus):
                 return int(ends[0])
         return len(head)
 
-    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> "Rows":
+    def ends(self, data: bytes, last: bool, form: tuple[str, ...]) -> Ends:
+        """See `LineCorpus.ends`."""
+        return self.records(data, last, form).ends
+
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Rows:
         """See `LineCorpus.records`. Blank lines belong to the record after them."""
         if QUOTED not in form or self.quote.encode() not in data:
-            ends = self.ends(data, last, form)
+            ends = super().ends(data, last, form)
             rows = Rows(data, ends, np.zeros(len(ends), np.bool_), None)
         elif self._is_simple():
-            rows = Rows.of(data, quoted_records(data, self.delimiter, self.quote, last))
+            found = quoted_records(data, self.delimiter, self.quote, last)
+            rows = Rows(data, found.ends, found.odd, found.marks)
         else:
-            ends = one_by_one(data, self.ends(data, last, form), self.delimiter, self.quote, last)
+            ends = one_by_one(data, super().ends(data, last, form), self.delimiter, self.quote, last)
             rows = Rows(data, ends, np.ones(len(ends), np.bool_), None)
         return rows.chosen(_holds_text(data, rows.ends))
 
-    def captions(self, records: "Rows", first: int, inventory: Inventory) -> RawCaptions:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`."""
+        assert isinstance(records, Rows)
         width, column = self._width(inventory), inventory.column
         rows = first + np.arange(len(records.ends))
         odd = np.ones(len(rows), np.bool_)

@@ -3,39 +3,31 @@
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
-from dataclasses import dataclass, replace
-from typing import Self
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from lightgen.corpora.lines import Records
-from lightgen.corpora.quotes import NEW, RETURN, Marks, Quoted
+from lightgen.corpora.quotes import NEW, RETURN, Marks
 
 Places = Int64[np.ndarray, " n"]
 
 
-@dataclass(frozen=True)
 class Rows(Records):
     """Records of a table; `odd` ones are to be parsed one by one. Without quotes among them there are no `marks`."""
 
-    odd: Bool[np.ndarray, " n"]
-    marks: Marks | None
+    def __init__(self, data: bytes, ends: Places, odd: Bool[np.ndarray, " n"], marks: Marks | None) -> None:
+        super().__init__(data, ends)
+        self.odd, self.marks = odd, marks
 
-    @classmethod
-    def of(cls, data: bytes, found: Quoted) -> Self:
-        """Records with quotes in them."""
-        return cls(data, found.ends, found.odd, found.marks)
-
-    def chosen(self, kept: Bool[np.ndarray, " n"]) -> Self:
+    def chosen(self, kept: Bool[np.ndarray, " n"]) -> "Rows":
         """Some of the ends; what lies between two of them is one record."""
-        return self if kept.all() else replace(self, ends=self.ends[kept], odd=self.odd[kept])
+        return self if kept.all() else Rows(self.data, self.ends[kept], self.odd[kept], self.marks)
 
-    def first(self, count: int) -> Self:
+    def first(self, count: int) -> "Rows":
         """See `Records.first`."""
-        return replace(self, ends=self.ends[:count], odd=self.odd[:count])
+        return Rows(self.data, self.ends[:count], self.odd[:count], self.marks)
 
 
 def values_of(
@@ -45,12 +37,11 @@ def values_of(
     signs = np.frombuffer(rows.data, np.uint8)
     begins, stops = _trimmed(rows, signs)
     between = _separators(rows, signs, delimiter)
-    firsts = np.searchsorted(between, np.append(0, rows.ends))
-    fit = (np.diff(firsts) == width - 1) & ~rows.odd
+    firsts, fit = _fitting(between, begins, rows.ends, width)
+    fit = fit & ~rows.odd
     every = fit.all()
     if not every:
-        begins, stops, firsts = begins[fit], stops[fit], firsts[:-1][fit]
-    firsts = firsts[: len(begins)]
+        begins, stops, firsts = begins[fit], stops[fit], firsts[fit]
     begins = begins if column == 0 else between[firsts + column - 1] + 1
     stops = stops if column == width - 1 else between[firsts + column]
     values = _unquoted(rows, signs, begins, stops, ord(quote)) if rows.marks else _cut_out(rows.data, begins, stops)
@@ -59,9 +50,21 @@ def values_of(
     return pc.replace_with_mask(pa.nulls(len(fit), pa.large_binary()), pa.array(fit), values), ~fit
 
 
+def _fitting(between: Places, begins: Places, ends: Places, width: int) -> tuple[Places, Bool[np.ndarray, " n"]]:
+    """How many separators stand before each record, and which records have as many as `width` values need."""
+    need = width - 1
+    if need and len(between) == need * len(ends):
+        of_each = between.reshape(-1, need)
+        if (of_each[:, 0] >= begins).all() and (of_each[:, -1] < ends).all():
+            return np.arange(0, len(between), need), np.ones(len(ends), np.bool_)
+    firsts = np.searchsorted(between, np.append(0, ends))
+    return firsts[:-1], np.diff(firsts) == need
+
+
 def _separators(rows: Rows, signs: np.ndarray, delimiter: str) -> Places:
     if rows.marks is not None:
-        return rows.marks.of(ord(delimiter))
+        found = rows.marks.of(ord(delimiter))
+        return found[: np.searchsorted(found, rows.size)]
     return np.flatnonzero(signs[: rows.size] == ord(delimiter))
 
 
@@ -96,12 +99,13 @@ def _unquoted(rows: Rows, signs: np.ndarray, begins: Places, stops: Places, quot
         return pa.array([], pa.large_binary())
     quoted = (stops > begins) & (signs[np.minimum(begins, len(signs) - 1)] == quote)
     begins, stops = begins + quoted, stops - quoted
-    values = _cut_out(rows.data, begins, stops)
+    values, mark = _cut_out(rows.data, begins, stops), bytes([quote])
     assert rows.marks is not None
     quotes = rows.marks.places[rows.marks.signs == quote]
+    if not (np.diff(quotes) == 1).any():
+        return values
     doubled = np.searchsorted(quotes, begins) != np.searchsorted(quotes, stops)
     if not doubled.any():
         return values
-    mark = bytes([quote])
     mended = pc.replace_substring(values.filter(pa.array(doubled)), mark * 2, mark)
     return pc.replace_with_mask(values, pa.array(doubled), mended)

@@ -28,6 +28,6 @@ class TextCorpus(LineCorpus):
 
 def lines_of(records: Records) -> list[bytes]:
     """The lines, without their ends."""
-    count = len(records.ends)
+    count = len(records)
     lines = records.data.split(b"\n", count)[:count]
     return [line.rstrip(b"\r") for line in lines] if b"\r" in records.data else lines
