@@ -7,6 +7,8 @@ A caption is the first answer of the model. What is said without an image is not
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 import io
+import itertools
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,7 +21,7 @@ from lightgen.corpora.base import Corpus
 from lightgen.corpora.columns import encoded, holding, is_list, is_text, no_utf8
 from lightgen.corpora.fields import Found, captions_of, value_of
 from lightgen.corpora.json_document import JsonDocument
-from lightgen.corpora.jsonl import JsonLines
+from lightgen.corpora.jsonl import AtOnce, JsonLines
 from lightgen.corpora.lines import COMPRESSED
 from lightgen.corpora.parquet import ParquetColumn
 from lightgen.corpora.plain_bytes import plain_bytes
@@ -63,9 +65,15 @@ class ConversationsCorpus(JsonDocument):
 
     def record_of(self, row: int, caption: str | None) -> dict[str, Any]:
         """See `JsonDocument.record_of`."""
-        asked = f"{MARK.decode()}>\nSay what is to be seen."
-        turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": caption}]
+        turns = [
+            {"from": "human", "value": f"{MARK.decode()}>\nSay what is to be seen."},
+            {"from": "gpt", "value": caption},
+        ]
         return {"id": f"{row:09d}", "image": f"{row:09d}.jpg", self.field: turns}
+
+    def at_once(self, records: Sequence[Any]) -> AtOnce | None:
+        """See `JsonRecords.at_once`."""
+        return answers_in_records(records, self.field)
 
     def found_in(self, record: Any) -> Found:
         """See `JsonRecords.found_in`."""
@@ -74,6 +82,10 @@ class ConversationsCorpus(JsonDocument):
 
 class ConversationLines(JsonLines):
     """The same as JSON lines."""
+
+    def at_once(self, records: Sequence[Any]) -> AtOnce | None:
+        """See `JsonRecords.at_once`."""
+        return answers_in_records(records, self.field)
 
     def found_in(self, record: Any) -> Found:
         """See `JsonRecords.found_in`."""
@@ -125,24 +137,46 @@ def answers_in(column: pa.Array) -> pa.LargeBinaryArray | None:
     said = said.cast(pa.large_binary())
     if no_utf8(said):
         return None
-    return _first_answers(np.flatnonzero(_is_answer(who)), said, rows, len(column))
-
-
-def _first_answers(answers: np.ndarray, said: pa.LargeBinaryArray, rows: np.ndarray, count: int) -> pa.LargeBinaryArray:
-    """For each of `count` rows the first of its answers, or why there is none; `rows` are those of what is said."""
-    first, marked = np.full(count, -1), np.zeros(count, bool)
-    first[rows[answers][::-1]] = answers[::-1]
-    marked[rows[pc.fill_null(pc.starts_with(said, MARK), False).to_numpy(False)]] = True
-    if not marked.all():
-        marked[rows[holding(said, MARK)]] = True
-    values = said.take(pa.array(first, mask=first < 0))
-    if marked.all() and first.min(initial=0) == 0:
-        return values
-    spoken = np.zeros(count, bool)
-    spoken[rows] = True
-    for lost, why in ((first < 0, NO_ANSWER), (~marked, NOT_SEEN), (~spoken, NO_TURNS)):
-        values = pc.if_else(pa.array(lost), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
+    values, lost = _first_answers(who, said, rows, np.zeros(len(column), bool))
+    for at, why in lost:
+        values = pc.if_else(pa.array(at), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
     return values
+
+
+def answers_in_records(records: Sequence[Any], field: str) -> AtOnce | None:
+    """The same of records, where each has a list of turns and each turn a speaker and a text; else None."""
+    try:
+        turns = [record[field] for record in records]
+        flat = list(itertools.chain.from_iterable(turns))
+        names = next((one for one in zip(*SAID, strict=True) if flat and one[0] in flat[0]), None)
+        if names is None or not all(type(one) is list for one in turns):
+            return None
+        who, said = (pa.array([turn[name] for turn in flat], pa.large_string()) for name in names)
+    except (KeyError, TypeError, UnicodeError, pa.ArrowException):
+        return None
+    rows = np.repeat(np.arange(len(turns)), [len(one) for one in turns])
+    seen = [any(map(record.get, IMAGES)) for record in records]
+    return _first_answers(who, said.cast(pa.large_binary()), rows, np.asarray(seen, bool))
+
+
+def _first_answers(who: pa.Array, said: pa.LargeBinaryArray, rows: np.ndarray, seen: np.ndarray) -> AtOnce:
+    """The first answer of each row, and in which rows there is none, with reasons of which the last counts.
+
+    `rows` says whose the turns are, and `seen` which rows have an image beside them.
+    """
+    answers = np.flatnonzero(_is_answer(who))
+    first = np.full(len(seen), -1)
+    first[rows[answers][::-1]] = answers[::-1]
+    if not seen.all():
+        seen[rows[pc.fill_null(pc.starts_with(said, MARK), False).to_numpy(False)]] = True
+    if not seen.all():
+        seen[rows[holding(said, MARK)]] = True
+    values = said.take(pa.array(first, mask=first < 0))
+    if seen.all() and first.min(initial=0) == 0:
+        return values, []
+    silent = np.ones(len(seen), bool)
+    silent[rows] = False
+    return values, [(first < 0, NO_ANSWER), (~seen, NOT_SEEN), (silent, NO_TURNS)]
 
 
 def _is_answer(who: pa.Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Looks into the dictionary page of a Parquet column without decoding it, which would take as long as reading all.
+"""Looks into the dictionary page of a Parquet column without decoding it, which takes as long as reading the column.
 
 A page is a header in Thrift's compact protocol and the values, each behind its length in four bytes.
 """
@@ -90,10 +90,10 @@ def _is_chain_of_short(page: np.ndarray) -> bool:
     The upper two bytes of such a length are zero. Text has no zeros, so those that are found are the lengths; where it
     has some, the chain breaks and the answer is no.
     """
-    if len(page) < 4:
-        return False
     high = np.flatnonzero((page[2:-1] | page[3:]) == 0)
+    if not len(high):
+        return False
     begins = high[np.append(np.diff(high) > 1, True)]  # of zeros beside each other the last are the upper bytes
     lengths = page[begins].astype(np.int64) | page[begins + 1].astype(np.int64) << 8
     ends = begins + 4 + lengths
-    return bool(len(begins) and begins[0] == 0 and ends[-1] == len(page) and (ends[:-1] == begins[1:]).all())
+    return bool(begins[0] == 0 and ends[-1] == len(page) and (ends[:-1] == begins[1:]).all())

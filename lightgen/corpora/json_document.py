@@ -4,22 +4,58 @@ HPSv2's prompts (an array of texts), TIFA, ShareGPT-4o-Image and T2I lists are s
 its own.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from lightgen.corpora.fields import missing_field
-from lightgen.corpora.json_scan import find_array, item_ends, one_item
+from lightgen.corpora.json_scan import WHITE, find_array, item_ends, items_at_once, one_item
 from lightgen.corpora.jsonl import BAD_JSON, LOOKED_AT, JsonRecords, nested
-from lightgen.corpora.lines import COMPRESSED, Ends
+from lightgen.corpora.lines import COMPRESSED, Ends, Records
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputCorrupt
 
-WHITE = b" \t\r\n"
+
+class Items(Records):
+    """Items of an array, parsed; a tuple is a refusal. Where each ends is found out when it is asked for."""
+
+    def __init__(self, data: bytes, items: list[Any], size: int) -> None:
+        self.data, self.items, self._size = data, items, size
+
+    @classmethod
+    def one_by_one(cls, data: bytes, ends: Ends) -> Self:
+        """The items that end there."""
+        size = int(ends[-1]) if len(ends) else 0
+        made = cls(data, [], size)
+        made.ends = ends
+        with contextlib.suppress(BAD_JSON):
+            made.items = _parsed(data[:size])
+        if len(made.items) != len(ends):
+            made.items = [one_item(made.at(place)) for place in range(len(ends))]
+        return made
+
+    @cached_property
+    def ends(self) -> Ends:
+        """See `Records`."""
+        return item_ends(self.data[: self._size], True)
+
+    @property
+    def size(self) -> int:
+        """See `Records.size`."""
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def first(self, count: int) -> Self:
+        """See `Records.first`."""
+        return self if count >= len(self) else type(self).one_by_one(self.data, self.ends[:count])
 
 
 class JsonDocument(JsonRecords):
@@ -50,11 +86,23 @@ class JsonDocument(JsonRecords):
         """See `LineCorpus.ends`: after the comma of a record, or where the last one ends."""
         return item_ends(data, last)
 
-    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Records:
+        """See `LineCorpus.records`."""
+        at_once = items_at_once(data)
+        if at_once and len(at_once[0]) >= LOOKED_AT:  # else what is looked at may be more
+            return Items(data, *at_once)
+        return Items.one_by_one(data, item_ends(data, last))
+
+    def all_records(self, data: bytes, form: tuple[str, ...]) -> Records:
+        """See `LineCorpus.all_records`."""
+        try:
+            return Items(data, _parsed(data), len(data))
+        except BAD_JSON:
+            return Items.one_by_one(data, item_ends(data, True))
+
+    def check(self, records: Records, inventory: Inventory) -> None:
         """See `LineCorpus.check`: some of the first records must have captions."""
-        some = ends[:LOOKED_AT]
-        records = self._parsed(data[: int(some[-1])], some, 0)
-        known = [record for record in records if not isinstance(record, tuple)]
+        known = [item for item in _items(records, LOOKED_AT) if not isinstance(item, tuple)]
         if known and not any(map(self.has_captions, known)):
             names = known[0] if isinstance(known[0], dict) else [type(known[0]).__name__]
             raise InputCorrupt(missing_field(self.path, self.field, names))
@@ -69,22 +117,21 @@ class JsonDocument(JsonRecords):
             f"{self.path} is not sound JSON: it is cut short, or broken near {(last + rest)[-60:]!r}. Fetch it again"
         )
 
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`. Raises InputCorrupt."""
-        records = self._parsed(data, ends, first)
-        begins = [0, *ends[:-1].tolist()]
-        rows = range(first, first + len(records))
-        return self.of_records(records, rows, lambda at: data[begins[at] : int(ends[at])])
+        items = _items(records, len(records))
+        return self.of_records(items, range(first, first + len(records)), records.at)
 
-    def _parsed(self, data: bytes, ends: Ends, first: int) -> list[Any]:
-        try:
-            records = json.loads(b"[" + data.rstrip(WHITE).removesuffix(b",") + b"]")
-            if len(records) == len(ends):
-                return records
-        except BAD_JSON:
-            pass
-        bounds = zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
-        return [one_item(data[begin:end]) for begin, end in bounds]
+
+def _parsed(data: bytes) -> list[Any]:
+    """The items, after the last of which a comma may stand. Raises ValueError, RecursionError."""
+    return json.loads(b"[" + data.rstrip(WHITE).removesuffix(b",") + b"]")
+
+
+def _items(records: Records, count: int) -> list[Any]:
+    """The first items."""
+    made = records if isinstance(records, Items) else Items.one_by_one(records.data, records.ends[:count])
+    return made.items[:count]
 
 
 class JsonCorpus(JsonDocument):

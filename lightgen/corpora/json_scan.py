@@ -16,6 +16,7 @@ KINDS = bytes.maketrans(b'[{]},"', bytes([1, 1, 255, 255, 2, 3]))
 OTHERS = bytes(sign for sign in range(256) if sign not in b'[{]},"')
 MARKS = bytes(KINDS[sign] if sign not in OTHERS else 0 for sign in range(256))  # -1 is 255
 WHITE = b" \t\r\n"
+LONGEST_KEY, TRIES = 256, 3
 Ends = Int64[np.ndarray, " n"]
 
 
@@ -41,6 +42,30 @@ def item_ends(data: bytes, last: bool) -> Ends:
     end = int(places[stop]) if len(closed) else len(data)
     begin = int(commas[-1]) if len(commas) else 0
     return np.append(commas, end).astype(np.int64) if plain[begin:end].strip(WHITE) else commas.astype(np.int64)
+
+
+def items_at_once(data: bytes) -> tuple[list[Any], int] | None:
+    """The items up to one of the last commas in `data`, parsed in one call, and the bytes up to and with that comma.
+
+    Before the comma must stand what the parser takes for whole items, and after it what the first item begins with.
+    None where that fails: such items are found by `item_ends`.
+    """
+    begins = data.lstrip(WHITE)[:LONGEST_KEY]
+    first, end = begins[: begins.find(b":") + 1], len(data)
+    if not first.startswith(b"{"):
+        return None
+    for _ in range(TRIES):
+        end = data.rfind(first, 0, end)
+        before = data[max(end - LONGEST_KEY, 0) : max(end, 0)].rstrip(WHITE)
+        if end <= 0 or not before:
+            return None
+        if before.endswith(b","):
+            size = max(end - LONGEST_KEY, 0) + len(before)
+            try:
+                return json.loads(b"[" + data[: size - 1] + b"]"), size
+            except (ValueError, RecursionError):
+                continue
+    return None
 
 
 def one_item(data: bytes) -> Any:

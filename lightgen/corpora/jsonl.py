@@ -1,5 +1,8 @@
 """JSON lines: one field of an object a line."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,18 +10,21 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from lightgen.corpora.fields import Found, captions_of, gathered, missing_field, value_of
-from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.fields import SHOWN, Found, captions_of, gathered, missing_field, value_of
+from lightgen.corpora.lines import COMPRESSED, LineCorpus, Records
 from lightgen.corpora.plain_bytes import is_utf8, not_utf8
 from lightgen.corpora.ranges import Inventory
-from lightgen.corpora.raw import MALFORMED, RawCaptions
+from lightgen.corpora.raw import MALFORMED, RawCaptions, binary
 from lightgen.corpora.text import lines_of
 from lightgen.errors import InputCorrupt
 
 LOOKED_AT = 100  # first records, of which one must have the field
 BAD_JSON = (ValueError, RecursionError)
+Lost = list[tuple[np.ndarray, tuple[str, str]]]  # which records give no caption, and why; of several reasons the last
+AtOnce = tuple[pa.LargeBinaryArray, Lost]
 
 
 class JsonRecords(LineCorpus):
@@ -36,17 +42,32 @@ class JsonRecords(LineCorpus):
             return MALFORMED, f"{type(record).__name__}, not an object"
         return captions_of(value_of(record, self.field)[1])
 
+    def at_once(self, records: Sequence[Any]) -> AtOnce | None:
+        """The captions of all records and where there are none, if no record is so odd that it must be looked at."""
+        texts = _texts(records, self.field)
+        return None if texts is None else (texts, [])
+
     def has_captions(self, record: Any) -> bool:
         """Whether a record has what the settings ask for, whatever its value is."""
         return isinstance(record, str) or (isinstance(record, dict) and value_of(record, self.field)[0])
 
     def of_records(self, records: Sequence[Any], rows: Sequence[int], raw: Callable[[int], bytes]) -> RawCaptions:
         """The captions of parsed records; a record that is a tuple is a refusal. `raw` gives the bytes of one."""
-        texts = _texts(records, self.field) if type(self).found_in is JsonRecords.found_in else None
-        if texts is not None:
-            return self.batch(texts, np.asarray(rows, np.int64))
+        if (at_once := self.at_once(records)) is not None:
+            return self._refusing(*at_once, rows, raw)
         found = [record if isinstance(record, tuple) else self.found_in(record) for record in records]
         return self.batch(*gathered(found, rows, lambda at: raw(at).strip()))
+
+    def _refusing(
+        self, texts: pa.LargeBinaryArray, lost: Lost, rows: Sequence[int], raw: Callable[[int], bytes]
+    ) -> RawCaptions:
+        refused = {place: why for at, why in lost for place in np.flatnonzero(at).tolist()}
+        if refused:
+            is_refused = np.zeros(len(texts), bool)
+            is_refused[list(refused)] = True
+            shown = [raw(place).strip()[:SHOWN] for place in sorted(refused)]
+            texts = pc.replace_with_mask(texts, pa.array(is_refused), binary(shown))
+        return self.batch(texts, np.asarray(rows, np.int64), refused=refused)
 
 
 class JsonLines(JsonRecords):
@@ -68,9 +89,9 @@ class JsonLines(JsonRecords):
             raise one_document(self.path)
         return ()
 
-    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+    def check(self, records: Records, inventory: Inventory) -> None:
         """See `LineCorpus.check`: some of the first records must have the field."""
-        lines = [line for line in lines_of(data, ends)[:LOOKED_AT] if line.strip()]
+        lines = [line for line in lines_of(records.first(LOOKED_AT)) if line.strip()]
         known = [record for line in lines if isinstance(record := parsed(line, self.field), dict)]
         if not known or any(map(self.has_captions, known)):
             return
@@ -80,9 +101,9 @@ class JsonLines(JsonRecords):
             raise not_utf8(self.path, f"no record has a field {self.field!a}")
         raise InputCorrupt(missing_field(self.path, self.field, known[0]))
 
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`."""
-        lines = lines_of(data, ends)
+        lines = lines_of(records)
         rows: Sequence[int] = range(first, first + len(lines))
         if not all(lines) or any(line.isspace() for line in lines):
             rows = [row for row, line in zip(rows, lines, strict=True) if line.strip()]

@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +34,31 @@ MAX_RECORD = 16 << 20  # bytes
 COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst")
 PACKED = "packed"
 Ends = Int64[np.ndarray, " n"]
+Find = Callable[[bytes, bool, tuple[str, ...]], "Records"]
+
+
+class Records:
+    """Whole records that lie one after the other in `data`, which may go on, and where each ends."""
+
+    def __init__(self, data: bytes, ends: Ends) -> None:
+        self.data, self.ends = data, ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def first(self, count: int) -> "Records":
+        """The first `count` of them."""
+        return Records(self.data, self.ends[:count])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def at(self, place: int) -> bytes:
+        """One of them, counted from 0, or from the last by -1."""
+        place %= len(self.ends)
+        return self.data[int(self.ends[place - 1]) if place else 0 : int(self.ends[place])]
 
 
 class LineCorpus(FileCorpus):
@@ -72,7 +97,15 @@ class LineCorpus(FileCorpus):
             found = np.append(found, len(data))
         return found.astype(np.int64)
 
-    def check(self, data: bytes, ends: Ends, inventory: Inventory) -> None:
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Records:
+        """Whole records that `data` begins with, at least one if there is one, with what else was found: see `ends`."""
+        return Records(data, self.ends(data, last, form))
+
+    def all_records(self, data: bytes, form: tuple[str, ...]) -> Records:
+        """All records of `data`, which holds nothing else."""
+        return self.records(data, True, form)
+
+    def check(self, records: Records, inventory: Inventory) -> None:
         """Raises InputCorrupt where the first records show that the settings are those of another file."""
 
     def over(self, rest: bytes) -> bool:
@@ -83,16 +116,16 @@ class LineCorpus(FileCorpus):
         """Raises InputCorrupt where the last record and what stands after it show that the file was cut short."""
 
     @abstractmethod
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
-        """The captions of whole records; `first` is the row of the first of them."""
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
+        """The captions of records; `first` is the row of the first of them."""
 
     def cut(self, rows: int) -> Inventory:
         """See `Corpus.cut`."""
         cutter = Cutter(rows, self.limit)
         with places.whole(self.path) as file:
-            found, pieces = self._opened(file)
-            for data, ends in pieces:
-                cutter.add(data, ends)
+            found, pieces = self._opened(file, lambda *of: Records(of[0], self.ends(*of)))
+            for records in pieces:
+                cutter.add(records.data, records.ends)
                 if not cutter.left:
                     break
             return found.model_copy(update={"sha256": places.sha256_of(self.path, file), "ranges": cutter.finish()})
@@ -103,23 +136,21 @@ class LineCorpus(FileCorpus):
             data = self._part(inventory, place, scratch)
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
             raise input_changed(self.path, place)
-        return self.captions(data, self.ends(data, True, inventory.form), place.first, inventory)
+        return self.captions(self.all_records(data, inventory.form), place.first, inventory)
 
     def batches(self) -> Iterator[RawCaptions]:
         """See `Corpus.batches`."""
         with places.whole(self.path) as file:
-            found, pieces = self._opened(file)
+            found, pieces = self._opened(file, self.records)
             first = 0
-            for data, ends in pieces:
-                if self.limit is not None:
-                    ends = ends[: self.limit - first]
-                if len(ends):
-                    yield self.captions(data[: int(ends[-1])], ends, first, found)
-                first += len(ends)
+            for records in pieces:
+                some = records if self.limit is None else records.first(self.limit - first)
+                yield self.captions(some, first, found)
+                first += len(some)
                 if first == self.limit:
                     return
 
-    def _opened(self, file: io.BufferedReader) -> tuple[Inventory, Iterator[tuple[bytes, Ends]]]:
+    def _opened(self, file: io.BufferedReader, records_in: Find) -> tuple[Inventory, Iterator[Records]]:
         """What is known before the first record, and the records in pieces. Raises InputCorrupt."""
         packed = bool(compression_of(file.peek(8)[:8])) or self.encoding != UTF8
         text = plain_bytes(file, self.path, self.encoding)
@@ -128,27 +159,25 @@ class LineCorpus(FileCorpus):
         check_encoding(head, self.path)
         form = (*self.told(head), PACKED) if packed else self.told(head)
         found, rest = self.begin(text, head, Inventory(sha256="", form=form))
-        return found.model_copy(update={"start": mark + found.start}), self._pieces(text, rest, found)
+        return found.model_copy(update={"start": mark + found.start}), self._pieces(text, rest, found, records_in)
 
-    def _pieces(self, file: BinaryIO, head: bytes, found: Inventory) -> Iterator[tuple[bytes, Ends]]:
-        rest, last, checked = head, b"", False
+    def _pieces(self, file: BinaryIO, head: bytes, found: Inventory, records_in: Find) -> Iterator[Records]:
+        rest, records = head, None
         while not self.over(rest):
             block = file.read(BLOCK)
             rest += block
-            ends = self.ends(rest, not block, found.form)
-            longest = np.diff(ends, prepend=0).max() if len(ends) else len(rest)
-            if longest > MAX_RECORD:
+            some = records_in(rest, not block, found.form)
+            if len(rest) > MAX_RECORD and _longest(some) > MAX_RECORD:
                 raise InputCorrupt(
                     f"{self.path} has a record of more than {MAX_RECORD >> 20} MiB; is this such a file?"
                 )
-            if len(ends):
-                if not checked:
-                    self.check(rest, ends, found)
-                checked, last = True, rest[int(starts(ends)[-1]) : int(ends[-1])]
-                yield rest[: int(ends[-1])], ends
-                rest = rest[int(ends[-1]) :]
-            if not block and not self.over(rest):
-                self.check_end(last, rest)
+            if len(some):
+                if records is None:
+                    self.check(some, found)
+                yield some
+                records, rest = some, rest[some.size :]
+            elif not block and not self.over(rest):
+                self.check_end(records.at(-1) if records else b"", rest)
                 return
 
     def _part(self, inventory: Inventory, place: Place, scratch: Path) -> bytes:
@@ -183,6 +212,6 @@ def skip_mark(file: io.BufferedReader) -> int:
     return size
 
 
-def starts(ends: Ends) -> Ends:
-    """Where the records begin that end there."""
-    return np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])
+def _longest(records: Records) -> int:
+    """Bytes of the longest record, or of what is read of the first."""
+    return int(np.diff(records.ends, prepend=0).max()) if len(records) else len(records.data)

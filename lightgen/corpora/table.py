@@ -1,11 +1,13 @@
 """CSV and TSV: one column of a table.
 
-Where quotes stand only where the format has them, a piece of the file is parsed as a whole; a piece with others is
-parsed record by record, and a record whose quotes or fields are wrong is refused alone.
+Records whose quotes stand only where the format has them are cut into values all at once; others are parsed one by one,
+and a record whose quotes or fields are wrong is refused alone.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 import csv
-import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +15,23 @@ from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
+import pyarrow.compute as pc
 from pydantic import Field
 
 from lightgen.config import QUIET
 from lightgen.corpora.fields import SHOWN, as_bytes, missing_field, same_name
-from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus, Records
 from lightgen.corpora.plain_bytes import BLOCK, is_utf8, not_utf8
-from lightgen.corpora.quotes import quoted_ends, regular, written_quoted
+from lightgen.corpora.quotes import one_by_one, quoted_records, written_quoted
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import MALFORMED, RAGGED, RawCaptions, binary
+from lightgen.corpora.table_values import Rows, values_of
 from lightgen.errors import InputCorrupt
 
 SEPARATORS = ("\t", ",", ";", "|")
 QUOTED = "quoted"
 COLUMNS = "columns:"
+LOOKED_AT = 1 << 14  # bytes
 BLANK = re.compile(r"^(?:\r?\n)+")
 
 
@@ -93,8 +97,7 @@ class TableCorpus(LineCorpus):
         """See `LineCorpus.begin`: the header."""
         if self.header is not None:
             return found.model_copy(update={"column": self._place(self.header)}), head
-        ends = self.ends(head, len(head) < BLOCK, found.form)
-        size = int(ends[0]) if len(ends) else len(head)
+        size = self._first_size(head, found.form)
         names = self._fields(head[:size], found.form) if head.strip() else []
         if isinstance(names, tuple):
             raise InputCorrupt(f"{self.path}: the header cannot be read: {names[1]}")
@@ -103,64 +106,64 @@ class TableCorpus(LineCorpus):
         known = {"start": size, "column": self._place(names), "form": (*found.form, f"{COLUMNS}{len(names)}")}
         return found.model_copy(update=known), head[size:]
 
-    def ends(self, data: bytes, last: bool, form: tuple[str, ...]) -> Ends:
-        """See `LineCorpus.ends`. Blank lines belong to the record after them."""
-        lines = super().ends(data, last, form)
-        if QUOTED in form and self.quote.encode() in data:
-            lines = quoted_ends(data, lines, self.delimiter, self.quote, last)
-        return lines[_holds_text(data, lines)]
+    def _first_size(self, head: bytes, form: tuple[str, ...]) -> int:
+        """Bytes of the first record, which hardly ever is longer than the little that is looked at first."""
+        for part, last in ((head[:LOOKED_AT], False), (head, len(head) < BLOCK)):
+            if len(ends := self.records(part, last, form).ends):
+                return int(ends[0])
+        return len(head)
 
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+    def ends(self, data: bytes, last: bool, form: tuple[str, ...]) -> Ends:
+        """See `LineCorpus.ends`."""
+        return self.records(data, last, form).ends
+
+    def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Rows:
+        """See `LineCorpus.records`. Blank lines belong to the record after them."""
+        if QUOTED not in form or self.quote.encode() not in data:
+            ends = super().ends(data, last, form)
+            rows = Rows(data, ends, np.zeros(len(ends), np.bool_), None)
+        elif self._is_simple():
+            found = quoted_records(data, self.delimiter, self.quote, last)
+            rows = Rows(data, found.ends, found.odd, found.marks)
+        else:
+            ends = one_by_one(data, super().ends(data, last, form), self.delimiter, self.quote, last)
+            rows = Rows(data, ends, np.ones(len(ends), np.bool_), None)
+        return rows.chosen(_holds_text(data, rows.ends))
+
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`."""
+        assert isinstance(records, Rows)
         width, column = self._width(inventory), inventory.column
-        rows = first + np.arange(len(ends))
-        texts = self._at_once(data, width, column, inventory.form) if len(ends) else None
-        if texts is not None and len(texts) == len(ends):
+        rows = first + np.arange(len(records.ends))
+        odd = np.ones(len(rows), np.bool_)
+        if self._is_simple() and len(rows):
+            texts, odd = values_of(records, self.delimiter, self.quote, width, column)
+        else:
+            texts = pa.nulls(len(rows), pa.large_binary())
+        if not odd.any():
             return self.batch(texts, rows)
-        return self._one_by_one(data, ends, rows, (width, column), inventory.form)
+        places = np.flatnonzero(odd).tolist()
+        found = [self._value(records.at(place), width, column, inventory.form) for place in places]
+        texts = pc.replace_with_mask(texts, pa.array(odd), binary([text for text, _ in found]))
+        return self.batch(texts, rows, refused={at: why for at, (_, why) in zip(places, found, strict=True) if why})
+
+    def _is_simple(self) -> bool:
+        """Whether separator and quote are signs that bytes can be looked through for."""
+        return (self.delimiter + self.quote).isascii() and not {self.delimiter, self.quote} & {"\n", "\r"}
 
     def _width(self, inventory: Inventory) -> int:
         """Names of columns, which each record has as many values as."""
         told = [int(one.removeprefix(COLUMNS)) for one in inventory.form if one.startswith(COLUMNS)]
         return told[0] if told else len(self.header or ())
 
-    def _at_once(self, data: bytes, width: int, column: int, form: tuple[str, ...]) -> pa.LargeBinaryArray | None:
-        """The column, where every record has its fields and its quotes; else None."""
-        quoted = QUOTED in form and self.quote.encode() in data
-        if not (self.delimiter + self.quote).isascii() or (quoted and not regular(data, self.delimiter, self.quote)):
-            return None
-        if b"\0" in data or (b"\r" in data and b"\r" in data.replace(b"\r\n", b"")):
-            return None  # others take them for the end of a text or of a line
-        names = [str(number) for number in range(width)]
-        try:
-            table = pa_csv.read_csv(
-                pa.BufferReader(data),
-                pa_csv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=names),
-                pa_csv.ParseOptions(
-                    delimiter=self.delimiter, quote_char=self.quote if quoted else False, newlines_in_values=quoted
-                ),
-                pa_csv.ConvertOptions(
-                    check_utf8=False, include_columns=[names[column]], column_types={names[column]: pa.binary()}
-                ),
-            )
-        except pa.ArrowException:
-            return None
-        return pa.concat_arrays([pa.array([], pa.binary()), *table.column(0).chunks]).cast(pa.large_binary())
-
-    def _one_by_one(
-        self, data: bytes, ends: Ends, rows: np.ndarray, place: tuple[int, int], form: tuple[str, ...]
-    ) -> RawCaptions:
-        width, column = place
-        texts, refused = list[bytes | None](), dict[int, tuple[str, str]]()
-        for at, (begin, end) in enumerate(itertools.pairwise([0, *ends.tolist()])):
-            record = data[begin:end]
-            fields = self._fields(record, form)
-            if not isinstance(fields, tuple) and len(fields) != width:
-                fields = RAGGED, f"{len(fields)} values under {width} names of columns"
-            if isinstance(fields, tuple):
-                refused[at] = fields
-            texts.append(record.strip()[:SHOWN] if isinstance(fields, tuple) else as_bytes(fields[column]))
-        return self.batch(binary(texts), rows, refused=refused)
+    def _value(
+        self, record: bytes, width: int, column: int, form: tuple[str, ...]
+    ) -> tuple[bytes, tuple[str, str] | None]:
+        """The caption of a record; or what is shown of it, and the reason and the detail why it has none."""
+        fields = self._fields(record, form)
+        if not isinstance(fields, tuple) and len(fields) != width:
+            fields = RAGGED, f"{len(fields)} values under {width} names of columns"
+        return (record.strip()[:SHOWN], fields) if isinstance(fields, tuple) else (as_bytes(fields[column]), None)
 
     def _fields(self, record: bytes, form: tuple[str, ...]) -> list[str] | tuple[str, str]:
         """The values of a record, or the reason and the detail why it is none."""
@@ -192,7 +195,10 @@ class TableCorpus(LineCorpus):
 
 def _holds_text(data: bytes, ends: Ends) -> np.ndarray:
     """Which of the records that end there are more than a line end."""
-    bytes_, lengths = np.frombuffer(data, np.uint8), np.diff(ends, prepend=0)
-    last = bytes_[ends - 1] == ord("\n")
-    returned = bytes_[np.maximum(ends - 2, 0)] == ord("\r")
+    lengths = np.diff(ends, prepend=0)
+    if lengths.min(initial=3) > 2:
+        return np.ones(len(ends), np.bool_)
+    signs = np.frombuffer(data, np.uint8)
+    last = signs[ends - 1] == ord("\n")
+    returned = signs[np.maximum(ends - 2, 0)] == ord("\r")
     return ~(last & ((lengths == 1) | (lengths == 2) & returned))

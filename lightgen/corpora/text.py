@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus
+from lightgen.corpora.lines import COMPRESSED, LineCorpus, Records
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import RawCaptions, binary
 
@@ -21,12 +21,13 @@ class TextCorpus(LineCorpus):
         """See `FileCorpus.write`."""
         path.write_text("".join(f"{caption or ''}\n" for caption in captions), encoding=self.encoding)
 
-    def captions(self, data: bytes, ends: Ends, first: int, inventory: Inventory) -> RawCaptions:
+    def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`."""
-        return self.batch(binary(lines_of(data, ends)), first + np.arange(len(ends)))
+        return self.batch(binary(lines_of(records)), first + np.arange(len(records.ends)))
 
 
-def lines_of(data: bytes, ends: Ends) -> list[bytes]:
-    """The lines that end there, without their ends."""
-    lines = data.split(b"\n", len(ends))[: len(ends)]
-    return [line.rstrip(b"\r") for line in lines] if b"\r" in data else lines
+def lines_of(records: Records) -> list[bytes]:
+    """The lines, without their ends."""
+    count = len(records)
+    lines = records.data.split(b"\n", count)[:count]
+    return [line.rstrip(b"\r") for line in lines] if b"\r" in records.data else lines

@@ -94,7 +94,7 @@ MUTANTS: dict[str, list[Mutant]] = {
         "corpora.json_document", ("range(first, first + len(records))", "range(first + 1, first + 1 + len(records))")
     ),
     "corpus coco": _of("corpora.coco", ('return "annotations"', 'return "images"')),
-    "corpus conversations": _of("corpora.conversations", ("answers[0]", "answers[-1] * 2")),
+    "corpus conversations": _of("corpora.conversations", ("(~seen, NOT_SEEN)", "(seen, NOT_SEEN)")),
     "corpus webdataset": _of("corpora.webdataset", ("len(alike) == 1", "len(alike) > 1")),
     "corpus datasets": _of("corpora.hf_datasets", ("column[first:last]", "column[first + 1 : last]")),
     "links laion": _of("corpora.link_columns", ('("aesthetic", "aesthetic_score")', '("aesthetic",)')),
