@@ -34,7 +34,7 @@ class Items(Records):
         size = int(ends[-1]) if len(ends) else 0
         made = cls(data, [], size)
         made.ends = ends
-        with contextlib.suppress(BAD_JSON):
+        with contextlib.suppress(*BAD_JSON):
             made.items = _parsed(data[:size])
         if len(made.items) != len(ends):
             made.items = [one_item(made.at(place)) for place in range(len(ends))]
@@ -93,12 +93,13 @@ class JsonDocument(JsonRecords):
             return Items(data, *at_once)
         return Items.one_by_one(data, item_ends(data, last))
 
-    def all_records(self, data: bytes, form: tuple[str, ...]) -> Records:
+    def all_records(self, data: bytes, count: int, form: tuple[str, ...]) -> Records:
         """See `LineCorpus.all_records`."""
-        try:
-            return Items(data, _parsed(data), len(data))
-        except BAD_JSON:
-            return Items.one_by_one(data, item_ends(data, True))
+        with contextlib.suppress(*BAD_JSON):
+            items = _parsed(data)
+            if len(items) == count:
+                return Items(data, items, len(data))
+        return Items.one_by_one(data, item_ends(data, True))
 
     def check(self, records: Records, inventory: Inventory) -> None:
         """See `LineCorpus.check`: some of the first records must have captions."""

@@ -101,8 +101,8 @@ class LineCorpus(FileCorpus):
         """Whole records that `data` begins with, at least one if there is one, with what else was found: see `ends`."""
         return Records(data, self.ends(data, last, form))
 
-    def all_records(self, data: bytes, form: tuple[str, ...]) -> Records:
-        """All records of `data`, which holds nothing else."""
+    def all_records(self, data: bytes, count: int, form: tuple[str, ...]) -> Records:
+        """The `count` records of `data`, which holds nothing else."""
         return self.records(data, True, form)
 
     def check(self, records: Records, inventory: Inventory) -> None:
@@ -136,7 +136,7 @@ class LineCorpus(FileCorpus):
             data = self._part(inventory, place, scratch)
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
             raise input_changed(self.path, place)
-        return self.captions(self.all_records(data, inventory.form), place.first, inventory)
+        return self.captions(self.all_records(data, place.range.rows, inventory.form), place.first, inventory)
 
     def batches(self) -> Iterator[RawCaptions]:
         """See `Corpus.batches`."""

@@ -1,5 +1,6 @@
 """Published layouts: an invented row of each in the shape of its file, read by the settings that docs/data.md gives."""
 
+import gzip
 import io
 import json
 import re
@@ -14,9 +15,12 @@ import yaml
 from pydantic import TypeAdapter
 
 from lightgen.corpora.base import Corpus
+from lightgen.corpora.cleaning import Limits, clean
 from lightgen.corpora.columns import encoded
 from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.conversations import answer_in, answers_in
+from lightgen.corpora.dictionary_page import all_short
+from lightgen.corpora.json_scan import item_ends, items_at_once
 from lightgen.errors import InputCorrupt
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(CorpusConfig)
@@ -210,6 +214,59 @@ def test_tars_of_pictures_give_their_captions(tmp_path: Path) -> None:
     tar_of(tmp_path / "blip.tar", blip)
     assert texts(tmp_path / "blip.tar", {"kind": "webdataset"}) == ["A lighthouse."]
     assert texts(tmp_path / "blip.tar", {"kind": "webdataset", "field": "caption"}) == [""]
+
+
+def test_dpg_bench_is_a_folder_of_prompts_one_a_file(tmp_path: Path) -> None:
+    """An item of nothing gives no prompt, and what is no .txt is passed over."""
+    (tmp_path / "COCOval2014000000000042.txt").write_text("A tin cup.\n")
+    (tmp_path / "partiprompts0.txt").write_text("a kite, and a pier")
+    (tmp_path / "7.txt").write_text("")
+    (tmp_path / "8.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "dpg_bench.csv").write_text("item_id,text\n7,no prompt\n")
+    rows = [row.text for row in corpus(tmp_path, {"kind": "text"}).read()]
+    assert rows == [b"caf\xe9", b"A tin cup.", b"a kite, and a pier"]
+    assert clean(rows[0], Limits(), lambda _: 1)[0] == "caption_encoding"  # pyright: ignore[reportIndexIssue]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, pa.Codec("zstd").compress])
+def test_a_compressed_tar_is_refused_by_name(tmp_path: Path, pack: Any) -> None:
+    tar_of(tmp_path / "plain.tar", {"1.json": {"prompt": "A kettle."}})
+    packed = tmp_path / "packed.tar"
+    packed.write_bytes(bytes(pack((tmp_path / "plain.tar").read_bytes())))
+    with pytest.raises(InputCorrupt, match=r"packed\.tar is no sound tar: .*a compressed one is not read"):
+        texts(packed, {"kind": "webdataset"})
+
+
+def test_the_parts_of_diffusiondb_are_refused_by_name_and_its_table_is_read(tmp_path: Path) -> None:
+    (tmp_path / "part-000001.json").write_text(json.dumps({"a.png": {"p": "glass whale", "se": 1, "sa": "k_lms"}}))
+    with pytest.raises(InputCorrupt, match=r"is no array of records; keys at its top: a\.png"):
+        texts(tmp_path / "part-000001.json", {"kind": "json", "field": "p"})
+    pq.write_table(pa.table({"prompt": ["glass whale", None, ""], "user_name": [None] * 3}), tmp_path / "m.parquet")
+    rows = [row.text for row in corpus(tmp_path / "m.parquet", {"kind": "parquet", "column": "prompt"}).read()]
+    assert rows == [b"glass whale", None, b""]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_many_items_are_parsed_at_once_and_end_where_brackets_say(indent: int | None) -> None:
+    """Nested objects that begin as the items do, and texts that look like the end of one, are taken for no end."""
+    rows = [{"id": n, "caption": f'}}, {{"id": {n}', "deep": [{"id": 1}, {"id": 2}]} for n in range(300)]
+    data = json.dumps(rows, indent=indent).encode()[1:]
+    for cut in range(len(data) - 200, len(data), 7):
+        found = items_at_once(data[:cut])
+        ends = item_ends(data[:cut], False)
+        assert found is not None
+        items, size = found
+        assert items == rows[: len(items)]
+        assert size == ends[len(items) - 1]
+        assert len(items) >= len(ends) - 1
+
+
+def test_a_long_value_in_a_dictionary_is_never_taken_for_a_short_one(tmp_path: Path) -> None:
+    for value, short in (("x" * 300, True), ("x" * 65535, True), ("x" * 65536, False), ("a\0\0\0b", False), ("", True)):
+        pq.write_table(pa.table({"a": ["one", value, "three"] * 9}), tmp_path / "a.parquet")
+        with (tmp_path / "a.parquet").open("rb") as file:
+            chunk = pq.ParquetFile(file).metadata.row_group(0).column(0)
+            assert all_short(file, chunk) is short
 
 
 def test_a_saved_data_set_is_read_as_the_library_wrote_it(tmp_path: Path) -> None:
