@@ -1,8 +1,8 @@
 """CAPTIONS -> PROMPTS: no duplicates, nothing of the evaluation, and a diverse choice of the rest.
 
 A decision over all captions, out of core. A map sketches each shard, whatever the others hold; what the sketch says of
-n-grams, terms and concepts lies in files that have no name. Memory: from 300,000 to a million captions of 14 words the
-peak grew by 630 bytes a caption, mapped pages among them (docs/data.md). Time grows as the number of captions, but for
+n-grams, terms and concepts lies in files that have no name. Memory: 300 bytes a caption between one and ten million
+(docs/data.md). Time grows as the number of captions, but for
 `choice: {kind: k_center}`.
 """
 
