@@ -107,5 +107,5 @@ def _unquoted(rows: Rows, signs: np.ndarray, begins: Places, stops: Places, quot
     doubled = np.searchsorted(quotes, begins) != np.searchsorted(quotes, stops)
     if not doubled.any():
         return values
-    mended = pc.replace_substring(values.filter(pa.array(doubled)), mark * 2, mark)
-    return pc.replace_with_mask(values, pa.array(doubled), mended)
+    repaired = pc.replace_substring(values.filter(pa.array(doubled)), mark * 2, mark)
+    return pc.replace_with_mask(values, pa.array(doubled), repaired)

@@ -192,8 +192,13 @@ def test_reading_range_by_range_looks_at_each_row_group_once(tmp_path: Path, mon
     texts = [f"caption {number % 50} of these" * 40 for number in range(20_000)]
     pq.write_table(pa.table({"caption": texts}), tmp_path / "a.parquet", row_group_size=1000)
     looked: list[int] = []
-    count = parquet_limits._dictionary_bytes
-    monkeypatch.setattr(parquet_limits, "_dictionary_bytes", lambda *at: looked.append(at[1]) or count(*at))
+    short, groups = parquet_limits.all_short, pq.ParquetFile(tmp_path / "a.parquet").metadata
+    places = [groups.row_group(group).column(0).dictionary_page_offset for group in range(20)]
+    monkeypatch.setattr(
+        parquet_limits,
+        "all_short",
+        lambda file, chunk: looked.append(places.index(chunk.dictionary_page_offset)) or short(file, chunk),
+    )
     corpus = ParquetCorpus(path=str(tmp_path / "a.parquet"), source="test")
     cut = corpus.cut(1000)
     assert looked == list(range(20))  # cutting looks at the whole file

@@ -160,9 +160,11 @@ def test_a_checkpoint_tells_its_role_and_its_score(chain: Chain, refs: dict[str,
     assert re.search(r'overall, report@[0-9a-f]{8}</span><b class="long">0\.\d{3} \[', page)
 
 
-def test_a_report_that_is_lost_costs_no_page(chain: Chain, refs: dict[str, ArtifactRef], tmp_path) -> None:
+def test_a_report_that_is_lost_costs_no_page(chain: Chain, tmp_path) -> None:
     copy = open_store(str(shutil.copytree(chain.store.uri, tmp_path / "copy")))
-    (tmp_path / "copy" / "v" / "report" / refs["report"].version / "manifest.json").unlink()
+    # Other tests of this process may have made further reports of the student.
+    for manifest in (tmp_path / "copy" / "v" / "report").glob("*/manifest.json"):
+        manifest.unlink()
     page = gallery(copy.open(chain.checkpoint), copy)
     assert "overall, report@" not in page
 
