@@ -79,7 +79,7 @@ def _marks(words: Words, near: NearDuplicateConfig | None) -> Marks:
 def piled(sketches: Iterable[Sketch], folder: Path) -> Sketch:
     """All sketches one after the other; keys, and lists of numbers, lie in `folder`.
 
-    Memory: 56 bytes a caption, and a text for each contaminated one.
+    Memory: 40 bytes a caption, 64 while they are gathered, and a text for each contaminated one.
     """
     keys = {name: Pile(folder, np.uint64, (2,)) for name in ("ids", "caption_ids", "equal")}
     lists = {name: _Lists(Pile(folder, np.uint32)) for name in ("grams", "terms", "concepts")}
