@@ -53,9 +53,14 @@ def histogram_chart(title: str, found: Histogram, lines: Sequence[float]) -> Mar
         if count
     )
     marks = "".join(f'<line class="bound" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="0" y2="{HEIGHT}"/>' for at in lines)
-    ends = f'<text y="{HEIGHT + 14}">{low:.3g}</text>'
-    ends += f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{high:.3g}</text>'
+    ends = f'<text y="{HEIGHT + 14}">{_short(low)}</text>'
+    ends += f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{_short(high)}</text>'
     drawn = f'<svg viewBox="0 0 {WIDTH} {HEIGHT + FOOT}" role="img"><g class="bars">{bars}</g>{marks}{ends}</svg>'
     bounds = ", ".join(f"{at:g}" for at in lines)
     key = f"<span>line at {bounds}</span>" if lines else ""
     return Markup(f'<figure class="chart"><figcaption><b>{escape(title)}</b>{key}</figcaption>{drawn}</figure>')
+
+
+def _short(value: float) -> str:
+    """Three digits, of whole thousands all."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"

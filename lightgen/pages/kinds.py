@@ -13,22 +13,22 @@ from lightgen.decisions.derive import DeriveConfig
 from lightgen.decisions.rules import Rule
 from lightgen.encoders.restore import load_vae_of, read_image_encoding
 from lightgen.generators.restore import checkpoint_config
-from lightgen.pages import rows
+from lightgen.pages import linked, rows
 from lightgen.pages.answers import answer_charts
 from lightgen.pages.charts import Curve, line_chart
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.fetched import fetched_html
 from lightgen.pages.histogram import Histogram, histogram_chart
 from lightgen.pages.html import data_uri, picture
+from lightgen.pages.linked import linked_charts, linked_html
 from lightgen.pages.rows import Row
 from lightgen.pages.selected import coverage_html, diversity_facts, novelty_charts, summary_of
 from lightgen.pages.tokens import token_facts
 from lightgen.stages import fetch, source
 from lightgen.stages.filter import FilterConfig, score_columns
-from lightgen.stages.links import yields
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.inspect import declared_schema, list_versions
-from lightgen.storage.pixels import BadImage, decode_image
+from lightgen.storage.pixels import BadImage, decode_over_checks
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
@@ -120,9 +120,10 @@ def _images(version: Version, _: Store, limit: int) -> Shown:
     return Shown(note=SAME, tiles=tiles, sections=sections)
 
 
-def _links(version: Version, store: Store, limit: int) -> Shown:
-    facts = {f"after {one.step}": f"{one.after:,} of {one.before:,}" for one in yields(version)}
-    return replace(_captions(version, store, limit), facts=facts)
+def _links(version: Version, _: Store, limit: int) -> Shown:
+    shown, charts = rows.shown_table(version, limit).to_pylist(), list(linked_charts(version))
+    columns, sections = rows.filled(linked.COLUMNS, shown), [linked_html(version)]
+    return Shown(note=SAME, columns=columns, rows=shown, title="Sizes and scores", charts=charts, sections=sections)
 
 
 def _kept(version: Version, store: Store, limit: int) -> Shown:
@@ -319,5 +320,5 @@ def page_picture(data: bytes) -> str:
 
 def shrunk(data: bytes, side_px: int, quality: int, least_px: int = 0) -> str:
     """Data URI of at most `side_px`, of at least `least_px`; bytes that are no image become an empty picture."""
-    pixels = decode_image(data)
+    pixels = decode_over_checks(data)
     return "data:," if isinstance(pixels, BadImage) else picture(pixels, least_px, side_px, quality)
