@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup, escape
 
+from lightgen.decisions.rules import Rule
+
 BINS = 40
 WIDTH, HEIGHT, FOOT = 320, 110, 18
 
@@ -35,6 +37,13 @@ class Histogram:
                 inside = np.clip(values, found.low, found.high)
                 found.counts[:] += np.histogram(inside, BINS, (found.low, found.high))[0]
         return found
+
+
+def ruled_chart(name: str, parts: Iterable[Float[np.ndarray, " n"]], rules: Sequence[Rule]) -> Markup | None:
+    """A column that comes in parts, with the ends of the rules on it as lines; None where it has no finite value."""
+    found = Histogram.of(parts)
+    lines = {end for rule in rules if rule.column == name for end in (rule.least, rule.most) if end is not None}
+    return None if found is None else histogram_chart(name, found, sorted(lines))
 
 
 def histogram_chart(title: str, found: Histogram, lines: Sequence[float]) -> Markup:

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from lightgen.decisions.rules import Rule
-from lightgen.pages.histogram import Histogram, histogram_chart
+from lightgen.pages.histogram import ruled_chart
 from lightgen.pages.html import render
 from lightgen.stages.links import yields
 from lightgen.storage.version import Version
@@ -31,10 +31,9 @@ def linked_charts(version: Version) -> Iterator[Markup]:
     config: dict[str, Any] = version.plan.config
     rules = [Rule.model_validate(rule) for rule in config.get("rules", ())]
     for name in NUMBERS:
-        found = Histogram.of(values.astype(float) for values in _columns(version, name))
-        if found is not None:
-            ends = {end for rule in rules if rule.column == name for end in (rule.least, rule.most) if end is not None}
-            yield histogram_chart(name, found, sorted(ends))
+        chart = ruled_chart(name, (values.astype(float) for values in _columns(version, name)), rules)
+        if chart is not None:
+            yield chart
 
 
 def _columns(version: Version, name: str) -> Iterator[np.ndarray]:

@@ -14,8 +14,8 @@ from PIL import Image
 from lightgen.pages import rows
 from lightgen.pages.gallery import gallery, sheet_uri, thumbnails, write_page
 from lightgen.pages.histogram import Histogram, histogram_chart
-from lightgen.pages.kinds import page_picture
 from lightgen.pages.rows import shown_rows, shown_table
+from lightgen.pages.shown import page_picture
 from lightgen.scorers.layout import LayoutConfig
 from lightgen.scorers.scenes import ScenesDetectorConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
