@@ -63,11 +63,11 @@ def bench_choice(
     rounds: Annotated[int, typer.Option(min=1)] = 1,
     dense: Annotated[bool, typer.Option(help="k-center over dense vectors of 512 numbers too")] = True,
 ) -> None:
-    """Rules of choice against k-center over all captions: seconds, and how far captions are from the chosen."""
+    """Rules of choice against k-center over all captions: processor time, and how far captions are from the chosen."""
     from lightgen.bench.choice import choice_costs
     from lightgen.bench.machine import machine
 
-    heads = ("rule", "s", "mean distance", "farthest", "balance+parts is, least", "median", "most")
+    heads = ("rule", "core s", "mean distance", "farthest", "balance+parts is, least", "median", "most")
     table = Table(*heads, box=None, header_style="bold")
     for cost in choice_costs(rows, rounds, dense=dense):
         ratios = (f"{ratio:.1f}x" for ratio in cost.ratios)

@@ -15,7 +15,8 @@ from lightgen.decisions.far_apart import terms_of
 from lightgen.decisions.growth import LEAST
 from lightgen.decisions.shingles import BLOCK, Shingles, Words, joined, read_words
 from lightgen.errors import ConfigError, RefNotFound
-from lightgen.operations.steps import steps_of, until
+from lightgen.operations.step import until
+from lightgen.operations.steps import steps_of
 from lightgen.operations.survey import survey
 from lightgen.recipe import Recipe, Use
 from lightgen.seeds import derive_seed

@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
+import pytest
+
 from lightgen.bench.captions import BLOCK, real_shaped
-from lightgen.bench.choice import OURS, choice_costs
+from lightgen.bench.choice import DENSE, OURS, choice_costs, dense_k_center
 from lightgen.bench.selection import SelectCost, growth
 
 
@@ -23,7 +26,18 @@ def test_growth_is_the_exponent_of_time() -> None:
 
 def test_rules_of_choice_are_laid_beside_each_other() -> None:
     costs = {cost.name: cost for cost in choice_costs(1500)}
-    assert list(costs) == [OURS, "parts", "k_center", "k_center over dense vectors", "by lot"]
+    assert list(costs) == [OURS, "parts", "k_center", DENSE, "by lot"]
     assert costs[OURS].ratios == (1, 1, 1)
-    assert costs["k_center over dense vectors"].farthest <= costs["by lot"].farthest
+    assert costs[DENSE].farthest <= costs["by lot"].farthest
     assert all(0 < cost.mean < cost.farthest <= 1.1 for cost in costs.values())
+
+
+def test_the_baseline_takes_the_farthest_each_time() -> None:
+    x = np.random.default_rng(0).normal(size=(200, 16)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    chosen = dense_k_center(x, 40)
+    assert len(set(chosen.tolist())) == 40
+    for place in range(1, 40):
+        near = (x @ x[chosen[:place]].T).max(axis=1)
+        assert near[chosen[place]] == pytest.approx(near.min(), abs=1e-6)
+    assert sorted(dense_k_center(x[:9], 9).tolist()) == list(range(9))
