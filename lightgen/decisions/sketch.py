@@ -18,6 +18,7 @@ from lightgen.decisions.far_apart import terms_of
 from lightgen.decisions.mapped import Pile, forget
 from lightgen.decisions.near_duplicates import FILLERS, Marks, NearDuplicateConfig
 from lightgen.decisions.shingles import Shingles, Words, content, ends_of, ngrams, read_words
+from lightgen.seeds import hex_texts
 from lightgen.texts import plain_words
 
 Key = UInt64[np.ndarray, "n 2"]
@@ -131,10 +132,9 @@ def _digits(array: pa.Array) -> bytes:
     return memoryview(data)[int(ends[0]) : int(ends[-1])].tobytes()
 
 
-def ids_of(keys: Key) -> list[str]:
+def ids_of(keys: Key) -> pa.StringArray:
     """The ids that `keys_of` read."""
-    digits = np.ascontiguousarray(keys, ">u8").tobytes().hex()
-    return [digits[at : at + 32] for at in range(0, len(digits), 32)]
+    return hex_texts(np.ascontiguousarray(keys, ">u8").view(np.uint8))
 
 
 def in_order(keys: Key) -> Int64[np.ndarray, " n"]:
