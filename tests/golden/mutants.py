@@ -171,7 +171,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "verdict answers": _of("decisions.derive", ("settings.best * len(answers)", "10 * len(answers)")),
     "verdict probabilities": _of("decisions.derive", ("pc.subtract(1.0, denied)", "denied")),
     "verdict questions": _of("decisions.derive", ("if p < settings.sure", "if p < settings.sure + 0.2")),
-    "stage source": _of("stages.source", ("{row:09x}000", "{row:09x}001")),
+    "stage source": _of("stages.source", ("PART_DIGITS | part)", "PART_DIGITS | part + 1)")),
     "stage select": _of(
         "decisions.selection",
         ("CHOSEN, np.arange(len(order)), distance", "CHOSEN, 1 + np.arange(len(order)), distance"),

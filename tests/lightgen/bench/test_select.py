@@ -7,7 +7,7 @@ import pytest
 
 from lightgen.bench.captions import BLOCK, real_shaped
 from lightgen.bench.choice import DENSE, OURS, choice_costs, dense_k_center
-from lightgen.bench.selection import SelectCost, growth
+from lightgen.bench.selection import SelectCost, Spent, growth, select_costs
 
 
 def test_captions_are_shaped_as_real_ones() -> None:
@@ -19,9 +19,19 @@ def test_captions_are_shaped_as_real_ones() -> None:
     assert real_shaped(500).to_pylist() == texts[:500]
 
 
-def test_growth_is_the_exponent_of_time() -> None:
-    costs = [SelectCost(rows, 1, rows**1.5, rows**1.5, 0.0) for rows in (100, 1000)]
+def test_growth_is_the_exponent_of_processor_time() -> None:
+    costs = [SelectCost(rows, 1, Spent(9.0, rows**1.5), Spent(9.0, rows**1.5), 0.0, 0.0) for rows in (100, 1000)]
     assert math.isclose(growth(costs), 1.5)
+
+
+def test_both_stages_are_measured_with_their_workers() -> None:
+    """Workers have processor time and memory of their own, which a real run spends too."""
+    (alone,), (mapped,) = select_costs([400], 200), select_costs([400], 200, workers=2)
+    assert (alone.rows, alone.chosen, alone.worker_gb) == (400, 80, 0.0)
+    assert mapped.chosen == alone.chosen
+    assert mapped.worker_gb > 0.05
+    assert all(one.wall_s > 0 and one.cpu_s > 0 for cost in (alone, mapped) for one in (cost.source, cost.select))
+    assert mapped.source.cpu_s > alone.source.cpu_s
 
 
 def test_rules_of_choice_are_laid_beside_each_other() -> None:
