@@ -88,7 +88,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "corpus jsonl": _of(
         "corpora.jsonl", ("rows: Sequence[int] = range(first, ", "rows: Sequence[int] = range(1 + first, 1 + ")
     ),
-    "corpus table": _of("corpora.table", ("len(fields) != width", "len(fields) < width")),
+    "corpus table": _of("corpora.table", ("{count} values under", "{width} values under")),
     "corpus parquet": _of("corpora.parquet", ("before, size)", "before, size - 1)")),
     "corpus json": _of(
         "corpora.json_document", ("range(first, first + len(records))", "range(first + 1, first + 1 + len(records))")
