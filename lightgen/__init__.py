@@ -1,3 +1,3 @@
-from lightgen.settings import numba_follows_openmp
+from lightgen.settings import numba_follows_torch
 
-numba_follows_openmp()
+numba_follows_torch()

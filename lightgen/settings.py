@@ -58,14 +58,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def numba_follows_openmp() -> None:
-    """Numba starts as many threads as OMP_NUM_THREADS says, unless NUMBA_NUM_THREADS says otherwise.
+def numba_follows_torch() -> None:
+    """Numba starts as many threads as the user gives torch, unless NUMBA_NUM_THREADS says otherwise.
 
     Both it and torch ask OpenMP, and whoever starts threads last sets the number for both. With threads for every core
     a decision would thus change the last bits of what the same process trains after it.
     """
-    if given := os.environ.get("OMP_NUM_THREADS"):
-        os.environ.setdefault("NUMBA_NUM_THREADS", given.partition(",")[0])
+    if given := _threads_of_torch():
+        os.environ.setdefault("NUMBA_NUM_THREADS", given)
+
+
+def _threads_of_torch() -> str:
+    """What the user set: MKL_NUM_THREADS, which torch takes first, or the first number of OMP_NUM_THREADS."""
+    given = os.environ.get("MKL_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS", "")
+    return given.partition(",")[0]
 
 
 def worker_environment(gpu: str, threads: int) -> dict[str, str]:
@@ -74,7 +80,7 @@ def worker_environment(gpu: str, threads: int) -> dict[str, str]:
     Numbers of threads that the user set stay.
     """
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS")}
-    limits["NUMBA_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(threads)).partition(",")[0]
+    limits["NUMBA_NUM_THREADS"] = _threads_of_torch() or str(threads)
     return {**limits, **os.environ, "CUDA_VISIBLE_DEVICES": gpu}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lightgen.operations.steps import Step
+from lightgen.operations.step import Step
 from lightgen.storage.store import open_or_create
 from lightgen.work import Context, Engine, RunConfig
 from schemas.ref import ArtifactRef

@@ -7,7 +7,7 @@ from prefect import Task, task
 
 from lightgen.operations.preflight import check
 from lightgen.operations.stages import make
-from lightgen.operations.steps import Step
+from lightgen.operations.step import Step
 from lightgen.recipe import Recipe
 from schemas.ref import ArtifactRef
 from tasks.policies import POLICY

@@ -41,19 +41,22 @@ def bench_dedup(
 def bench_select(
     rows: Annotated[list[int], typer.Option(min=100, help="captions; several sizes tell how time grows")],
     shard_rows: Annotated[int, typer.Option(min=1, help="captions a shard")] = 10_000,
+    workers: Annotated[int, typer.Option(min=1, help="processes that source maps on, as engine processes does")] = 1,
 ) -> None:
     """Source and select: a fifth of captions shaped as real ones, each size in a process of its own."""
     from lightgen.bench.machine import machine
     from lightgen.bench.selection import growth, select_costs
 
-    costs = select_costs(sorted(rows), shard_rows)
-    table = Table("captions", "chosen", "source s", "select s", "peak GB", box=None, header_style="bold")
+    costs = select_costs(sorted(rows), shard_rows, workers)
+    heads = ("captions", "chosen", "source s", "CPU s", "select s", "CPU s", "peak GB", "of a worker")
+    table = Table(*heads, box=None, header_style="bold")
     for cost in costs:
-        seconds = (f"{cost.source_s:,.1f}", f"{cost.select_s:,.1f}", f"{cost.peak_gb:.2f}")
-        table.add_row(f"{cost.rows:,}", f"{cost.chosen:,}", *seconds)
+        seconds = [f"{took:,.1f}" for one in (cost.source, cost.select) for took in (one.wall_s, one.cpu_s)]
+        worker = f"{cost.worker_gb:.2f}" if workers > 1 else ""
+        table.add_row(f"{cost.rows:,}", f"{cost.chosen:,}", *seconds, f"{cost.peak_gb:.2f}", worker)
     out.print(table)
     if len(costs) > 1:
-        out.print(f"time grows as the number of captions to the power {growth(costs):.2f}")
+        out.print(f"processor time grows as the number of captions to the power {growth(costs):.2f}")
     out.print(machine())
 
 
@@ -63,11 +66,11 @@ def bench_choice(
     rounds: Annotated[int, typer.Option(min=1)] = 1,
     dense: Annotated[bool, typer.Option(help="k-center over dense vectors of 512 numbers too")] = True,
 ) -> None:
-    """Rules of choice against k-center over all captions: seconds, and how far captions are from the chosen."""
+    """Rules of choice against k-center over all captions: processor time, and how far captions are from the chosen."""
     from lightgen.bench.choice import choice_costs
     from lightgen.bench.machine import machine
 
-    heads = ("rule", "s", "mean distance", "farthest", "balance+parts is, least", "median", "most")
+    heads = ("rule", "core s", "mean distance", "farthest", "balance+parts is, least", "median", "most")
     table = Table(*heads, box=None, header_style="bold")
     for cost in choice_costs(rows, rounds, dense=dense):
         ratios = (f"{ratio:.1f}x" for ratio in cost.ratios)

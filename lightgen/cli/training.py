@@ -66,7 +66,8 @@ def _numbers(text: str) -> list[float]:
 def _exam(recipe: "Recipe", context: Context) -> "Exam":
     """The recipe's test captions, made where they are missing."""
     from lightgen.operations.stages import make
-    from lightgen.operations.steps import steps_of, until, walk
+    from lightgen.operations.step import until, walk
+    from lightgen.operations.steps import steps_of
     from lightgen.operations.sweep import Exam
 
     if recipe.test is None or recipe.evaluate is None:

@@ -154,17 +154,20 @@ class LineCorpus(FileCorpus):
         """What is known before the first record, and the records in pieces. Raises InputCorrupt."""
         packed = bool(compression_of(file.peek(8)[:8])) or self.encoding != UTF8
         text = plain_bytes(file, self.path, self.encoding)
+        # Room is made for all bytes that are asked for: a small file is not asked for many.
+        block = BLOCK if packed else min(BLOCK, os.fstat(file.fileno()).st_size + 1)
         mark = skip_mark(text)
-        head = text.read(BLOCK)
+        head = text.read(block)
         check_encoding(head, self.path)
         form = (*self.told(head), PACKED) if packed else self.told(head)
         found, rest = self.begin(text, head, Inventory(sha256="", form=form))
-        return found.model_copy(update={"start": mark + found.start}), self._pieces(text, rest, found, records_in)
+        pieces = self._pieces(iter(lambda: text.read(block), None), rest, found, records_in)
+        return found.model_copy(update={"start": mark + found.start}), pieces
 
-    def _pieces(self, file: BinaryIO, head: bytes, found: Inventory, records_in: Find) -> Iterator[Records]:
+    def _pieces(self, blocks: Iterator[bytes], head: bytes, found: Inventory, records_in: Find) -> Iterator[Records]:
         rest, records = head, None
         while not self.over(rest):
-            block = file.read(BLOCK)
+            block = next(blocks)
             rest += block
             some = records_in(rest, not block, found.form)
             if len(rest) > MAX_RECORD and _longest(some) > MAX_RECORD:

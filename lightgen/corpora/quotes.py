@@ -1,14 +1,16 @@
 """Where the records of quoted tables end, and whether quotes stand only where the format has them.
 
-Separators, line ends and quotes are looked at, all of a piece at once. Lines with quotes elsewhere are given to the csv
-module, one by one.
+Separators, line ends and quotes are looked at, all of a piece at once, as bits. Lines with quotes elsewhere are given
+to the csv module, one by one.
 """
 
 import csv
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Int64
+
+from lightgen.corpora.bits import Bits, bits_of, is_set, odd_so_far, one_back, one_on, places_of, set_at
 
 LOOK_AHEAD = 100  # lines that a quoted value may go on over; a quote that is open longer is a stray one
 NEW, RETURN = ord("\n"), ord("\r")
@@ -17,35 +19,43 @@ Ends = Int64[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Marks:
-    """Where separators, quotes and line ends stand, what they are, and which stand within quotes or begin such."""
+    """Where separators, quotes and line ends stand in `size` bytes, and what lies within quotes or begins such.
 
-    places: Int64[np.ndarray, " m"]
-    signs: UInt8[np.ndarray, " m"]
-    inside: Bool[np.ndarray, " m"]
+    Quotes are paired from the first byte on. Without carriage returns `returns` is None.
+    """
 
-    def of(self, sign: int) -> Ends:
-        """Places of a sign outside of quotes."""
-        return self.places[(self.signs == sign) & ~self.inside]
+    size: int
+    separators: Bits
+    quotes: Bits
+    lines: Bits
+    returns: Bits | None
+    inside: Bits
+
+    @property
+    def closed(self) -> bool:
+        """Whether no quote is open at the end."""
+        return not self.size or not is_set(self.inside, np.asarray([self.size - 1]))[0]
 
 
 @dataclass(frozen=True)
 class Quoted:
-    """Where records end, which of them are to be parsed one by one, and the marks in the others."""
+    """Where records end, which of them are to be parsed one by one, and of the others the separators between values.
+
+    `doubled`: quotes that another follows
+    """
 
     ends: Ends
     odd: Bool[np.ndarray, " n"]
-    marks: Marks
+    separators: Bits
+    doubled: Bits
 
 
 def marks_in(data: bytes, delimiter: str, quote: str) -> Marks:
-    """The marks, quotes being paired from the first byte on."""
+    """The marks, of a separator and a quote that are ASCII."""
     signs = np.frombuffer(data, np.uint8)
-    wanted = (signs == ord(delimiter)) | (signs == ord(quote)) | (signs == NEW)
-    if b"\r" in data:
-        wanted |= signs == RETURN
-    places = np.flatnonzero(wanted)
-    found = signs[places]
-    return Marks(places, found, _open(found == ord(quote)))
+    separators, quotes, lines = (bits_of(signs == sign) for sign in (ord(delimiter), ord(quote), NEW))
+    returns = bits_of(signs == RETURN) if b"\r" in data else None
+    return Marks(len(data), separators, quotes, lines, returns, odd_so_far(quotes))
 
 
 def regular(data: bytes, delimiter: str, quote: str) -> bool:
@@ -53,22 +63,22 @@ def regular(data: bytes, delimiter: str, quote: str) -> bool:
     if not (delimiter + quote).isascii():
         return False
     marks = marks_in(data, delimiter, quote)
-    even = not len(marks.inside) or not marks.inside[-1]
-    return even and not _astray(marks, ord(quote), len(data)).any()
+    return marks.closed and not len(_astray(marks, marks.inside))
 
 
 def quoted_records(data: bytes, delimiter: str, quote: str, last: bool) -> Quoted:
     """The records in `data`, which begins with one; `last`: nothing comes after it. Separator and quote are ASCII."""
     marks = marks_in(data, delimiter, quote)
-    lines, outside = marks.places[marks.signs == NEW] + 1, marks.of(NEW) + 1
+    lines = outside = places_of(marks.lines) + 1
+    if (marks.lines & marks.inside).any():
+        outside = places_of(marks.lines & ~marks.inside) + 1
     if last and data and not data.endswith(b"\n"):
-        closed = not len(marks.inside) or not marks.inside[-1]
-        lines, outside = np.append(lines, len(data)), np.append(outside, len(data)) if closed else outside
+        lines, outside = np.append(lines, len(data)), np.append(outside, len(data)) if marks.closed else outside
     whole = int(outside[-1]) if len(outside) else 0
     left = len(lines) - int(np.searchsorted(lines, whole, "right"))
     settled = whole > 0 and left <= LOOK_AHEAD and (not last or whole == len(data))
-    if settled and _short(outside, lines) and not _astray(marks, ord(quote), whole).any():
-        return Quoted(outside, _with_returns(marks, outside, len(outside)), marks)
+    if settled and _short(outside, lines) and not (_astray(marks, marks.inside) < whole).any():
+        return _quoted(marks, marks.inside, outside, np.zeros(len(outside), np.bool_))
     return _line_by_line(data, lines, marks, (delimiter, quote), last)
 
 
@@ -85,35 +95,25 @@ def written_quoted(head: bytes, delimiter: str, quote: str) -> bool:
     return mark * 2 in text.replace(edge + mark * 2 + edge, b"") or any(edge in one or b"\n" in one for one in inside)
 
 
-def _open(quotes: Bool[np.ndarray, " m"]) -> Bool[np.ndarray, " m"]:
-    """Whether a quote is open at each mark, one that opens there among them."""
-    return np.bitwise_xor.accumulate(quotes.view(np.uint8)).view(np.bool_)
+def _quoted(marks: Marks, inside: Bits, ends: Ends, odd: Bool[np.ndarray, " n"]) -> Quoted:
+    """Records that end there, some of them `odd`; so are those with a carriage return that is in no line end."""
+    if marks.returns is not None:
+        stray = places_of(marks.returns & ~inside & ~one_back(marks.lines))
+        at = np.searchsorted(ends, stray[stray + 2 != marks.size], "right")  # the last byte ends a line too
+        odd[at[at < len(ends)]] = True
+    return Quoted(ends, odd, marks.separators & ~inside, marks.quotes & one_back(marks.quotes))
 
 
-def _astray(marks: Marks, quote: int, size: int) -> Bool[np.ndarray, " m"]:
-    """Which of the quotes neither begins nor ends a value, nor is doubled in one; of the first `size` bytes."""
-    if not len(marks.places):
-        return np.zeros(0, np.bool_)
-    beside = np.diff(marks.places) == 1
-    after_mark = np.concatenate([[marks.places[0] == 0], beside & (marks.signs[:-1] != RETURN)])
-    before_end = np.append(beside, False)
-    before_end |= marks.places == size - 1
-    if RETURN in marks.signs:
-        lines = np.append(beside & (marks.signs[1:] == NEW), False)
-        before_end[:-1] &= (marks.signs[1:] != RETURN) | lines[1:]
-    fine = np.where(marks.inside, after_mark, before_end)
-    return (marks.signs == quote) & (marks.places < size) & ~fine
-
-
-def _with_returns(marks: Marks, ends: Ends, count: int) -> Bool[np.ndarray, " n"]:
-    """Which of the records that end there hold a carriage return outside of quotes, but for one at their end."""
-    odd = np.zeros(count, np.bool_)
-    returns = marks.of(RETURN)
-    if len(returns):
-        stray = returns[~np.isin(returns + 2, ends, assume_unique=True)]
-        at = np.searchsorted(ends, stray, "right")
-        odd[at[at < count]] = True
-    return odd
+def _astray(marks: Marks, inside: Bits) -> Ends:
+    """Where quotes neither begin nor end a value, nor are doubled in one."""
+    before = marks.separators | marks.quotes | marks.lines
+    after = before if marks.returns is None else before | (marks.returns & one_back(marks.lines))
+    begins, ends = one_on(before), one_back(after)
+    if marks.size:
+        set_at(begins, 0)
+        set_at(ends, marks.size - 1)
+    stray = marks.quotes & ~((inside & begins) | (~inside & ends))
+    return places_of(stray) if stray.any() else np.zeros(0, np.int64)
 
 
 def _short(outside: Ends, lines: Ends) -> bool:
@@ -128,12 +128,9 @@ def _line_by_line(data: bytes, lines: Ends, marks: Marks, signs: tuple[str, str]
 
     Lines whose own quotes stand as they should are records, unless a line before takes them.
     """
-    counted = np.append(0, np.cumsum(marks.signs == ord(signs[1])))  # quotes before each mark
-    firsts = np.searchsorted(marks.places, np.append(0, lines))  # marks before each line, and after the last
-    before = np.repeat(counted[firsts], np.diff(np.append(firsts, len(marks.places))))
-    paired = replace(marks, inside=((counted[1:] - before) & 1).astype(np.bool_))
-    wrong = np.diff(counted[firsts]) % 2 == 1
-    astray = np.searchsorted(lines, paired.places[_astray(paired, ord(signs[1]), len(data))], "right")
+    wrong = np.diff(is_set(marks.inside, lines - 1), prepend=False)  # an odd number of quotes
+    inside = _line_wise(marks, lines[wrong])
+    astray = np.searchsorted(lines, _astray(marks, inside), "right")
     wrong[astray[astray < len(lines)]] = True
     ends, taken, read = lines.tolist(), np.zeros(len(lines), np.bool_), 0
     for at in np.flatnonzero(wrong).tolist():
@@ -145,9 +142,15 @@ def _line_by_line(data: bytes, lines: Ends, marks: Marks, signs: tuple[str, str]
             break
         read = at + max(size, 1)
         taken[at : read - 1], wrong[read - 1] = True, True
-    whole = ~taken[: len(lines)]
-    odd = wrong[: len(lines)] | _with_returns(paired, lines, len(lines))
-    return Quoted(lines[whole], odd[whole], paired)
+    found, whole = _quoted(marks, inside, lines, wrong[: len(lines)]), ~taken[: len(lines)]
+    return replace(found, ends=lines[whole], odd=found.odd[whole])
+
+
+def _line_wise(marks: Marks, turns: Ends) -> Bits:
+    """What lies within quotes, where each line begins outside of them: `turns` is where lines end that stay open."""
+    turned = np.zeros(marks.size + 1, np.bool_)
+    turned[turns] = True
+    return marks.inside ^ odd_so_far(bits_of(turned[:-1]))
 
 
 def one_by_one(data: bytes, lines: Ends, delimiter: str, quote: str, last: bool) -> Ends:

@@ -10,12 +10,12 @@ and a record whose quotes or fields are wrong is refused alone.
 import csv
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from lightgen.config import QUIET
@@ -31,7 +31,9 @@ from lightgen.errors import InputCorrupt
 SEPARATORS = ("\t", ",", ";", "|")
 QUOTED = "quoted"
 COLUMNS = "columns:"
-LOOKED_AT = 1 << 14  # bytes
+LOOKED_AT = 1 << 10  # bytes
+Value = tuple[bytes, tuple[str, str] | None]
+"""The caption of a record; or what is shown of it, and the reason and the detail why it has none."""
 BLANK = re.compile(r"^(?:\r?\n)+")
 
 
@@ -68,7 +70,7 @@ class TableCorpus(LineCorpus):
     @property
     def delimiter(self) -> str:
         """What stands between values."""
-        return self.separator or ("," if ".csv" in Path(self.path.lower()).suffixes else "\t")
+        return self.separator or _separator_of(self.path)
 
     def rehearse(self, folder: Path) -> Self:
         """See `FileCorpus.rehearse`: the small file is not called .csv, so its separator is said."""
@@ -98,7 +100,7 @@ class TableCorpus(LineCorpus):
         if self.header is not None:
             return found.model_copy(update={"column": self._place(self.header)}), head
         size = self._first_size(head, found.form)
-        names = self._fields(head[:size], found.form) if head.strip() else []
+        names = self._fields(head[:size], found.form) if head and not head.isspace() else []
         if isinstance(names, tuple):
             raise InputCorrupt(f"{self.path}: the header cannot be read: {names[1]}")
         if not is_utf8(head[:size]):
@@ -124,7 +126,7 @@ class TableCorpus(LineCorpus):
             rows = Rows(data, ends, np.zeros(len(ends), np.bool_), None)
         elif self._is_simple():
             found = quoted_records(data, self.delimiter, self.quote, last)
-            rows = Rows(data, found.ends, found.odd, found.marks)
+            rows = Rows(data, found.ends, found.odd, found)
         else:
             ends = one_by_one(data, super().ends(data, last, form), self.delimiter, self.quote, last)
             rows = Rows(data, ends, np.ones(len(ends), np.bool_), None)
@@ -135,16 +137,22 @@ class TableCorpus(LineCorpus):
         assert isinstance(records, Rows)
         width, column = self._width(inventory), inventory.column
         rows = first + np.arange(len(records.ends))
-        odd = np.ones(len(rows), np.bool_)
         if self._is_simple() and len(rows):
-            texts, odd = values_of(records, self.delimiter, self.quote, width, column)
+            texts, counts = values_of(records, self.delimiter, self.quote, width, column)
         else:
-            texts = pa.nulls(len(rows), pa.large_binary())
-        if not odd.any():
+            texts, counts = binary([]), np.zeros(len(rows), np.int64)
+        unfit = counts != width
+        if not unfit.any():
             return self.batch(texts, rows)
-        places = np.flatnonzero(odd).tolist()
-        found = [self._value(records.at(place), width, column, inventory.form) for place in places]
-        texts = pc.replace_with_mask(texts, pa.array(odd), binary([text for text, _ in found]))
+        places = np.flatnonzero(unfit).tolist()
+        found = [
+            _ragged(record, count, width)
+            if count and b"\r" not in record.strip()
+            else self._value(record, width, column, inventory.form)
+            for record, count in zip(map(records.at, places), counts[unfit].tolist(), strict=True)
+        ]
+        texts = pa.concat_arrays([texts, binary([text for text, _ in found])])
+        texts = texts.take(pa.array(np.argsort(np.argsort(unfit, kind="stable"))))
         return self.batch(texts, rows, refused={at: why for at, (_, why) in zip(places, found, strict=True) if why})
 
     def _is_simple(self) -> bool:
@@ -156,14 +164,12 @@ class TableCorpus(LineCorpus):
         told = [int(one.removeprefix(COLUMNS)) for one in inventory.form if one.startswith(COLUMNS)]
         return told[0] if told else len(self.header or ())
 
-    def _value(
-        self, record: bytes, width: int, column: int, form: tuple[str, ...]
-    ) -> tuple[bytes, tuple[str, str] | None]:
-        """The caption of a record; or what is shown of it, and the reason and the detail why it has none."""
+    def _value(self, record: bytes, width: int, column: int, form: tuple[str, ...]) -> Value:
+        """The caption of a record that is parsed by itself."""
         fields = self._fields(record, form)
-        if not isinstance(fields, tuple) and len(fields) != width:
-            fields = RAGGED, f"{len(fields)} values under {width} names of columns"
-        return (record.strip()[:SHOWN], fields) if isinstance(fields, tuple) else (as_bytes(fields[column]), None)
+        if isinstance(fields, tuple):
+            return record.strip()[:SHOWN], fields
+        return (as_bytes(fields[column]), None) if len(fields) == width else _ragged(record, len(fields), width)
 
     def _fields(self, record: bytes, form: tuple[str, ...]) -> list[str] | tuple[str, str]:
         """The values of a record, or the reason and the detail why it is none."""
@@ -193,9 +199,19 @@ class TableCorpus(LineCorpus):
         return ", or `header` where the first line is no header"
 
 
+def _ragged(record: bytes, count: int, width: int) -> Value:
+    return record.strip()[:SHOWN], (RAGGED, f"{count} values under {width} names of columns")
+
+
+@lru_cache
+def _separator_of(path: str) -> str:
+    return "," if ".csv" in Path(path.lower()).suffixes else "\t"
+
+
 def _holds_text(data: bytes, ends: Ends) -> np.ndarray:
     """Which of the records that end there are more than a line end."""
-    lengths = np.diff(ends, prepend=0)
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
     if lengths.min(initial=3) > 2:
         return np.ones(len(ends), np.bool_)
     signs = np.frombuffer(data, np.uint8)

@@ -8,62 +8,65 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
+from lightgen.corpora.bits import places_of
 from lightgen.corpora.lines import Records
-from lightgen.corpora.quotes import NEW, RETURN, Marks
+from lightgen.corpora.quotes import NEW, RETURN, Quoted
 
 Places = Int64[np.ndarray, " n"]
 
 
 class Rows(Records):
-    """Records of a table; `odd` ones are to be parsed one by one. Without quotes among them there are no `marks`."""
+    """Records of a table; `odd` ones are to be parsed one by one. `quoted` says where, if there are quotes."""
 
-    def __init__(self, data: bytes, ends: Places, odd: Bool[np.ndarray, " n"], marks: Marks | None) -> None:
+    def __init__(self, data: bytes, ends: Places, odd: Bool[np.ndarray, " n"], quoted: Quoted | None) -> None:
         super().__init__(data, ends)
-        self.odd, self.marks = odd, marks
+        self.odd, self.quoted = odd, quoted
 
     def chosen(self, kept: Bool[np.ndarray, " n"]) -> "Rows":
         """Some of the ends; what lies between two of them is one record."""
-        return self if kept.all() else Rows(self.data, self.ends[kept], self.odd[kept], self.marks)
+        return self if kept.all() else Rows(self.data, self.ends[kept], self.odd[kept], self.quoted)
 
     def first(self, count: int) -> "Rows":
         """See `Records.first`."""
-        return Rows(self.data, self.ends[:count], self.odd[:count], self.marks)
+        return Rows(self.data, self.ends[:count], self.odd[:count], self.quoted)
 
 
 def values_of(
     rows: Rows, delimiter: str, quote: str, width: int, column: int
-) -> tuple[pa.LargeBinaryArray, Bool[np.ndarray, " n"]]:
-    """The values in a column of `width`, and which records must be parsed one by one, their values here being none."""
+) -> tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"]]:
+    """The values in a column of those records that have `width` values, and how many each of all records has.
+
+    0: it must be parsed by itself.
+    """
     signs = np.frombuffer(rows.data, np.uint8)
     begins, stops = _trimmed(rows, signs)
     between = _separators(rows, signs, delimiter)
-    firsts, fit = _fitting(between, begins, rows.ends, width)
-    fit = fit & ~rows.odd
-    every = fit.all()
-    if not every:
+    firsts, counts = _counted(between, begins, rows.ends, width)
+    if rows.odd.any():
+        counts[rows.odd] = 0
+    fit = counts == width
+    if not fit.all():
         begins, stops, firsts = begins[fit], stops[fit], firsts[fit]
     begins = begins if column == 0 else between[firsts + column - 1] + 1
     stops = stops if column == width - 1 else between[firsts + column]
-    values = _unquoted(rows, signs, begins, stops, ord(quote)) if rows.marks else _cut_out(rows.data, begins, stops)
-    if every:
-        return values, ~fit
-    return pc.replace_with_mask(pa.nulls(len(fit), pa.large_binary()), pa.array(fit), values), ~fit
+    values = _unquoted(rows, signs, begins, stops, ord(quote)) if rows.quoted else _cut_out(rows.data, begins, stops)
+    return values, counts
 
 
-def _fitting(between: Places, begins: Places, ends: Places, width: int) -> tuple[Places, Bool[np.ndarray, " n"]]:
-    """How many separators stand before each record, and which records have as many as `width` values need."""
+def _counted(between: Places, begins: Places, ends: Places, width: int) -> tuple[Places, Places]:
+    """How many separators stand before each record, and how many values it has."""
     need = width - 1
     if need and len(between) == need * len(ends):
         of_each = between.reshape(-1, need)
         if (of_each[:, 0] >= begins).all() and (of_each[:, -1] < ends).all():
-            return np.arange(0, len(between), need), np.ones(len(ends), np.bool_)
+            return np.arange(0, len(between), need), np.full(len(ends), width)
     firsts = np.searchsorted(between, np.append(0, ends))
-    return firsts[:-1], np.diff(firsts) == need
+    return firsts[:-1], np.diff(firsts) + 1
 
 
 def _separators(rows: Rows, signs: np.ndarray, delimiter: str) -> Places:
-    if rows.marks is not None:
-        found = rows.marks.of(ord(delimiter))
+    if rows.quoted is not None:
+        found = places_of(rows.quoted.separators)
         return found[: np.searchsorted(found, rows.size)]
     return np.flatnonzero(signs[: rows.size] == ord(delimiter))
 
@@ -100,11 +103,11 @@ def _unquoted(rows: Rows, signs: np.ndarray, begins: Places, stops: Places, quot
     quoted = (stops > begins) & (signs[np.minimum(begins, len(signs) - 1)] == quote)
     begins, stops = begins + quoted, stops - quoted
     values, mark = _cut_out(rows.data, begins, stops), bytes([quote])
-    assert rows.marks is not None
-    quotes = rows.marks.places[rows.marks.signs == quote]
-    if not (np.diff(quotes) == 1).any():
+    assert rows.quoted is not None
+    if not rows.quoted.doubled.any():
         return values
-    doubled = np.searchsorted(quotes, begins) != np.searchsorted(quotes, stops)
+    at = places_of(rows.quoted.doubled)
+    doubled = np.searchsorted(at, begins) != np.searchsorted(at, stops)
     if not doubled.any():
         return values
     repaired = pc.replace_substring(values.filter(pa.array(doubled)), mark * 2, mark)

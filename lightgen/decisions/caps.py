@@ -1,7 +1,7 @@
 """Caps on pairs: of pairs that share a host, a source or the meaning of their caption only the clearest stay.
 
-A decision over all pairs at once. Memory: 100 bytes a pair, and 4 * DIM bytes where captions are clustered. Time:
-n log n, and n * clusters * DIM for clusters.
+A decision over all pairs at once. Memory: 100 bytes a pair, and 60 bytes a word and word pair of the distinct captions
+where they are clustered. Time: n log n, and n * clusters additions for clusters.
 """
 
 from collections import Counter
@@ -14,11 +14,10 @@ from jaxtyping import Int64
 from pydantic import Field
 
 from lightgen.config import Config
-from lightgen.decisions.embed import hashed_ngrams
-from lightgen.decisions.kcenter import ROWS, k_center
+from lightgen.decisions.far_apart import Rarity, far_apart, nearest, terms_of
+from lightgen.decisions.shingles import read_words
 from lightgen.errors import escaped
 
-DIM = 256
 Column = Literal["host", "source", "cluster"]
 
 
@@ -65,14 +64,16 @@ def _values(pairs: pa.Table, column: Column, clusters: int) -> list[str]:
 
 
 def caption_clusters(captions: Sequence[str], clusters: int) -> Int64[np.ndarray, " n"]:
-    """For each caption the number of the nearest of `clusters` captions that are far apart; equal captions share it."""
+    """For each caption the number of the nearest of `clusters` captions that are far apart; equal captions share it.
+
+    Near are captions that share words. One that shares none with any of the `clusters` is of a kind of its own.
+    """
     distinct = sorted(set(captions))
-    if not distinct:
-        return np.zeros(0, np.int64)
-    vectors = hashed_ngrams(distinct, DIM)
-    centres, _ = k_center(vectors, clusters)
-    nearest = [
-        (vectors[first : first + ROWS] @ vectors[centres].T).argmax(axis=1) for first in range(0, len(distinct), ROWS)
-    ]
-    number = dict(zip(distinct, np.concatenate(nearest).tolist(), strict=True))
+    terms = terms_of(read_words(distinct))
+    rarity, whole = Rarity.of(terms), np.array([0, len(distinct)])
+    count = np.array([min(clusters, len(distinct))])
+    centres, _ = far_apart(terms, rarity, whole, count, np.zeros(len(distinct), bool))
+    found = nearest(terms, rarity, centres)
+    kinds = np.where(found < 0, clusters + np.arange(len(distinct)), found)
+    number = dict(zip(distinct, kinds.tolist(), strict=True))
     return np.array([number[caption] for caption in captions], np.int64)

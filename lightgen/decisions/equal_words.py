@@ -1,22 +1,24 @@
 """Captions of the same words, whatever their case and punctuation: which of them is the first."""
 
-from collections.abc import Sequence
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
+import itertools
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int64, UInt64
 from xxhash import xxh3_128_digest
 
-from lightgen.texts import plain_words
+from lightgen.decisions.shingles import as_bytes
 
 
-def word_digests(captions: Sequence[str]) -> UInt64[np.ndarray, "n 2"]:
-    """128 bits for each caption, equal where its words are."""
-    return digests_of([plain_words(caption) for caption in captions], captions)
-
-
-def digests_of(plain: Sequence[str], captions: Sequence[str]) -> UInt64[np.ndarray, "n 2"]:
-    """The same, of the plain words of captions; a caption without any word stays itself."""
-    digests = [xxh3_128_digest((words or text).encode()) for words, text in zip(plain, captions, strict=True)]
+def word_digests(plain: pa.LargeStringArray, captions: pa.LargeStringArray) -> UInt64[np.ndarray, "n 2"]:
+    """128 bits for each caption, equal where its plain words are; a caption without any word stays itself."""
+    data, starts = as_bytes(pc.if_else(pc.equal(pc.binary_length(plain), 0), captions, plain))
+    view = data.data
+    digests = [xxh3_128_digest(view[start:end]) for start, end in itertools.pairwise(starts.tolist())]
     return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
 
 

@@ -65,6 +65,15 @@ def far_apart(
     return chosen, novelty
 
 
+def nearest(terms: Shingles, rarity: Rarity, centres: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " n"]:
+    """For each text the place in `centres` of the nearest one, the first of equally near ones; -1 where none is near.
+
+    Texts that share no term are at the greatest distance, so none of them is near. Time: as `far_apart`; memory: 60
+    bytes a term of the centres.
+    """
+    return _nearest(terms.hashes, terms.offsets, rarity.weights, rarity.shift, centres)
+
+
 @numba.njit(cache=True)
 def _merged(a: np.ndarray, a_at: np.ndarray, b: np.ndarray, b_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The union of two sorted sets of each text."""
@@ -167,3 +176,37 @@ def _greedy(
         for j in range(n):
             if nearest[j] < farthest:
                 farthest, best = nearest[j], j
+
+
+@numba.njit(cache=True)
+def _nearest(
+    hashes: np.ndarray, offsets: np.ndarray, weights: np.ndarray, shift: int, centres: np.ndarray
+) -> np.ndarray:
+    """See `nearest`: terms of the centres in order, each with who holds it, are looked up for every text."""
+    total = 0
+    for centre in centres:
+        total += offsets[centre + 1] - offsets[centre]
+    terms, holders, inverse = np.empty(total, hashes.dtype), np.empty(total, np.int64), np.zeros(len(centres))
+    write = 0
+    for k in range(len(centres)):
+        length = 0.0
+        for at in range(offsets[centres[k]], offsets[centres[k] + 1]):
+            terms[write], holders[write] = hashes[at], k
+            length += np.float64(weights[hashes[at] >> np.uint32(shift)]) ** 2
+            write += 1
+        inverse[k] = 1 / np.sqrt(length) if length > 0 else 0.0
+    order = np.argsort(terms, kind="mergesort")
+    terms, holders = terms[order], holders[order]
+    out, products = np.full(len(offsets) - 1, -1, np.int64), np.zeros(len(centres))
+    for i in range(len(out)):
+        products[:] = 0
+        for at in range(offsets[i], offsets[i + 1]):
+            k = np.searchsorted(terms, hashes[at])
+            while k < total and terms[k] == hashes[at]:
+                products[holders[k]] += np.float64(weights[hashes[at] >> np.uint32(shift)]) ** 2
+                k += 1
+        greatest = 0.0
+        for k in range(len(centres)):
+            if products[k] * inverse[k] > greatest:
+                greatest, out[i] = products[k] * inverse[k], k
+    return out

@@ -18,7 +18,7 @@ from numba.extending import overload
 from lightgen.decisions.buckets import LIMIT, Buckets, by_text
 from lightgen.decisions.shingles import Shingles
 
-Alike = Callable[[Any, int, int], float]
+Alike = Callable[[Any, int, int, float], float]
 
 
 class Texts(NamedTuple):
@@ -50,8 +50,8 @@ def first_same(texts: Texts) -> Int64[np.ndarray, " n"]:
     return _first_same(np.argsort(marks, kind="stable"), marks, texts)
 
 
-def similarity(texts: Any, i: int, j: int) -> float:
-    """How alike two texts are, by the type of `texts`; see `similar_by`."""
+def similarity(texts: Any, i: int, j: int, least: float) -> float:
+    """How alike two texts are, by the type of `texts`; any number below `least` where that is. See `similar_by`."""
     raise NotImplementedError(f"only compiled functions ask how alike two of {type(texts).__name__} are")
 
 
@@ -60,9 +60,9 @@ def similar_by(kind: type) -> Callable[[Alike], Alike]:
 
     def known(compiled: Alike) -> Alike:
         @overload(similarity, strict=False)  # strict: no annotations
-        def _of(texts: Any, i: int, j: int) -> Alike | None:
+        def _of(texts: Any, i: int, j: int, least: float) -> Alike | None:
             mine = getattr(texts, "instance_class", None) is kind
-            return (lambda texts, i, j: compiled(texts, i, j)) if mine else None
+            return (lambda texts, i, j, least: compiled(texts, i, j, least)) if mine else None
 
         return compiled
 
@@ -82,24 +82,41 @@ def first_kept(texts: Any, n: int, buckets: Buckets, threshold: float) -> tuple[
 
 @similar_by(Texts)
 @numba.njit(cache=True)
-def _jaccard(texts: Any, i: int, j: int) -> float:
-    """Jaccard similarity of two sets of n-grams that are not empty; 0 where the rule of short texts parts them."""
+def _jaccard(texts: Any, i: int, j: int, least: float) -> float:
+    """Jaccard similarity of two sets of n-grams that are not empty; 0 where the rule of short texts parts them.
+
+    Sets of sizes so different that it cannot reach `least` are not read, others only as long as it still can.
+    """
     if (texts.short[i] or texts.short[j]) and texts.words[i] != texts.words[j]:
         return 0.0
     hashes, a, b = texts.hashes, texts.offsets[i], texts.offsets[j]
     a_end, b_end = texts.offsets[i + 1], texts.offsets[j + 1]
     both = a_end - a + b_end - b
+    needed = _least_common(both, least)
+    # How many n-grams of each may have none of the other that is equal.
+    a_spare, b_spare = a_end - a - needed, b_end - b - needed
     common = 0
-    while a < a_end and b < b_end:
+    while a < a_end and b < b_end and a_spare >= 0 and b_spare >= 0:
         if hashes[a] == hashes[b]:
             common += 1
             a += 1
             b += 1
         elif hashes[a] < hashes[b]:
             a += 1
+            a_spare -= 1
         else:
             b += 1
+            b_spare -= 1
     return common / (both - common)
+
+
+@numba.njit(cache=True)
+def _least_common(both: int, least: float) -> int:
+    """How many n-grams two sets of `both` together must share for a Jaccard similarity of at least `least`."""
+    common = max(int(least * both / (1 + least)) - 1, 0)
+    while common / (both - common) < least:
+        common += 1
+    return common
 
 
 @numba.njit(cache=True)
@@ -157,7 +174,7 @@ def _first_kept(
                 if met[j] != i:
                     met[j] = i
                     compared += 1
-                    if similarity(texts, i, j) >= threshold:
+                    if similarity(texts, i, j, threshold) >= threshold:
                         first = j
         if first < n:
             twin[i] = first

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64, UInt32
 
 from lightgen.decisions.mapped import forget
 from lightgen.decisions.minhash import Bands, plan_bands
@@ -12,6 +12,7 @@ from lightgen.decisions.near_duplicates import Marks, NearDuplicateConfig
 from lightgen.decisions.shingles import FILE_BLOCK, Shingles
 
 SAMPLE = 1000
+COUNTED = 1 << 16  # captions that say which n-grams are rare
 
 
 class Recall(NamedTuple):
@@ -24,7 +25,9 @@ class Recall(NamedTuple):
 def recall(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplicateConfig, sample: int = SAMPLE) -> Recall:
     """Of the captions that `order` names, the first `sample` compared with all.
 
-    Time: sample x captions that share an n-gram; memory: 4 bytes a caption.
+    Exact. Captions at the threshold share so many n-grams that, leave a few of the first out and the second holds one
+    of the rest: so only those are compared that hold one of its rarest. Time: a look at each n-gram of all captions,
+    and the n-grams of those that share a rare one; memory: 4 bytes a caption.
     """
     some = order[:sample]
     left, right = _pairs(marks.grams, order, marks.grams.take(some), config.threshold)
@@ -46,13 +49,12 @@ def _pairs(
     """(place in the sample, place in `order`) of all pairs at the threshold or above; each pair of a sample once."""
     place_of = np.full(len(grams.offsets) - 1, -1, np.int32)
     place_of[order] = np.arange(len(order))
-    text = np.repeat(np.arange(len(sample.offsets) - 1), np.diff(sample.offsets)).astype(np.int32)
-    by_hash = np.argsort(sample.hashes, kind="stable")
-    known, starts = np.unique(sample.hashes[by_hash], return_index=True)
+    rare, text = _rarest(sample, grams.take(order[: max(COUNTED, len(sample.offsets))]), threshold)
+    by_hash = np.argsort(rare, kind="stable")
+    known, starts = np.unique(rare[by_hash], return_index=True)
     starts = np.append(starts, len(by_hash))
     maybe = np.zeros(1 << 20, bool)
     maybe[known >> np.uint32(12)] = True
-    sizes = np.diff(sample.offsets)
     found = [np.zeros((0, 2), np.int64)]
     for first in range(0, len(place_of), FILE_BLOCK):
         last = min(first + FILE_BLOCK, len(place_of))
@@ -66,7 +68,8 @@ def _pairs(
                 known,
                 starts,
                 text[by_hash],
-                sizes,
+                sample.hashes,
+                sample.offsets,
                 maybe,
                 threshold,
             )
@@ -76,33 +79,60 @@ def _pairs(
     return left, right
 
 
+def _rarest(
+    sample: Shingles, counted: Shingles, threshold: float
+) -> tuple[UInt32[np.ndarray, " grams"], Int32[np.ndarray, " grams"]]:
+    """Of each text so many of its rarest n-grams that any text like it holds one of them; and whose they are.
+
+    What is rare is told by `counted`, which the texts are among. It decides the time that is saved, and no pair.
+    """
+    sizes = np.diff(sample.offsets)
+    known, times = np.unique(counted.hashes, return_counts=True)
+    held = times[np.searchsorted(known, sample.hashes)]
+    text = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    order = np.lexsort((sample.hashes, held, text))
+    place = np.arange(len(order)) - np.repeat(sample.offsets[:-1], sizes)
+    few = place < np.repeat(sizes - least_shared(sizes, threshold) + 1, sizes)
+    return sample.hashes[order[few]], text[few]
+
+
+def least_shared(sizes: Int64[np.ndarray, " n"], threshold: float) -> Int64[np.ndarray, " n"]:
+    """How many n-grams of a set of this size another must hold: the least whole number c with c / size >= threshold.
+
+    The Jaccard similarity is c over the union, which is no smaller than the set; and rounding keeps the order.
+    """
+    least = np.maximum(np.ceil(threshold * sizes).astype(np.int64) - 1, 1)
+    for _ in range(2):
+        least += least / np.maximum(sizes, 1) < threshold
+    return least
+
+
 @numba.njit(cache=True)
 def _compare(
     hashes: np.ndarray, offsets: np.ndarray, first: int, last: int, place_of: np.ndarray, known: np.ndarray,
-    starts: np.ndarray, holders: np.ndarray, sizes: np.ndarray, maybe: np.ndarray, threshold: float,
+    starts: np.ndarray, holders: np.ndarray, sample: np.ndarray, ends: np.ndarray, maybe: np.ndarray, threshold: float,
 ) -> np.ndarray:  # fmt: skip
-    shared, met = np.zeros(len(sizes), np.int64), np.empty(len(sizes), np.int64)
+    met = np.full(len(ends) - 1, -1, np.int64)
     out, count = np.empty((1024, 2), np.int64), 0
     for i in range(first, last):
-        place, seen = place_of[i], 0
+        place = place_of[i]
         if place < 0:
             continue
-        for at in range(offsets[i], offsets[i + 1]):
-            if not maybe[hashes[at] >> np.uint32(12)]:
+        mine = hashes[offsets[i] : offsets[i + 1]]
+        for gram in mine:
+            if not maybe[gram >> np.uint32(12)]:
                 continue
-            slot = np.searchsorted(known, hashes[at])
-            if slot == len(known) or known[slot] != hashes[at]:
+            slot = np.searchsorted(known, gram)
+            if slot == len(known) or known[slot] != gram:
                 continue
-            for k in range(starts[slot], starts[slot + 1]):
-                if shared[holders[k]] == 0:
-                    met[seen] = holders[k]
-                    seen += 1
-                shared[holders[k]] += 1
-        mine = offsets[i + 1] - offsets[i]
-        for k in range(seen):
-            j, common = met[k], shared[met[k]]
-            shared[j] = 0
-            if j < place and common / (mine + sizes[j] - common) >= threshold:
+            for j in holders[starts[slot] : starts[slot + 1]]:
+                if j >= place or met[j] == i:
+                    continue
+                met[j] = i
+                theirs = sample[ends[j] : ends[j + 1]]
+                common = _shared(mine, theirs)
+                if common / (len(mine) + len(theirs) - common) < threshold:
+                    continue
                 if count == len(out):
                     grown = np.empty((2 * count, 2), np.int64)
                     grown[:count] = out
@@ -110,3 +140,15 @@ def _compare(
                 out[count, 0], out[count, 1] = j, place
                 count += 1
     return out[:count]
+
+
+@numba.njit(cache=True)
+def _shared(a: np.ndarray, b: np.ndarray) -> int:
+    """How many numbers two ascending sets share."""
+    at = other = common = 0
+    while at < len(a) and other < len(b):
+        common += int(a[at] == b[other])
+        step = a[at] <= b[other]
+        other += int(b[other] <= a[at])
+        at += int(step)
+    return common

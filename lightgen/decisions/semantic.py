@@ -108,7 +108,7 @@ def _recall(bands: SignBands, inverse: np.ndarray, threshold: float) -> Recall:
 
 @similar_by(Points)
 @numba.njit(cache=True)
-def _cosine(points: Any, i: int, j: int) -> float:
+def _cosine(points: Any, i: int, j: int, least: float) -> float:
     product = 0
     for k in range(points.numbers.shape[1]):
         product += np.int64(points.numbers[i, k]) * np.int64(points.numbers[j, k])

@@ -58,22 +58,22 @@ def ends_of(counts: np.ndarray) -> Int64[np.ndarray, " n_1"]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
-def read_words(texts: Sequence[str]) -> Words:
+def read_words(texts: Sequence[str] | pa.LargeStringArray) -> Words:
     """The words of texts, lower-cased: runs of ASCII letters and digits, and of whatever is beyond ASCII."""
-    data, starts = _bytes_of(texts)
+    array: Any = pa.array(texts, pa.large_string()) if isinstance(texts, Sequence) else texts
+    if not pc.all(pc.string_is_ascii(array)).as_py():  # pyright: ignore[reportAttributeAccessIssue]
+        array = pc.utf8_lower(array)  # pyright: ignore[reportAttributeAccessIssue]
+    data, starts = as_bytes(array)
     offsets = ends_of(_count_words(data, starts))
     return Words(_hash_words(data, starts, offsets), offsets)
 
 
-def _bytes_of(texts: Sequence[str]) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " n_1"]]:
-    """UTF-8 of all texts, letters beyond ASCII in lower case; text i is data[starts[i]:starts[i + 1]]."""
+def as_bytes(texts: pa.LargeStringArray) -> tuple[UInt8[np.ndarray, " bytes"], Int64[np.ndarray, " n_1"]]:
+    """UTF-8 of all texts as it lies in memory; text i is data[starts[i] : starts[i + 1]]."""
     if not len(texts):
         return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    array = pa.array(texts, pa.large_string())
-    if not pc.all(pc.string_is_ascii(array)).as_py():  # pyright: ignore[reportAttributeAccessIssue]
-        array = pc.utf8_lower(array)  # pyright: ignore[reportAttributeAccessIssue]
-    _, offsets, data = array.buffers()
-    starts = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    _, offsets, data = texts.buffers()
+    starts = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8), starts
 
 

@@ -13,12 +13,13 @@ from jaxtyping import Int64, UInt64
 
 from lightgen.decisions.concepts import all_concepts
 from lightgen.decisions.contamination import ContaminationConfig, Screen, contaminated
-from lightgen.decisions.equal_words import digests_of
+from lightgen.decisions.equal_words import word_digests
 from lightgen.decisions.far_apart import terms_of
 from lightgen.decisions.mapped import Pile, forget
 from lightgen.decisions.near_duplicates import FILLERS, Marks, NearDuplicateConfig
+from lightgen.decisions.plain_column import plain_column
 from lightgen.decisions.shingles import Shingles, Words, content, ends_of, ngrams, read_words
-from lightgen.texts import plain_words
+from lightgen.seeds import hex_texts
 
 Key = UInt64[np.ndarray, "n 2"]
 Why = dict[int, str]
@@ -51,15 +52,15 @@ def sketcher(
     screen = Screen.of(prompts, contamination)
 
     def sketch(table: pa.Table) -> Sketch:
-        texts: list[str] = table["caption"].to_pylist()
-        plain = list(map(plain_words, texts))
+        texts = table["caption"].cast(pa.large_string()).combine_chunks()
+        plain = plain_column(texts)
         words = read_words(plain)
         suspects = screen.suspects(words)
-        found = contaminated([texts[row] for row in suspects], prompts, contamination)
+        found = contaminated(texts.take(pa.array(suspects)).to_pylist(), prompts, contamination)
         return Sketch(
             ids=keys_of(table["id"]),
             caption_ids=keys_of(table["caption_id"]),
-            equal=digests_of(plain, texts),
+            equal=word_digests(plain, texts),
             marks=_marks(words, near),
             terms=terms_of(words),
             concepts=all_concepts().found(words),
@@ -131,10 +132,9 @@ def _digits(array: pa.Array) -> bytes:
     return memoryview(data)[int(ends[0]) : int(ends[-1])].tobytes()
 
 
-def ids_of(keys: Key) -> list[str]:
+def ids_of(keys: Key) -> pa.StringArray:
     """The ids that `keys_of` read."""
-    digits = np.ascontiguousarray(keys, ">u8").tobytes().hex()
-    return [digits[at : at + 32] for at in range(0, len(digits), 32)]
+    return hex_texts(np.ascontiguousarray(keys, ">u8").view(np.uint8))
 
 
 def in_order(keys: Key) -> Int64[np.ndarray, " n"]:

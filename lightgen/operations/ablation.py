@@ -19,7 +19,8 @@ from lightgen.errors import ConfigError
 from lightgen.operations.lineage import ancestors, step
 from lightgen.operations.outlook import Line
 from lightgen.operations.preflight import preflight
-from lightgen.operations.steps import Step, inputs, models, steps_of, until
+from lightgen.operations.step import Step, inputs, until
+from lightgen.operations.steps import models, steps_of
 from lightgen.recipe import RECIPES, Recipe, load_recipe
 from lightgen.recipe_yaml import read_yaml
 from lightgen.seeds import content_id

@@ -13,16 +13,17 @@ from lightgen.decisions.chosen_coverage import TRIED
 from lightgen.decisions.concepts import all_concepts
 from lightgen.decisions.far_apart import terms_of
 from lightgen.decisions.growth import LEAST
+from lightgen.decisions.plain_column import plain_column
 from lightgen.decisions.shingles import BLOCK, Shingles, Words, joined, read_words
 from lightgen.errors import ConfigError, RefNotFound
-from lightgen.operations.steps import steps_of, until
+from lightgen.operations.step import until
+from lightgen.operations.steps import steps_of
 from lightgen.operations.survey import survey
 from lightgen.recipe import Recipe, Use
 from lightgen.seeds import derive_seed
 from lightgen.stages.select import SelectConfig
 from lightgen.stages.source import SourceConfig, files_of
 from lightgen.storage.store import Store, open_store
-from lightgen.texts import plain_words
 from lightgen.work import Context
 
 SAMPLE = 200_000  # captions, where a recipe does not ask for so many that more are needed
@@ -123,7 +124,7 @@ def _blocks(texts: pa.Array) -> Iterator[pa.Array]:
 
 
 def _words(texts: pa.Array) -> Words:
-    return read_words(list(map(plain_words, texts.to_pylist())))
+    return read_words(plain_column(texts.cast(pa.large_string())))
 
 
 def _refuse_few(recipe: Recipe, place: str, lot: Lot, usable: int, held: int, count: int | None) -> None:

@@ -15,7 +15,7 @@ from lightgen.encoders.t5 import T5Config
 from lightgen.generators.base import GeneratorMember
 from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.model.config import StudentConfig
-from lightgen.operations.steps import Step
+from lightgen.operations.step import Step
 from lightgen.operations.training_cost import ADAM_BYTES, SEALED_BYTES, StudentAtSize
 from lightgen.recipe import Recipe
 from lightgen.scorers.base import ScorerMember

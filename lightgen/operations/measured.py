@@ -8,7 +8,7 @@ from typing import Any
 from lightgen.errors import LightgenError, RefNotFound
 from lightgen.generators.restore import checkpoint_config
 from lightgen.operations.forecast import Forecast
-from lightgen.operations.steps import Step
+from lightgen.operations.step import Step
 from lightgen.storage.store import KINDS, Store
 from lightgen.storage.version import Version
 from schemas.canonical import canonical_json

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from lightgen.operations.forecast import Forecast, Rows
 from lightgen.operations.machines import GB, Machine, known_gpu
 from lightgen.operations.measured import TRAINS, Rate, key_of_step
-from lightgen.operations.steps import Step, steps_of
+from lightgen.operations.step import Step
+from lightgen.operations.steps import steps_of
 from lightgen.operations.survey import Found
 from lightgen.operations.training_cost import StudentAtSize, Trains, precision_of
 from lightgen.problems import Problem

@@ -19,7 +19,8 @@ from lightgen.operations.forecast import Forecast
 from lightgen.operations.machines import Machine, this_machine
 from lightgen.operations.measured import rates_of
 from lightgen.operations.outlook import Line, lines_of, machine_problems, row_problems
-from lightgen.operations.steps import Step, steps_of, until
+from lightgen.operations.step import Step, until
+from lightgen.operations.steps import steps_of
 from lightgen.operations.survey import Found, survey
 from lightgen.problems import Place, Problem
 from lightgen.recipe import Recipe

@@ -19,7 +19,8 @@ from lightgen.engines.engine import open_engine
 from lightgen.operations.small import left_out, small_recipe
 from lightgen.operations.stages import make
 from lightgen.operations.stand_in import takes_checkpoints, train_stand_in
-from lightgen.operations.steps import Step, inputs, steps_of, until
+from lightgen.operations.step import Step, inputs, until
+from lightgen.operations.steps import steps_of
 from lightgen.recipe import Recipe
 from lightgen.settings import pick_device
 from lightgen.stages.filter import FilterConfig, score_columns

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from lightgen.engines.engine import open_engine
 from lightgen.operations.stages import make
-from lightgen.operations.steps import steps_of, until, walk
+from lightgen.operations.step import until, walk
+from lightgen.operations.steps import steps_of
 from lightgen.progress import SILENT, Progress
 from lightgen.recipe import Recipe
 from lightgen.storage.store import Store

@@ -1,6 +1,6 @@
 """How a step of a recipe is made: the one place where settings meet the functions of stages."""
 
-from lightgen.operations.steps import Step
+from lightgen.operations.step import Step
 from lightgen.recipe import Audit, Use
 from lightgen.stages.adopt import AdoptConfig, adopt
 from lightgen.stages.align import AlignConfig, align

@@ -6,7 +6,8 @@ from typing import Any, Final
 from lightgen.generators.student import StudentGeneratorConfig
 from lightgen.operations.small import STAND_IN
 from lightgen.operations.stages import make
-from lightgen.operations.steps import steps_of, walk
+from lightgen.operations.step import walk
+from lightgen.operations.steps import steps_of
 from lightgen.recipe import Recipe
 from lightgen.stages.models import GeneratorModel
 from lightgen.work import Context

@@ -7,7 +7,7 @@ from typing import Literal
 from lightgen.errors import LightgenError, NotMade
 from lightgen.operations.measured import Rate, rate_so_far
 from lightgen.operations.stages import make
-from lightgen.operations.steps import Step, inputs
+from lightgen.operations.step import Step, inputs
 from lightgen.storage.receipts import read_receipts
 from lightgen.work import Context
 from schemas.ref import ArtifactRef

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from lightgen.errors import ConfigError, NotMade
 from lightgen.operations.stages import make
-from lightgen.operations.steps import Step, inputs, steps_of
+from lightgen.operations.step import Step, inputs
+from lightgen.operations.steps import steps_of
 from lightgen.recipe import Recipe
 from lightgen.settings import pick_device
 from lightgen.storage.store import Store

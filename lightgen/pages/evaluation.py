@@ -14,7 +14,7 @@ from lightgen.pages.contact import Cell, Column, contact_sheet
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.html import picture
 from lightgen.pages.report import Exhibit, Page, Shot, report_page, tones
-from lightgen.storage.pixels import BadImage, decode_image
+from lightgen.storage.pixels import BadImage, decode_over_checks
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.report import TASKS, Published, PublishedTable, Report
@@ -96,7 +96,7 @@ def _first_of_each_task(rows: Sequence[Row], each: int) -> list[Row]:
 def _drawn(images: Version, row: Row | None) -> tuple[np.ndarray, Row] | None:
     if row is None or row["image_id"] is None or images.evicted:
         return None
-    pixels = decode_image(images.member(row["image_id"], str(images.plan.config["format"])))
+    pixels = decode_over_checks(images.member(row["image_id"], str(images.plan.config["format"])))
     return None if isinstance(pixels, BadImage) else (pixels, row)
 
 

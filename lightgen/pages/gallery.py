@@ -8,7 +8,8 @@ from lightgen.pages import rows
 from lightgen.pages.audit import audit_html
 from lightgen.pages.evaluation import report_grid, report_html
 from lightgen.pages.html import render
-from lightgen.pages.kinds import page_picture, shown_of, shrunk
+from lightgen.pages.kinds import shown_of
+from lightgen.pages.shown import page_picture, shrunk
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup, escape
 
+from lightgen.decisions.rules import Rule
+
 BINS = 40
 WIDTH, HEIGHT, FOOT = 320, 110, 18
 
@@ -37,6 +39,13 @@ class Histogram:
         return found
 
 
+def ruled_chart(name: str, parts: Iterable[Float[np.ndarray, " n"]], rules: Sequence[Rule]) -> Markup | None:
+    """A column that comes in parts, with the ends of the rules on it as lines; None where it has no finite value."""
+    found = Histogram.of(parts)
+    lines = {end for rule in rules if rule.column == name for end in (rule.least, rule.most) if end is not None}
+    return None if found is None else histogram_chart(name, found, sorted(lines))
+
+
 def histogram_chart(title: str, found: Histogram, lines: Sequence[float]) -> Markup:
     """Bars on a square-root scale, so that a rare refused value can be seen beside a frequent one."""
     low, high = min(found.low, *lines, found.high), max(found.high, *lines, found.low)
@@ -53,9 +62,14 @@ def histogram_chart(title: str, found: Histogram, lines: Sequence[float]) -> Mar
         if count
     )
     marks = "".join(f'<line class="bound" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="0" y2="{HEIGHT}"/>' for at in lines)
-    ends = f'<text y="{HEIGHT + 14}">{low:.3g}</text>'
-    ends += f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{high:.3g}</text>'
+    ends = f'<text y="{HEIGHT + 14}">{_short(low)}</text>'
+    ends += f'<text x="{WIDTH}" y="{HEIGHT + 14}" text-anchor="end">{_short(high)}</text>'
     drawn = f'<svg viewBox="0 0 {WIDTH} {HEIGHT + FOOT}" role="img"><g class="bars">{bars}</g>{marks}{ends}</svg>'
     bounds = ", ".join(f"{at:g}" for at in lines)
     key = f"<span>line at {bounds}</span>" if lines else ""
     return Markup(f'<figure class="chart"><figcaption><b>{escape(title)}</b>{key}</figcaption>{drawn}</figure>')
+
+
+def _short(value: float) -> str:
+    """Three digits, of whole thousands all."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"

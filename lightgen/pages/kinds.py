@@ -1,87 +1,39 @@
 """What the page of a version shows, kind by kind."""
 
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from markupsafe import Markup
 
-from lightgen.decisions.derive import DeriveConfig
-from lightgen.decisions.rules import Rule
 from lightgen.encoders.restore import load_vae_of, read_image_encoding
 from lightgen.generators.restore import checkpoint_config
-from lightgen.pages import rows
+from lightgen.pages import linked, rows
 from lightgen.pages.answers import answer_charts
 from lightgen.pages.charts import Curve, line_chart
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.fetched import fetched_html
 from lightgen.pages.histogram import Histogram, histogram_chart
 from lightgen.pages.html import data_uri, picture
+from lightgen.pages.kept import kept
+from lightgen.pages.linked import linked_charts, linked_html
 from lightgen.pages.rows import Row
 from lightgen.pages.selected import coverage_html, diversity_facts, novelty_charts, summary_of
+from lightgen.pages.shown import PAGE_PX, SAME, Shown, Tile, page_picture, size_of, tile_of
 from lightgen.pages.tokens import token_facts
 from lightgen.stages import fetch, source
-from lightgen.stages.filter import FilterConfig, score_columns
-from lightgen.stages.links import yields
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.inspect import declared_schema, list_versions
-from lightgen.storage.pixels import BadImage, decode_image
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
 
-PAGE_PX = 320  # of a picture, about twice what a page shows, so that it is scaled down; small ones are enlarged
 DRAWN_POINTS = 99  # of a curve over prompts; of more points the chart would cut the highest
-TWINS = 24  # refused images on a page, with what they are like
-ID = re.compile(r"\b[0-9a-f]{32}\b")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture: its address, what it shows, its id to copy, and a note."""
-
-    uri: str
-    caption: str
-    id: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Twin:
-    """A refused image beside the one it is like."""
-
-    reason: str
-    detail: str
-    refused: Tile
-    keeper: Tile | None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a page shows of a version; whatever is empty is left out."""
-
-    note: str = ""
-    columns: Sequence[str] = ()
-    rows: Sequence[Row] = ()
-    tiles: Sequence[Tile] = ()
-    pairs: Sequence[tuple[Row, Tile, Tile]] = ()
-    twins: Sequence[Twin] = ()
-    title: str = "Training"
-    charts: Sequence[Markup] = ()
-    sheets: Sequence[tuple[str, str]] = ()
-    facts: dict[str, str] = field(default_factory=dict)
-    sections: Sequence[Markup] = ()
 
 
 def shown_of(version: Version, store: Store, limit: int) -> Shown:
     """What the page of a version shows, of at most `limit` rows."""
     return _SHOWN[version.ref.kind](version, store, limit)
-
-
-SAME = "The same prompts are on the pages of all stages, as far as they are still there."
 
 
 def _captions(version: Version, store: Store, limit: int) -> Shown:
@@ -115,66 +67,15 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
 
 
 def _images(version: Version, _: Store, limit: int) -> Shown:
-    tiles = [_tile(row, data, f"{_size(row)} {row['format']}") for row, data in rows.drawn(version, limit)]
+    tiles = [tile_of(row, data, f"{size_of(row)} {row['format']}") for row, data in rows.drawn(version, limit)]
     sections = [fetched_html(version)] if version.plan.stage == fetch.STAGE.name else []
     return Shown(note=SAME, tiles=tiles, sections=sections)
 
 
-def _links(version: Version, store: Store, limit: int) -> Shown:
-    facts = {f"after {one.step}": f"{one.after:,} of {one.before:,}" for one in yields(version)}
-    return replace(_captions(version, store, limit), facts=facts)
-
-
-def _kept(version: Version, store: Store, limit: int) -> Shown:
-    tiles = [_tile(row, data, _size(row)) for row, data in rows.kept(version, store, limit)]
-    steps = json.loads(version.file("yield.json").read_bytes())
-    facts = {f"after {one['step']}": f"{one['after']:,} of {one['before']:,}" for one in steps}
-    charts = list(_rule_charts(version, store))
-    twins = list(_twins(version, store))
-    note = f"Images that passed. {SAME}"
-    return Shown(note=note, tiles=tiles, facts=facts, title="Scores and rules", charts=charts, twins=twins)
-
-
-def _rule_charts(version: Version, store: Store) -> Iterator[Markup]:
-    """The distribution of each score that a rule reads, with its line; scores are read shard by shard."""
-    config: dict[str, Any] = version.plan.config
-    rules = [Rule.model_validate(rule) for rule in config.get("rules", ())]
-    for name in dict.fromkeys(rule.column for rule in rules):
-        lines = [end for rule in rules if rule.column == name for end in (rule.least, rule.most) if end is not None]
-        found = Histogram.of(_column(version, store, name))
-        if found is not None:
-            yield histogram_chart(name, found, sorted(set(lines)))
-
-
-def _column(version: Version, store: Store, name: str) -> Iterator[np.ndarray]:
-    """A column of the scores that a filter read, in parts."""
-    config: dict[str, Any] = version.plan.config
-    images = store.open(version.parent("images"))
-    scores = [store.open(ref) for ref in version.parents if ref.kind == "scores"]
-    named = dict(zip(config["names"], scores, strict=True))
-    derive = FilterConfig.model_validate({"derive": config.get("derive", {})}).derive
-    for shard in range(images.n_shards):
-        yield _numbers(images, named, shard, derive, name)
-
-
-def _numbers(
-    images: Version, named: dict[str, Version], shard: int, derive: dict[str, DeriveConfig], name: str
-) -> np.ndarray:
-    return score_columns(images, named, shard, derive)[name].to_numpy().astype(float)
-
-
-def _twins(version: Version, store: Store) -> Iterator[Twin]:
-    """Refused images, each beside the one that its detail names."""
-    images = store.open(version.parent("images"))
-    refused = rows.rejected(version, TWINS)
-    named = {row["id"]: next(iter(ID.findall(row["detail"])), "") for row in refused}
-    found = rows.images_of(images, {*named, *filter(None, named.values())})
-    for row in refused:
-        other = named[row["id"]]
-        keeper = Tile(page_picture(found[other]), "kept", other) if other in found else None
-        if row["id"] in found:
-            tile = Tile(page_picture(found[row["id"]]), row["caption"], row["id"])
-            yield Twin(row["reason"], row["detail"], tile, keeper)
+def _links(version: Version, _: Store, limit: int) -> Shown:
+    shown, charts = rows.shown_table(version, limit).to_pylist(), list(linked_charts(version))
+    columns, sections = rows.filled(linked.COLUMNS, shown), [linked_html(version)]
+    return Shown(note=SAME, columns=columns, rows=shown, title="Sizes and scores", charts=charts, sections=sections)
 
 
 def _scores(version: Version, _: Store, limit: int) -> Shown:
@@ -286,7 +187,7 @@ _SHOWN: dict[Kind, Callable[[Version, Store, int], Shown]] = {
     "links": _links,
     "images": _images,
     "scores": _scores,
-    "kept": _kept,
+    "kept": kept,
     "vae": _vae,
     "texts": _texts,
     "features": _features,
@@ -302,22 +203,3 @@ def _parameters(version: Version) -> int:
     table = version.table(columns=["name", "shape"]).to_pylist()
     named = [row for row in table if row["name"].startswith("model")] or table
     return sum(int(np.prod([int(size) for size in row["shape"].split(",") if size])) for row in named)
-
-
-def _tile(row: dict[str, Any], data: bytes, note: str) -> Tile:
-    return Tile(page_picture(data), row["caption"], row["id"], note)
-
-
-def _size(row: Row) -> str:
-    return f"{row['width']}×{row['height']}"
-
-
-def page_picture(data: bytes) -> str:
-    """Data URI of the size that pages show."""
-    return shrunk(data, PAGE_PX, 85, PAGE_PX)
-
-
-def shrunk(data: bytes, side_px: int, quality: int, least_px: int = 0) -> str:
-    """Data URI of at most `side_px`, of at least `least_px`; bytes that are no image become an empty picture."""
-    pixels = decode_image(data)
-    return "data:," if isinstance(pixels, BadImage) else picture(pixels, least_px, side_px, quality)

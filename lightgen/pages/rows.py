@@ -140,5 +140,6 @@ def rejected(version: Version, limit: int) -> list[Row]:
         for row in version.rejects(shard).to_pylist():
             if wanted.get(row["reason"], 0):
                 wanted[row["reason"]] -= 1
-                found.append({**row, "caption": json.loads(row["row"]).get("caption", "")})
+                given = json.loads(row["row"])
+                found.append({**row, "caption": given.get("caption", ""), "url": given.get("url", "")})
     return sorted(found, key=lambda row: row["reason"])

@@ -44,7 +44,7 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.pairs import SCHEMA
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("pair", "pairs", revision=2)
+STAGE = Stage("pair", "pairs", revision=3)
 STUDENT, TEACHER, LINKS = "student", "teacher", "links"
 NARROW = ["id", "prompt_id", "caption", "index"]
 WHERE = ["host", "source"]

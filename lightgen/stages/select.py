@@ -6,6 +6,9 @@ n-grams, terms and concepts lies in files that have no name. Memory: 300 bytes a
 `choice: {kind: k_center}`.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +17,7 @@ from tempfile import TemporaryFile
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int64, UInt64
 from pydantic import Field
 
@@ -28,7 +32,6 @@ from lightgen.decisions.selection import (
     CONTAMINATED,
     EXACT,
     NEAR,
-    NOT_CHOSEN,
     REASONS,
     SEMANTIC,
     Like,
@@ -40,7 +43,7 @@ from lightgen.decisions.sketch import Sketch, ids_of, piled, sketcher
 from lightgen.engines.build import build
 from lightgen.errors import ConfigError
 from lightgen.storage.plans import Stage
-from lightgen.storage.shards import Reject, ShardOutput
+from lightgen.storage.shards import ShardOutput, reject_rows
 from lightgen.storage.version import Version
 from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.prompts import SCHEMA
@@ -50,6 +53,7 @@ log = logging.getLogger(__name__)
 STAGE = Stage("select", "prompts", revision=3)
 NARROW = ["id", "caption_id", "caption"]
 LAST = "f" * 32  # a record after all others
+SAID = pa.scalar(": ", pa.large_string())
 TOLD = {EXACT: "same words as", NEAR: "near-duplicate of", SEMANTIC: "means the same as"}
 
 
@@ -168,33 +172,35 @@ class Decided:
         self._why, self._choice = sketch.why, f"not among the {selection.summary['chosen']:,} that were chosen"
         self._twins = np.unique(selection.twin[selection.twin >= 0])
         keys = np.where(self._twins[:, None] < given.rows, sketch.ids[self._twins], sketch.caption_ids[self._twins])
-        self._twin_ids, self._twin_texts = ids_of(keys), _texts(narrow(given, kept), self._twins)
+        self._twin_keys, self._twin_texts = keys, _texts(narrow(given, kept), self._twins)
 
-    def parted(self, shard: int) -> tuple[pa.Table, list[Reject]]:
+    def parted(self, shard: int) -> tuple[pa.Table, pa.Table]:
         """The prompts of a shard of captions, and its rejects."""
         rows, start, selection = self.given.table(shard), int(self._starts[shard]), self.selection
         part = slice(start, start + rows.num_rows)
         chosen = selection.reason[part] == 0
         lost = np.flatnonzero(~chosen)
-        rejects = [
-            Reject(row["id"], REASONS[selection.reason[start + at]], self._detail(start + at), row)
-            for at, row in zip(lost.tolist(), rows.take(pa.array(lost)).to_pylist(), strict=True)
-        ]
+        refused = rows.take(pa.array(lost))
+        reasons = pa.array(REASONS).take(pa.array(selection.reason[part][lost]))
+        rejects = reject_rows(refused["id"].combine_chunks(), reasons, self._details(start + lost), refused)
         kept = rows.filter(pa.array(chosen))
         columns = {name: kept[name] for name in ("caption", "tokens", "source", "licence")}
         columns |= {"id": kept["caption_id"], "rank": selection.rank[part][chosen]}
         columns |= {"novelty": selection.novelty[part][chosen], "image_id": pa.nulls(kept.num_rows, pa.string())}
         return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA), rejects
 
-    def _detail(self, row: int) -> str:
-        """Why a caption is refused, for people."""
-        reason = self.selection.reason[row]
-        if reason == CONTAMINATED:
-            return self._why[row]
-        if reason == NOT_CHOSEN:
-            return self._choice
-        place = int(np.searchsorted(self._twins, self.selection.twin[row]))
-        return f"{TOLD[reason]} {self._twin_ids[place]}: {self._twin_texts[place]}"
+    def _details(self, rows: Int64[np.ndarray, " k"]) -> pa.LargeStringArray:
+        """Why captions are refused, for people."""
+        reason, twin = self.selection.reason[rows], self.selection.twin[rows]
+        why = [self._why[row] for row in rows[reason == CONTAMINATED].tolist()]
+        repeats = np.isin(reason, list(TOLD))
+        place = np.searchsorted(self._twins, twin[repeats])
+        told = pa.array([TOLD.get(code, "") for code in range(len(REASONS))]).take(pa.array(reason[repeats]))
+        named = pc.binary_join_element_wise(told, ids_of(self._twin_keys[place]), " ").cast(pa.large_string())
+        like = pc.binary_join_element_wise(named, self._twin_texts.take(pa.array(place)).combine_chunks(), SAID)
+        details = pa.repeat(pa.scalar(self._choice, pa.large_string()), len(rows))
+        details = pc.replace_with_mask(details, pa.array(reason == CONTAMINATED), pa.array(why, pa.large_string()))
+        return pc.replace_with_mask(details, pa.array(repeats), like)
 
 
 def _texts(tables: Iterator[pa.Table], rows: Int64[np.ndarray, " k"]) -> pa.ChunkedArray:

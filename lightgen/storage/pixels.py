@@ -9,7 +9,7 @@ reasons:
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 ImageFormat = Literal["png", "webp", "jpg"]
 Pixels = UInt8[np.ndarray, "height width 3"]
+Opaque = Callable[[Image.Image], Image.Image]  # what an image with transparent parts is seen over
 
 PLUGINS: dict[ImageFormat, type[ImageFile.ImageFile]] = {
     "png": PngImageFile,
@@ -43,6 +44,7 @@ OTHER_IMAGES = (
 )
 # Chunks that decide the pixels of a PNG; all others are metadata, or further frames.
 PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+CHECKS, CHECK_GREYS = 24, (212, 244)
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF: these exchange width and height
 # PIL's parsers raise all of these on hostile bytes.
 BROKEN = (
@@ -95,6 +97,15 @@ def encode_image(pixels: Pixels, format: ImageFormat, quality: int = 92) -> byte
 
 def decode_image(data: bytes, limits: Limits = LIMITS) -> Pixels | BadImage:
     """8-bit RGB, upright, transparent parts over white; or why not."""
+    return _decoded(data, limits, _over_white)
+
+
+def decode_over_checks(data: bytes, limits: Limits = LIMITS) -> Pixels | BadImage:
+    """As `decode_image`, for people to look at: transparent parts over a checkerboard, so that they are seen."""
+    return _decoded(data, limits, _over_checks)
+
+
+def _decoded(data: bytes, limits: Limits, opaque: Opaque) -> Pixels | BadImage:
     if not data:
         return BadImage("empty_file", "0 bytes")
     if len(data) > limits.bytes:
@@ -103,10 +114,10 @@ def decode_image(data: bytes, limits: Limits = LIMITS) -> Pixels | BadImage:
     if format is None:
         return _refused_format(data)
     try:
-        return _decode(data, format, limits)
+        return _decode(data, format, limits, opaque)
     except BROKEN as error:
         bad = _explain(error)
-    bare = _decode_bare_png(data, limits) if (format, bad.reason) == ("png", "image_truncated") else None
+    bare = _decode_bare_png(data, limits, opaque) if (format, bad.reason) == ("png", "image_truncated") else None
     return bad if bare is None else bare
 
 
@@ -146,7 +157,7 @@ def sniff(data: bytes) -> ImageFormat | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def _decode(data: bytes, format: ImageFormat, limits: Limits) -> Pixels | BadImage:
+def _decode(data: bytes, format: ImageFormat, limits: Limits, opaque: Opaque) -> Pixels | BadImage:
     if format == "webp" and (bad := _check_size(_webp_canvas(data), limits)):
         return bad  # PIL reserves the whole canvas of a WebP already when it opens it
     # Not Image.open: that only warns up to 179 Mpx, and tries other parsers.
@@ -156,14 +167,14 @@ def _decode(data: bytes, format: ImageFormat, limits: Limits) -> Pixels | BadIma
         if getattr(image, "n_frames", 1) != 1:
             return BadImage("image_animated", f"{getattr(image, 'n_frames', 0)} frames")
         image.load()
-        return _as_rgb(image)
+        return _as_rgb(image, opaque)
 
 
-def _decode_bare_png(data: bytes, limits: Limits) -> Pixels | BadImage | None:
+def _decode_bare_png(data: bytes, limits: Limits, opaque: Opaque) -> Pixels | BadImage | None:
     """The picture without what only speaks about it: PIL gives up where a chunk of metadata is broken. Or None."""
     for kept in (PNG_PIXELS | {b"eXIf"}, PNG_PIXELS):
         try:
-            return _decode(b"".join([data[:8], *_chunks(data, kept)]), "png", limits)
+            return _decode(b"".join([data[:8], *_chunks(data, kept)]), "png", limits, opaque)
         except BROKEN:
             continue
     return None
@@ -217,17 +228,28 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _as_rgb(image: Image.Image) -> Pixels | BadImage:
+def _as_rgb(image: Image.Image, opaque: Opaque) -> Pixels | BadImage:
     image = _upright(image)
     if image.mode.startswith("I"):
         # PIL would clip 16-bit grey at 255, not scale it.
         grey = np.asarray(image, dtype=np.int64).clip(0, 65535) >> 8
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = opaque(image.convert("RGBA"))
     pixels = np.array(image.convert("RGB"))
     return pixels if pixels.ndim == 3 and pixels.shape[2] == 3 else BadImage("image_mode", f"mode {image.mode}")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _over_checks(image: Image.Image) -> Image.Image:
+    """Over squares of two greys, CHECKS of them along the longer side."""
+    side = max(1, -(-max(image.size) // CHECKS))
+    across, down = (np.arange(length) // side % 2 for length in image.size)
+    greys = np.where(down[:, None] ^ across, *CHECK_GREYS).astype(np.uint8)
+    return Image.alpha_composite(Image.fromarray(greys).convert("RGBA"), image)
 
 
 def _refused_format(data: bytes) -> BadImage:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lightgen.errors import DuplicateKey, UnsafePath
 from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
 from lightgen.storage.files import Chunk, Files, sha256_of
+from lightgen.storage.json_rows import json_rows
 from lightgen.storage.parquet import conform, schema_digest, write_parquet
 from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check_size, check_tar_key, header, padding
 from schemas.documents import FileEntry, FileRole, Plan
@@ -22,6 +24,7 @@ from schemas.rejects import SCHEMA as REJECTS
 KEY = re.compile(r"^[A-Za-z0-9._-]{1,200}\Z")
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
 DETAIL_CHARACTERS = 500
+Texts = Sequence[str] | pa.Array
 FOLDER: dict[FileRole, str] = {
     "table": "data",
     "tar": "data",
@@ -56,7 +59,8 @@ class Reject:
 class ShardOutput:
     """What a stage made of one shard: rows_in == table rows + rejects.
 
-    `schema` is the declared one, which the table must have. `blobs` holds {extension: bytes} for each row; they go to a
+    `rejects` are such rows, or a table of them (see `reject_rows`). `schema` is the declared one, which the table must
+    have. `blobs` holds {extension: bytes} for each row; they go to a
     tar whose sample keys are the ids. `files` are content: what they say changes what a child makes. `extras` are not:
     logs, samples, speed.
     """
@@ -64,7 +68,7 @@ class ShardOutput:
     table: pa.Table
     rows_in: int
     schema: pa.Schema
-    rejects: Sequence[Reject] = ()
+    rejects: Sequence[Reject] | pa.Table = ()
     blobs: Sequence[Mapping[str, bytes]] | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     extras: Mapping[str, bytes] = field(default_factory=dict)
@@ -97,18 +101,19 @@ def write_shard(files: Files, plan: Plan, shard: int, output: ShardOutput) -> di
     writer.add_table("table", table)
     digests = row_digests(table, blob_digests)
     writer.add_table("digests", _digest_table(ids or [digest.hex() for digest in digests], digests))
-    if output.rejects:
-        writer.add_table("rejects", reject_table(output.rejects))
+    rejects: pa.Table = output.rejects if isinstance(output.rejects, pa.Table) else reject_table(output.rejects)
+    if len(rejects):
+        writer.add_table("rejects", rejects)
     writer.add_files("file", output.files)
     writer.add_files("extra", output.extras)
-    reasons = Counter(reject.reason for reject in output.rejects)
+    reasons = Counter(rejects["reason"].to_pylist())
     return {
         "fingerprint": fingerprint(digests),
         "schema_sha256": schema_digest(output.schema),
         "files": writer.entries,
         "rows_in": output.rows_in,
         "rows_out": table.num_rows,
-        "rows_rejected": len(output.rejects),
+        "rows_rejected": len(rejects),
         "reject_reasons": dict(sorted(reasons.items())),
         "rows_reused": output.rows_reused,
     }
@@ -197,13 +202,19 @@ def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -
 
 def reject_table(rejects: Sequence[Reject]) -> pa.Table:
     """Rejects as rows; text is made valid UTF-8 and details are cut, for a refused row may hold anything."""
-    columns = {
-        "id": [_text(reject.id) for reject in rejects],
-        "reason": [_text(reject.reason) for reject in rejects],
-        "detail": [_text(reject.detail)[:DETAIL_CHARACTERS] for reject in rejects],
-        "row": [json.dumps(reject.row, sort_keys=True, default=str) for reject in rejects],
-    }
-    return pa.table(columns, schema=REJECTS)
+    ids, reasons, details = ([getattr(one, name) for one in rejects] for name in ("id", "reason", "detail"))
+    rows = [json.dumps(reject.row, sort_keys=True, default=str) for reject in rejects]
+    return _rejects(ids, reasons, details, rows)
+
+
+def reject_rows(ids: Texts, reasons: Texts, details: Texts, rows: pa.Table) -> pa.Table:
+    """The same by the column: `rows` holds the refused rows."""
+    return _rejects(ids, reasons, details, json_rows(rows))
+
+
+def _rejects(ids: Texts, reasons: Texts, details: Texts, rows: Texts) -> pa.Table:
+    told = pc.utf8_slice_codeunits(_text(details), 0, DETAIL_CHARACTERS)  # pyright: ignore[reportAttributeAccessIssue]
+    return pa.table([_text(ids), _text(reasons), told, _text(rows)], schema=REJECTS)
 
 
 def _digest_table(keys: Sequence[str], digests: Sequence[bytes]) -> pa.Table:
@@ -211,5 +222,8 @@ def _digest_table(keys: Sequence[str], digests: Sequence[bytes]) -> pa.Table:
     return pa.table({"key": [key for _, key in pairs], "digest": [digest for digest, _ in pairs]}, schema=DIGESTS)
 
 
-def _text(value: str) -> str:
-    return value.encode("utf-8", "replace").decode()
+def _text(values: Texts) -> pa.StringArray:
+    """Texts as a column, in which lone surrogates become question marks."""
+    if not isinstance(values, Sequence):
+        return values.cast(pa.string())
+    return pa.array([value.encode("utf-8", "replace").decode() for value in values], pa.string())

@@ -88,7 +88,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "corpus jsonl": _of(
         "corpora.jsonl", ("rows: Sequence[int] = range(first, ", "rows: Sequence[int] = range(1 + first, 1 + ")
     ),
-    "corpus table": _of("corpora.table", ("len(fields) != width", "len(fields) < width")),
+    "corpus table": _of("corpora.table", ("{count} values under", "{width} values under")),
     "corpus parquet": _of("corpora.parquet", ("before, size)", "before, size - 1)")),
     "corpus json": _of(
         "corpora.json_document", ("range(first, first + len(records))", "range(first + 1, first + 1 + len(records))")
@@ -164,13 +164,14 @@ MUTANTS: dict[str, list[Mutant]] = {
     "text t5": _of("encoders.t5", ("mask[row, : len(tokens)] = 1", "mask[row] = 1")),
     "decision near-duplicates": _of("decisions.near_duplicates", ('"an", "the", "some"', '"an", "some"')),
     "decision contamination": _of("decisions.contamination", ("share[k] >= least", "share[k] > least + 0.1")),
-    "decision k-center": _of("decisions.kcenter", ("np.argmax(np.concatenate", "np.argmin(np.concatenate")),
+    "decision far apart": _of("decisions.far_apart", ("STEPS * np.log1p(texts", "STEPS * np.log1p(2 * texts")),
+    "decision clusters": _of("decisions.caps", ("np.where(found < 0", "np.where(found <= 0")),
     "verdict scenes": _of("decisions.derive", ("box.score > sure", "box.score > sure + 0.1")),
     "verdict geneval": _of("evaluation.geneval", ("\nTHRESHOLD = 0.3", "\nTHRESHOLD = 0.8")),
     "verdict answers": _of("decisions.derive", ("settings.best * len(answers)", "10 * len(answers)")),
     "verdict probabilities": _of("decisions.derive", ("pc.subtract(1.0, denied)", "denied")),
     "verdict questions": _of("decisions.derive", ("if p < settings.sure", "if p < settings.sure + 0.2")),
-    "stage source": _of("stages.source", ("{row:09x}000", "{row:09x}001")),
+    "stage source": _of("stages.source", ("PART_DIGITS | part)", "PART_DIGITS | part + 1)")),
     "stage select": _of(
         "decisions.selection",
         ("CHOSEN, np.arange(len(order)), distance", "CHOSEN, 1 + np.arange(len(order)), distance"),

@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from flows.serve.server import free_port
 from lightgen.engines.serial import Serial
 from lightgen.errors import ConfigError, StoreAccess
-from lightgen.operations.steps import Step
+from lightgen.operations.step import Step
 from lightgen.storage.store import open_store
 from lightgen.work import Context, RunConfig
 from tasks.reporting import PLAIN_LINES, forgiven, sendable

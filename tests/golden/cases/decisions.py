@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from lightgen.config import Config
+from lightgen.decisions.caps import caption_clusters
 from lightgen.decisions.contamination import ContaminationConfig, contaminated
 from lightgen.decisions.derive import Answers, Geneval, Probabilities, Questions, Scenes, derive
-from lightgen.decisions.embed import hashed_ngrams
-from lightgen.decisions.kcenter import k_center
+from lightgen.decisions.far_apart import Rarity, far_apart, terms_of
 from lightgen.decisions.near_duplicates import NearDuplicateConfig, near_duplicates
+from lightgen.decisions.shingles import read_words
 from lightgen.seeds import content_id
 from lightgen.stages import evaluate, pair, select
 from tests.golden.compare import numbers, plain
@@ -35,14 +36,13 @@ PROMPTS = ["a photo of a red bench!", "two green birds above a small boat on a l
 
 
 class Choice(Config):
-    """How many of the texts are chosen, by vectors of how many numbers."""
+    """How many of the texts are chosen."""
 
     count: int
-    dim: int
 
 
 def subjects() -> list[Subject]:
-    """Near-duplicates, contamination, the diverse choice, and each way to derive a verdict."""
+    """Near-duplicates, contamination, the diverse choice, kinds of captions, and each way to derive a verdict."""
     near = {
         "default": {}, "loose": {"threshold": 0.4}, "trigrams": {"words": 3, "threshold": 0.5},
         "few bands": {"recall": 0.5, "threshold": 0.5}, "short ones too": {"short_words": 0, "threshold": 0.5},
@@ -51,12 +51,13 @@ def subjects() -> list[Subject]:
         "default": {}, "off": {"containment": None}, "some": {"containment": 0.5}, "pairs": {"words": 2},
         "alike": {"similarity": 0.4, "containment": None},
     }  # fmt: skip
-    chosen = {"all": {"count": 11, "dim": 64}, "some": {"count": 4, "dim": 32}}
+    chosen = {"all": {"count": 11}, "some": {"count": 4}}
     made = (pair, evaluate)
     return [
         Subject("decision near-duplicates", (select,), NearDuplicateConfig, near, _near),
         Subject("decision contamination", (select,), ContaminationConfig, held, _contaminated),
-        Subject("decision k-center", (pair,), Choice, chosen, _choice),
+        Subject("decision far apart", (pair, select), Choice, chosen, _choice),
+        Subject("decision clusters", (pair,), Choice, chosen | {"one": {"count": 1}}, _clusters),
         Subject("verdict scenes", made, Scenes, {"default": {}, "strict": {"sure": 0.95}, "x": {"column": "x"}}, _seen),
         Subject("verdict geneval", made, Geneval, {"default": {}, "x": {"column": "x"}}, _seen),
         Subject("verdict answers", (pair,), Answers, {"default": {}, "two": {"columns": ("sharp", "countable")},
@@ -81,8 +82,14 @@ def _contaminated(config: ContaminationConfig, _: Path) -> Output:
 
 
 def _choice(config: Choice, _: Path) -> Output:
-    order, novelty = k_center(hashed_ngrams(TEXTS, config.dim), config.count)
+    terms, whole = terms_of(read_words(TEXTS)), np.array([0, len(TEXTS)])
+    nothing = np.zeros(len(TEXTS), bool)
+    order, novelty = far_apart(terms, Rarity.of(terms), whole, np.array([config.count]), nothing)
     return {"order": order.tolist(), "novelty": numbers(novelty)}
+
+
+def _clusters(config: Choice, _: Path) -> Output:
+    return caption_clusters([*TEXTS, TEXTS[0], "zebra"], config.count).tolist()
 
 
 CIRCLE = '{"class": "circle", "color": "red", "score": 0.97, "box": [2, 9, 12, 20]}'

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lightgen.corpora.base import Corpus
 from lightgen.corpora.config import CorpusConfig
+from lightgen.corpora.table import TableCorpus
 from lightgen.errors import InputCorrupt
 
 CASES = Path(__file__).parents[2] / "cases" / "captions"
@@ -121,6 +122,19 @@ def test_records_of_other_lengths_than_the_header_are_refused() -> None:
         "an empty street at night",
     ]
     assert read("table", CASES / "tsv_tab_inside.tsv") == ["record_ragged", "an empty street"]
+
+
+def test_records_of_other_lengths_are_counted_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The csv module is asked about wrong quotes and stray carriage returns alone, blank lines or not."""
+    (tmp_path / "a.csv").write_bytes(b'id,caption\n1,"a, ""b"""\n\n2,"a","b"\n"3"\n4,x"y\n5,a\rb,c\n6,z\n')
+    parsed, _value = [], TableCorpus._value
+    monkeypatch.setattr(TableCorpus, "_value", lambda *given: parsed.append(given[1]) or _value(*given))
+    rows = list(corpus("table", tmp_path / "a.csv").read())
+    assert parsed == [b'4,x"y\n', b"5,a\rb,c\n"]
+    assert [row.text for row in rows] == [b'a, "b"', b'2,"a","b"', b'"3"', b'x"y', b"5,a\rb,c", b"z"]
+    assert [row.refused and row.refused[1] for row in rows[1:3]] == [
+        "3 values under 2 names of columns", "1 values under 2 names of columns",
+    ]  # fmt: skip
 
 
 def test_quoted_tables_give_the_same_with_tabs_and_commas() -> None:

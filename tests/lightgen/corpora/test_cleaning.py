@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lightgen.corpora.cleaning import Cleaned, Limits, clean, clean_all
 from lightgen.corpora.tokenizer import counter
-from lightgen.texts import repaired
+from lightgen.texts import FIXES, _read, repaired
 
 ODD_TEXTS = ["IMG_1234.jpg", "www.a.org", "...", "  padded text  ", "a" * 40, "one two " * 9, "&amp;", "ab", "a\ufffd"]
 LIMITS = st.builds(
@@ -62,11 +62,74 @@ PIECES = st.lists(
 ).map("".join)
 
 
+# Mojibake, entities, controls, escapes of terminals, curly quotes, ligatures, full width, half characters.
+FTFY_PIECES = (
+    *(
+        "\u00c3\u00a9",
+        "\u00e2\u20ac\u2122",
+        "\u00e2\u20ac\u0153",
+        "\u00c2 ",
+        "\u00c3 ",
+        "\u0432\u0402\u2122",
+        "\u00f0\u0178",
+    ),
+    *(
+        "\x85",
+        "\x9d",
+        "\x1b[31m",
+        "\x07",
+        "\x7f",
+        "\u2028",
+        "\u201c",
+        "\u2019",
+        "\u02bc",
+        "\ufeff",
+        "\u00a0",
+        " ",
+        "\n",
+        "\r",
+    ),
+    *(
+        "\ufb01",
+        "\u0149",
+        "\u01c4",
+        "\uff21",
+        "\u3000",
+        "\uffe5",
+        "e\u0301",
+        "\u0308",
+        "\u212b",
+        "\u0958",
+        "\u1100\u1161",
+    ),
+    *("\ud800", "\udc00", "&amp;", "&amp;lt;", "&#10;", "&#x85;", "&eacute;", "&EACUTE;", "&rsquo;", "&quot;", "a"),
+)
+MANGLED = st.lists(
+    st.one_of(st.sampled_from(FTFY_PIECES), st.characters(min_codepoint=128, max_codepoint=0x2122)),
+    max_size=8,
+).map("".join)
+
+
 @settings(max_examples=500, deadline=None)
 @given(PRINTABLE)
 def test_the_short_way_through_repairs_what_ftfy_repairs(text: str) -> None:
     if "<" not in text and "\\u" not in text:
         assert repaired(text) == " ".join(ftfy.fix_text(text, unescape_html=True, normalization="NFC").split())
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(TEXT, MANGLED, PIECES))
+def test_what_is_not_shown_to_ftfy_it_would_not_have_changed(text: str) -> None:
+    assert _read(text) == ftfy.fix_text(text, FIXES)
+
+
+def test_a_caption_with_accents_and_curly_quotes_is_not_shown_to_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the property above would hold of a way that always asks it."""
+    monkeypatch.setattr("ftfy.fix_text", lambda text, _: pytest.fail(f"{text!r} was shown"))
+    assert (
+        repaired("l\u2019\u00e9t\u00e9 \u2013 \u201cu\u0308ber\u201d &lt;3 &eacute; \u00a9")
+        == 'l\'\u00e9t\u00e9 \u2013 "\u00fcber" <3 \u00e9 \u00a9'
+    )
 
 
 @settings(max_examples=500, deadline=None)

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 
 from lightgen.decisions.caps import Cap, capped, caption_clusters
-from lightgen.decisions.embed import hashed_ngrams
+from lightgen.decisions.embed import hashed_terms
+from lightgen.decisions.far_apart import Rarity, terms_of
+from lightgen.decisions.shingles import read_words
 
 
 def pairs(rows: list[dict]) -> pa.Table:
@@ -83,7 +85,18 @@ def test_captions_of_one_cluster_are_nearer_to_its_centre_than_to_any_other() ->
     assert all(len(of) == 1 for of in members.values()), "equal captions are apart"
     assert (caption_clusters(captions[::-1], 5)[::-1] == numbers).all()
     distinct = sorted(set(captions))
-    products = hashed_ngrams(distinct, 256) @ hashed_ngrams(distinct, 256).T
+    terms = terms_of(read_words(distinct))
+    vectors = hashed_terms(terms, Rarity.of(terms), 4096)
+    products = vectors @ vectors.T
     number_of = dict(zip(captions, numbers, strict=True))
     same = np.array([[number_of[a] == number_of[b] for a in distinct] for b in distinct])
     assert products[same].mean() > products[~same].mean()
+
+
+def test_a_caption_near_to_no_centre_is_a_kind_of_its_own() -> None:
+    """Under the cap of another kind it would be refused for captions with which it shares nothing."""
+    numbers = caption_clusters(["red dog", "red cat", "zebra", "zebra", "tall tree"], 1).tolist()
+    assert numbers[:2] == [0, 0]
+    assert numbers[2] == numbers[3] > 0
+    assert len(set(numbers)) == 3
+    assert len(caption_clusters([], 3)) == 0

@@ -1,10 +1,12 @@
 """The estimate of recall against all pairs, and a plan of bands that must be seen to miss."""
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lightgen.bench.near_duplicates import synthetic
 from lightgen.decisions.near_duplicates import NearDuplicateConfig, marks_of
-from lightgen.decisions.recall import recall
+from lightgen.decisions.recall import least_shared, recall
 from tests.lightgen.decisions.near_oracle import Oracle
 
 TEXTS = synthetic(600, seed=2)
@@ -22,6 +24,26 @@ def test_it_counts_the_pairs_of_the_sample_and_those_that_share_a_band() -> None
         found = recall(marks_of(TEXTS, config), np.arange(len(TEXTS)), config, 150)
         assert found == (len(pairs), share)
         assert len(pairs) > 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join), max_size=12),
+    st.one_of(st.sampled_from([1 / 3, 0.5, 0.6, 2 / 3, 0.7, 1.0]), st.floats(0.01, 1)),
+    st.integers(1, 14),
+)
+def test_no_pair_is_lost_to_the_look_for_rare_n_grams(texts: list[str], threshold: float, sample: int) -> None:
+    config = NearDuplicateConfig(threshold=threshold, short_words=0)
+    oracle = Oracle(texts, config)
+    pairs = {(i, j) for i in range(min(sample, len(texts))) for j in range(i + 1, len(texts)) if oracle.alike(i, j)}
+    assert recall(marks_of(texts, config), np.arange(len(texts)), config, sample).pairs == len(pairs)
+
+
+@given(st.integers(1, 10**6), st.floats(1e-3, 1, exclude_min=True))
+def test_the_least_that_two_sets_share(size: int, threshold: float) -> None:
+    (least,) = least_shared(np.array([size]), threshold).tolist()
+    assert least / size >= threshold
+    assert least == 1 or (least - 1) / size < threshold
 
 
 def test_bands_that_miss_are_seen_to_miss() -> None:

@@ -12,6 +12,7 @@ from lightgen.decisions.choice import Balance, BalancedParts, ChoiceConfig, KCen
 from lightgen.decisions.contamination import ContaminationConfig
 from lightgen.decisions.equal_words import first_of_equal, word_digests
 from lightgen.decisions.near_duplicates import NearDuplicateConfig
+from lightgen.decisions.plain_column import plain_column
 from lightgen.decisions.selection import CHOSEN, CONTAMINATED, EXACT, REASONS, Selection, select_captions
 from lightgen.decisions.sketch import Sketch, ids_of, keys_of, piled, sketcher
 from lightgen.seeds import content_id
@@ -50,6 +51,11 @@ def chosen_of(
     return select_captions(given, np.zeros(len(given.ids), bool), len(given.ids), near, rule, count, 64)
 
 
+def digests(texts: list[str]) -> np.ndarray:
+    column = pa.array(texts, pa.large_string())
+    return word_digests(plain_column(column), column)
+
+
 def test_the_first_of_equal_captions_is_that_of_a_plain_loop() -> None:
     texts = some_texts(2000)
     order = np.random.default_rng(0).permutation(len(texts))
@@ -57,9 +63,9 @@ def test_the_first_of_equal_captions_is_that_of_a_plain_loop() -> None:
     for row in order:
         seen.setdefault(normalised(texts[row]), int(row))
     expected = [seen[normalised(text)] for text in texts]
-    assert first_of_equal(word_digests(texts), order).tolist() == expected
+    assert first_of_equal(digests(texts), order).tolist() == expected
     assert len(set(expected)) < 2000
-    assert first_of_equal(word_digests([]), np.zeros(0, np.int64)).tolist() == []
+    assert first_of_equal(digests([]), np.zeros(0, np.int64)).tolist() == []
 
 
 def test_digests_that_are_half_equal_are_not_equal() -> None:
@@ -68,15 +74,15 @@ def test_digests_that_are_half_equal_are_not_equal() -> None:
 
 
 def test_case_and_punctuation_make_no_other_caption_and_order_does() -> None:
-    digests = word_digests(["A red cat.", "a  red cat", "red a cat", "🐶", "🐱"])
-    assert (digests[0] == digests[1]).all()
-    assert len({tuple(row) for row in digests.tolist()}) == 4
+    found = digests(["A red cat.", "a  red cat", "red a cat", "🐶", "🐱"])
+    assert (found[0] == found[1]).all()
+    assert len({tuple(row) for row in found.tolist()}) == 4
 
 
 def test_ids_are_numbers_that_sort_as_they_do() -> None:
     ids = [content_id(number) for number in range(500)]
     keys = keys_of(pa.chunked_array([ids[:3], [], ids[3:]], pa.string()).slice(1))
-    assert ids_of(keys) == ids[1:]
+    assert ids_of(keys).to_pylist() == ids[1:]
     assert [ids[1:][at] for at in np.lexsort((keys[:, 1], keys[:, 0]))] == sorted(ids[1:])
     with pytest.raises(AssertionError, match="32 hexadecimal"):
         keys_of(pa.chunked_array([["abcd"]]))

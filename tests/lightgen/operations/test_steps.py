@@ -8,7 +8,8 @@ import yaml
 
 from lightgen.errors import ConfigError, RefNotFound
 from lightgen.operations.run import run_recipe
-from lightgen.operations.steps import Step, inputs, models, steps_of, until, walk
+from lightgen.operations.step import Step, inputs, until, walk
+from lightgen.operations.steps import models, steps_of
 from lightgen.recipe import RECIPES, Recipe, Use, load_recipe
 from lightgen.storage.store import UNAUDITED, Store, open_or_create
 from schemas.ref import ArtifactRef

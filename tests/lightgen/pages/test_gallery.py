@@ -2,17 +2,20 @@
 
 import base64
 import hashlib
+import io
 import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lightgen.pages import rows
-from lightgen.pages.gallery import gallery, thumbnails, write_page
+from lightgen.pages.gallery import gallery, sheet_uri, thumbnails, write_page
 from lightgen.pages.histogram import Histogram, histogram_chart
 from lightgen.pages.rows import shown_rows, shown_table
+from lightgen.pages.shown import page_picture
 from lightgen.scorers.layout import LayoutConfig
 from lightgen.scorers.scenes import ScenesDetectorConfig
 from lightgen.stages.encode_pairs import EncodePairsConfig, encode_pairs
@@ -201,6 +204,20 @@ def test_thumbnails_are_few_and_small(chain: Chain, refs: dict[str, ArtifactRef]
         assert len(shown) == count
         assert all(uri.startswith("data:image/webp;base64,") for _, uri in shown)
         assert sum(len(uri) for _, uri in shown) < 80_000
+
+
+def test_transparent_parts_are_seen_on_pages_and_dashboards() -> None:
+    """Neither black nor white, which a picture may be itself."""
+    image = Image.new("RGBA", (120, 120), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 60, 120))
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    for uri in (page_picture(data.getvalue()), sheet_uri(data.getvalue())):
+        with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as shown:
+            grey = np.asarray(shown.convert("L")).astype(int)
+        half = grey.shape[1] // 2
+        assert grey[:, : half - 8].max() < 30
+        assert np.percentile(grey[:, half + 8 :], (25, 75)) == pytest.approx([212, 244], abs=3)
 
 
 def test_a_page_lies_beside_the_versions_of_its_store(chain: Chain) -> None:

@@ -6,20 +6,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lightgen.corpora.jsonl import JsonlCorpus
 from lightgen.corpora.parquet import ParquetCorpus
+from lightgen.corpora.raw import RawCaptions, binary
 from lightgen.corpora.scenes import ScenesCorpus
 from lightgen.corpora.table import TableCorpus
 from lightgen.corpora.text import TextCorpus
-from lightgen.corpora.tokenizer import TokenizerConfig
+from lightgen.corpora.tokenizer import TokenizerConfig, counter
 from lightgen.errors import ConfigError, InputChanged, InputCorrupt, TooManyRejects
 from lightgen.progress import Silent
 from lightgen.seeds import content_id
-from lightgen.stages.source import SourceConfig, source
+from lightgen.stages.source import SourceConfig, cleaned, source
 from lightgen.storage.store import Store, open_or_create
 from lightgen.storage.version import Version
 from lightgen.work import Context
@@ -112,6 +114,14 @@ def test_bad_bytes_are_rejects_in_every_format(tmp_path: Path, store: Store) -> 
     version = made(config, store)
     assert version.table().column("caption").to_pylist() == ["fine here", "fine there"]
     assert version.reject_reasons == {"caption_encoding": 4, "caption_empty": 1, "caption_too_long": 1}
+
+
+def test_ids_are_the_place_of_a_caption_in_hexadecimal_digits() -> None:
+    """However far down a file it stands, and of however many captions of its record it is."""
+    for places in (np.array([(0, 0), (1, 2), (2**36 - 1, 4095)]), np.array([(0, 0), (3, 4096)])):
+        rows = RawCaptions(binary([b"a red bird"] * len(places)), places[:, 0], "s", "l", "a.txt", places[:, 1])
+        made = cleaned(rows, "0" * 20, SourceConfig(corpora=[TextCorpus(path="a.txt", source="s")]), counter("words"))
+        assert made.table["id"].to_pylist() == [f"{'0' * 20}{row:09x}{part:03x}" for row, part in places.tolist()]
 
 
 def test_repeats_are_records_of_their_own(tmp_path: Path, store: Store) -> None:
@@ -357,7 +367,7 @@ def test_real_corpora(store: Store) -> None:
 MILLION = """
 import resource, sys
 from lightgen.corpora.text import TextCorpus
-from lightgen.stages.source import SourceConfig, source
+from lightgen.stages.source import SourceConfig, cleaned, source
 from lightgen.storage.store import open_or_create
 from lightgen.work import Context
 

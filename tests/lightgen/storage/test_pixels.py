@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightgen.storage.pixels import LIMITS, BadImage, check_image, decode_image, encode_image, sniff
+from lightgen.storage.pixels import LIMITS, BadImage, check_image, decode_image, decode_over_checks, encode_image, sniff
 
 
 def picture(height: int = 40, width: int = 60) -> np.ndarray:
@@ -163,6 +163,37 @@ def test_row_22_transparency_lies_over_white() -> None:
         assert isinstance(pixels, np.ndarray)
         assert pixels[5, 15].tolist() == [255, 255, 255]
         assert pixels[5, 5].tolist() == [0, 0, 255]
+
+
+def see_through(mode: str) -> Image.Image:
+    """Red on the left, nothing on the right, which was black before it was made transparent."""
+    if mode == "P":
+        image = Image.new("P", (40, 40), 1)
+        image.putpalette([200, 0, 0, 0, 0, 0])
+        image.paste(0, (0, 0, 20, 40))
+        image.info["transparency"] = 1
+        return image
+    ink, nothing = {"RGBA": ((200, 0, 0, 255), (0, 0, 0, 0)), "LA": ((90, 255), (0, 0))}[mode]
+    image = Image.new(mode, (40, 40), nothing)
+    image.paste(ink, (0, 0, 20, 40))
+    return image
+
+
+@pytest.mark.parametrize(("mode", "format"), [("RGBA", "PNG"), ("RGBA", "WEBP"), ("LA", "PNG"), ("P", "PNG")])
+def test_people_see_transparent_parts_over_a_checkerboard(mode: str, format: str) -> None:
+    data = saved(see_through(mode), format, **({"lossless": True} if format == "WEBP" else {}))
+    seen, given = decode_over_checks(data), decode_image(data)
+    assert isinstance(seen, np.ndarray)
+    assert isinstance(given, np.ndarray)
+    assert np.array_equal(seen[:, :20], given[:, :20])
+    assert set(seen[:, 20:].ravel().tolist()) == {212, 244}
+    assert (given[:, 20:] == 255).all(), "what models see"
+
+
+def test_of_pictures_without_transparent_parts_people_see_every_pixel() -> None:
+    data = encode_image(picture(), "png")
+    assert np.array_equal(decode_over_checks(data), picture())
+    assert decode_over_checks(b"<html>") == decode_image(b"<html>")
 
 
 def test_row_22_exif_rotation_is_applied() -> None:
