@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from lightgen.corpora.fields import Found, captions_of, gathered, same_name
+from lightgen.corpora.fields import MOST_CAPTIONS, Found, captions_of, same_name
 from lightgen.corpora.ranges import offsets, payload
 
 BETWEEN, REFUSED, THEN = b"\xfe", b"\xff", b"\0"
@@ -25,6 +25,7 @@ TEXT_TYPES = (
     pa.types.is_binary,
     pa.types.is_large_binary,
 )
+UNICODE = (pa.string(), pa.large_string())
 Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"] | None, dict[int, tuple[str, str]]]
 
 
@@ -73,7 +74,8 @@ def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> 
         return _widened(values)
     if pa.types.is_dictionary(values.type) or is_text(values.type):
         return values.cast(pa.large_binary())
-    return encoded(found_in(values))
+    at_once = joined(values) if is_list(values.type) and values.type.value_type in UNICODE else None
+    return encoded(found_in(values)) if at_once is None else at_once
 
 
 def _widened(values: pa.Array) -> pa.LargeBinaryArray:
@@ -96,12 +98,40 @@ def lists_of_texts(values: pa.Array) -> list[Found]:
     return [captions_of(value) for value in values.to_pylist()]
 
 
+def joined(values: pa.Array) -> pa.LargeBinaryArray | None:
+    """The same of all rows at once, as the values of a column; None where a row gives none but for being empty."""
+    counts = pc.fill_null(pc.list_value_length(values), 0).to_numpy(False)
+    texts = values.flatten()
+    if texts.null_count:
+        there = texts.is_valid().to_numpy(False)
+        counts = np.bincount(pc.list_parent_indices(values).to_numpy(False)[there], minlength=len(values))
+        texts = texts.drop_null()
+    texts = texts.cast(pa.large_binary())
+    if counts.max(initial=0) > MOST_CAPTIONS or no_utf8(texts):
+        return None
+    bounds = pa.array(np.append(0, np.cumsum(counts)), pa.int32())
+    one_each = pc.binary_join(pa.ListArray.from_arrays(bounds, texts), pa.scalar(BETWEEN, pa.large_binary()))
+    return pc.if_else(pa.array(counts > 0), one_each, pa.scalar(None, pa.large_binary()))
+
+
 def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
     """Texts, rows, parts and refusals of values of rows from `first`; `plain` ones are texts whatever they hold."""
+    rows = first + np.arange(len(values))
     if plain or not no_utf8(values):
-        return values, first + np.arange(len(values)), None, {}
-    found = [_found(value) for value in values.to_pylist()]
-    return gathered(found, range(first, first + len(found)), lambda _: b"")
+        return values, rows, None, {}
+    refusing = pc.fill_null(pc.starts_with(values, REFUSED), False)
+    reasons = values.filter(refusing).to_pylist()
+    if reasons:
+        values = pc.if_else(refusing, pa.scalar(b"", pa.large_binary()), values)
+    lists = pc.split_pattern(values, BETWEEN)
+    counts = pc.fill_null(pc.list_value_length(lists), 1).to_numpy(False)
+    texts, starts = lists.flatten(), np.cumsum(counts) - counts
+    if values.null_count:
+        there = np.repeat(values.is_valid().to_numpy(False), counts)
+        texts = texts.take(pa.array(np.cumsum(there) - 1, mask=~there))
+    parts = np.arange(len(texts)) - np.repeat(starts, counts)
+    places = starts[refusing.to_numpy(False)].tolist()
+    return texts, np.repeat(rows, counts), parts, dict(zip(places, map(_reason, reasons), strict=True))
 
 
 def no_utf8(values: pa.LargeBinaryArray) -> bool:
@@ -134,10 +164,6 @@ def _value(found: Found) -> bytes | None:
     return BETWEEN.join(found)
 
 
-def _found(value: bytes | None) -> Found:
-    if value is None:
-        return None
-    if value.startswith(REFUSED):
-        reason, _, detail = value.removeprefix(REFUSED).partition(THEN)
-        return reason.decode(), detail.decode()
-    return value.split(BETWEEN)
+def _reason(value: bytes) -> tuple[str, str]:
+    reason, _, detail = value.removeprefix(REFUSED).partition(THEN)
+    return reason.decode(), detail.decode()

@@ -187,7 +187,7 @@ def _is_answer(who: pa.Array) -> np.ndarray:
 
 def _is_lower(who: pa.Array) -> bool:
     signs = payload(who.cast(pa.large_binary()))
-    return bool(((signs >= ord("a")) & (signs <= ord("z"))).all())
+    return not len(signs) or (int(signs.min()) >= ord("a") and int(signs.max()) <= ord("z"))
 
 
 def _turns(value: Any) -> list[Any]:

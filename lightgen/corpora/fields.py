@@ -5,10 +5,12 @@ first, and case does not matter where only one name fits then.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int64
 
 from lightgen.corpora.raw import NOT_TEXT, binary
 
@@ -32,13 +34,21 @@ def value_of(record: dict[str, Any], field: str) -> tuple[bool, Value]:
     """Whether a record has the field, and its value."""
     if field in record:
         return True, record[field]
-    name = same_name(record, field)
-    if name is not None:
+    name, rest = _way((*record,), field)
+    if name is None:
+        return False, None
+    if not rest:
         return True, record[name]
-    head, dot, rest = field.partition(".")
-    name = same_name(record, head) if dot else None
-    inner = record[name] if name is not None else None
+    inner = record[name]
     return value_of(inner, rest) if isinstance(inner, dict) else (False, None)
+
+
+@lru_cache(64)
+def _way(names: tuple[str, ...], field: str) -> tuple[str | None, str]:
+    """The name of the field among those of a record, or of what it is in, and how it is called there."""
+    name = same_name(names, field)
+    head, dot, rest = field.partition(".")
+    return (name, "") if name is not None or not dot else (same_name(names, head), rest)
 
 
 def captions_of(value: Value) -> Found:
@@ -76,19 +86,19 @@ def _kind(value: Value) -> str:
 
 
 def gathered(
-    found: Sequence[Found], rows: Sequence[int], shown: Callable[[int], bytes]
+    found: Sequence[Found], rows: Int64[np.ndarray, " n"], shown: Callable[[int], bytes]
 ) -> tuple[pa.LargeBinaryArray, np.ndarray, np.ndarray, dict[int, tuple[str, str]]]:
     """Texts, rows, parts and refusals of a batch of records; `shown` gives what is kept of a record that is refused."""
-    texts, places, parts, refused = list[bytes | None](), list[int](), list[int](), dict[int, tuple[str, str]]()
+    texts, counts, parts, refused = list[bytes | None](), list[int](), list[int](), dict[int, tuple[str, str]]()
     for at, captions in enumerate(found):
         if isinstance(captions, tuple):
             refused[len(texts)] = captions
             captions = [shown(at)[:SHOWN]]
         of_record: Sequence[bytes | None] = captions or [None]
         texts += of_record
-        places += [rows[at]] * len(of_record)
+        counts.append(len(of_record))
         parts += range(len(of_record))
-    return binary(texts), np.asarray(places, np.int64), np.asarray(parts, np.int64), refused
+    return binary(texts), np.repeat(rows, np.asarray(counts, np.int64)), np.asarray(parts, np.int64), refused
 
 
 def missing_field(path: str, field: str, names: Iterable[str], setting: str = "field") -> str:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
 from lightgen.corpora.fields import missing_field
@@ -121,7 +122,7 @@ class JsonDocument(JsonRecords):
     def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`. Raises InputCorrupt."""
         items = _items(records, len(records))
-        return self.of_records(items, range(first, first + len(records)), records.at)
+        return self.of_records(items, first + np.arange(len(records)), records.at)
 
 
 def _parsed(data: bytes) -> list[Any]:

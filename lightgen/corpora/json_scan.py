@@ -17,6 +17,7 @@ OTHERS = bytes(sign for sign in range(256) if sign not in b'[{]},"')
 MARKS = bytes(KINDS[sign] if sign not in OTHERS else 0 for sign in range(256))  # -1 is 255
 WHITE = b" \t\r\n"
 LONGEST_KEY, TRIES = 256, 3
+PIECE, GROWTH = 1 << 12, 4  # bytes of a value that are looked at first, and how many more each time
 Ends = Int64[np.ndarray, " n"]
 
 
@@ -50,9 +51,9 @@ def items_at_once(data: bytes) -> tuple[list[Any], int] | None:
     Before the comma must stand what the parser takes for whole items, and after it what the first item begins with.
     None where that fails: such items are found by `item_ends`.
     """
-    begins = data.lstrip(WHITE)[:LONGEST_KEY]
-    first, end = begins[: begins.find(b":") + 1], len(data)
-    if not first.startswith(b"{"):
+    begins, end = data[:LONGEST_KEY].lstrip(WHITE), len(data)
+    first = b'"' if begins.startswith(b'"') else begins[: begins.find(b":") + 1]
+    if not first.startswith((b"{", b'"')):
         return None
     for _ in range(TRIES):
         end = data.rfind(first, 0, end)
@@ -139,19 +140,20 @@ class _Reader:
             self._value()
             return
         self.skip(1)
+        piece = PIECE
         while self.sign() != b"]":
-            ends = item_ends(self.rest, False)
+            ends = item_ends(self.rest[:piece], False)
             if len(ends):
                 self.skip(int(ends[-1]))
-            elif len(self.rest) > MAX_HEAD or not self._more():
+            elif piece >= len(self.rest) and (len(self.rest) > MAX_HEAD or not self._more()):
                 raise self._broken()
+            piece *= GROWTH
         self.skip(1)
 
     def _value(self) -> bytes:
         """The bytes of the next value, passed over; a number or a word ends before a comma or a bracket."""
         while True:
-            size = _size(self.rest)
-            if size:
+            if size := _size(self.rest[:PIECE]) or _size(self.rest):
                 value, _ = self.rest[:size], self.skip(size)
                 return value
             if len(self.rest) > MAX_HEAD or not self._more():

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int64
 from pydantic import Field
 
 from lightgen.corpora.fields import SHOWN, Found, captions_of, gathered, missing_field, value_of
@@ -24,6 +25,7 @@ from lightgen.errors import InputCorrupt
 LOOKED_AT = 100  # first records, of which one must have the field
 BAD_JSON = (ValueError, RecursionError)
 Lost = list[tuple[np.ndarray, tuple[str, str]]]  # which records give no caption, and why; of several reasons the last
+Rows = Int64[np.ndarray, " n"]
 AtOnce = tuple[pa.LargeBinaryArray, Lost]
 
 
@@ -51,23 +53,21 @@ class JsonRecords(LineCorpus):
         """Whether a record has what the settings ask for, whatever its value is."""
         return isinstance(record, str) or (isinstance(record, dict) and value_of(record, self.field)[0])
 
-    def of_records(self, records: Sequence[Any], rows: Sequence[int], raw: Callable[[int], bytes]) -> RawCaptions:
+    def of_records(self, records: Sequence[Any], rows: Rows, raw: Callable[[int], bytes]) -> RawCaptions:
         """The captions of parsed records; a record that is a tuple is a refusal. `raw` gives the bytes of one."""
         if (at_once := self.at_once(records)) is not None:
             return self._refusing(*at_once, rows, raw)
         found = [record if isinstance(record, tuple) else self.found_in(record) for record in records]
         return self.batch(*gathered(found, rows, lambda at: raw(at).strip()))
 
-    def _refusing(
-        self, texts: pa.LargeBinaryArray, lost: Lost, rows: Sequence[int], raw: Callable[[int], bytes]
-    ) -> RawCaptions:
+    def _refusing(self, texts: pa.LargeBinaryArray, lost: Lost, rows: Rows, raw: Callable[[int], bytes]) -> RawCaptions:
         refused = {place: why for at, why in lost for place in np.flatnonzero(at).tolist()}
         if refused:
             is_refused = np.zeros(len(texts), bool)
             is_refused[list(refused)] = True
             shown = [raw(place).strip()[:SHOWN] for place in sorted(refused)]
             texts = pc.replace_with_mask(texts, pa.array(is_refused), binary(shown))
-        return self.batch(texts, np.asarray(rows, np.int64), refused=refused)
+        return self.batch(texts, rows, refused=refused)
 
 
 class JsonLines(JsonRecords):
@@ -104,9 +104,9 @@ class JsonLines(JsonRecords):
     def captions(self, records: Records, first: int, inventory: Inventory) -> RawCaptions:
         """See `LineCorpus.captions`."""
         lines = lines_of(records)
-        rows: Sequence[int] = range(first, first + len(lines))
+        rows = first + np.arange(len(lines))
         if not all(lines) or any(line.isspace() for line in lines):
-            rows = [row for row, line in zip(rows, lines, strict=True) if line.strip()]
+            rows = rows[[bool(line.strip()) for line in lines]]
             lines = [line for line in lines if line.strip()]
         return self.of_records(self._parsed(lines), rows, lines.__getitem__)
 
@@ -170,11 +170,24 @@ def nested(field: str, value: Any) -> dict[str, Any]:
 
 
 def _texts(records: Sequence[Any], field: str) -> pa.LargeBinaryArray | None:
-    """The texts of records, where each is an object with a text in the field of that name."""
+    """The texts of records, where each is an object with a text or nothing in the field, or each is a text."""
     try:
-        return pa.array([record[field] for record in records], pa.large_string()).cast(pa.large_binary())
-    except (KeyError, TypeError, UnicodeError, pa.ArrowException):
+        if not isinstance(records[0], str):
+            return pa.array(_values(records, field), pa.large_string()).cast(pa.large_binary())
+        texts = pa.array(records, pa.large_string())
+        return None if texts.null_count else texts.cast(pa.large_binary())
+    except (IndexError, TypeError, UnicodeError, pa.ArrowException):
         return None
+
+
+def _values(records: Sequence[Any], field: str) -> list[Any]:
+    """What stands in the field. Raises TypeError where a record is no object."""
+    try:
+        return [record[field] for record in records]
+    except KeyError:
+        if not all(isinstance(record, dict) for record in records):
+            raise TypeError from None
+        return [value_of(record, field)[1] for record in records]
 
 
 def _is_list_of_objects(value: Any) -> bool:

@@ -94,9 +94,15 @@ def ngrams(words: Words, n: int) -> Shingles:
     """The n-grams of each text as a set; a text of fewer words is one n-gram, one without words has none."""
     have = np.diff(words.offsets)
     room = ends_of(np.where(have > 0, np.maximum(have - n + 1, 1), 0))
-    hashes, counts = _ngrams(words.hashes, words.offsets, room, n)
+    return closed_up(*_ngrams(words.hashes, words.offsets, room, n), room)
+
+
+def closed_up(
+    hashes: UInt32[np.ndarray, " room"], counts: Int64[np.ndarray, " n"], room: Int64[np.ndarray, " n_1"]
+) -> Shingles:
+    """Texts whose first `counts` hashes are theirs of the room that each has from room[i] on."""
     offsets = ends_of(counts)
-    return Shingles(_taken(hashes, room, np.arange(len(have)), offsets), offsets)
+    return Shingles(_taken(hashes, room, np.arange(len(counts)), offsets), offsets)
 
 
 def content(words: Words, fillers: Sequence[str]) -> tuple[UInt64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:

@@ -22,6 +22,7 @@ from lightgen.export.facts import COUNTED, Export, Facts, File, facts_of
 from lightgen.export.places import FOLDER, place_of
 from lightgen.export.rows import Batch, Rows
 from lightgen.progress import SILENT, Progress
+from lightgen.storage.files import sha256_of_file
 from lightgen.storage.local import speaking_of_space
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -102,7 +103,7 @@ def _write_file(rows: Rows, shards: Iterable[int], work: Path, name: str, how: E
     batches = counts.of((batch for shard in shards for batch in rows.batches(shard)), progress)
     held = FORMS[how.format].write(batches, rows, begun)
     _settle(begun)
-    file = File(f"data/{name}", begun.stat().st_size, _sha256(begun), counts.rows, held, counts.lists())
+    file = File(f"data/{name}", begun.stat().st_size, sha256_of_file(begun), counts.rows, held, counts.lists())
     begun.replace(path)
     begun.write_bytes(canonical_json(asdict(file)))
     begun.replace(work / FINISHED / f"{name}.json")
@@ -115,7 +116,7 @@ def _finished(work: Path, name: str) -> File | None:
     if not note.exists() or not path.exists():
         return None
     file = File(**json.loads(note.read_bytes()))
-    return file if (path.stat().st_size, _sha256(path)) == (file.bytes, file.sha256) else None
+    return file if (path.stat().st_size, sha256_of_file(path)) == (file.bytes, file.sha256) else None
 
 
 def _write_words(folder: Path, rows: Rows, facts: Facts) -> None:
@@ -164,11 +165,6 @@ class _Counts:
             name: [[*key, count] for key, count in sorted(counter.items(), key=lambda item: (-item[1], str(item[0])))]
             for name, counter in self.found.items()
         }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settle(path: Path) -> None:

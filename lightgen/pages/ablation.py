@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from lightgen.operations.ablation import OVERALL, Figures, Measured, Pooled
-from lightgen.pages.charts import ticks
+from lightgen.pages.charts import Levels, ticks
 from lightgen.pages.html import render, visible
 from lightgen.pages.report import LABELS, TRAINED_TONES
 from lightgen.storage.store import Store
@@ -143,13 +143,8 @@ def _along(found: Figures, points: Sequence[_Point]) -> str:
         nudge = NUDGE_PX * (curves.index(curve) - (len(curves) - 1) / 2)
         return LEFT + 12 + (WIDTH - LEFT - RIGHT - 24) * share + nudge
 
-    def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (min(max(value, low), high) - low) / (high - low)
-
-    parts = []
-    for level in ticks(low, high):
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level):.1f}" y2="{y(level):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(level) + 3.5:.1f}" text-anchor="end">{level:g}</text>')
+    levels = Levels(low, high, TOP, HEIGHT - BOTTOM)
+    y, parts = levels.y, levels.rules(LEFT, WIDTH - RIGHT)
     for value in xs:
         at = x(value, curves[0]) + NUDGE_PX * (len(curves) - 1) / 2
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:,g}</text>')

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from lightgen.evaluation.best_of import BestOfCurves, Point
-from lightgen.pages.charts import ticks
+from lightgen.pages.charts import Levels
 from lightgen.pages.html import visible
 from lightgen.storage.version import Version
 
@@ -30,13 +30,8 @@ def _chart(title: str, points: Sequence[Point], tone: str) -> Markup:
     def x(n: int) -> float:
         return LEFT + 8 + (WIDTH - LEFT - RIGHT - 16) * (n - 1) / (most - 1)
 
-    def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (min(max(value, low), high) - low) / (high - low)
-
-    parts = []
-    for level in ticks(low, high):
-        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(level):.1f}" y2="{y(level):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(level) + 3.5:.1f}" text-anchor="end">{level:g}</text>')
+    levels = Levels(low, high, TOP, HEIGHT - BOTTOM)
+    y, parts = levels.y, levels.rules(LEFT, WIDTH - RIGHT)
     for point in points:
         at = f"{x(point.n):.1f}"
         ends = f'x1="{at}" x2="{at}" y1="{y(point.low):.1f}" y2="{y(point.high):.1f}"'

@@ -85,6 +85,30 @@ class _Frame:
         return "".join(lines)
 
 
+@dataclass(frozen=True)
+class Levels:
+    """Values from `low` at `bottom_px` up to `high` at `top_px`; what lies beyond is drawn at the edge."""
+
+    low: float
+    high: float
+    top_px: float
+    bottom_px: float
+
+    def y(self, value: float) -> float:
+        """Where a value is drawn, in px."""
+        inside = min(max(value, self.low), self.high)
+        return self.bottom_px - (self.bottom_px - self.top_px) * (inside - self.low) / (self.high - self.low)
+
+    def rules(self, left_px: float, right_px: float) -> list[str]:
+        """A line with its number at round values."""
+        lines = []
+        for level in ticks(self.low, self.high):
+            y = self.y(level)
+            lines.append(f'<line class="rule" x1="{left_px}" x2="{right_px}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            lines.append(f'<text x="{left_px - 6}" y="{y + 3.5:.1f}" text-anchor="end">{level:g}</text>')
+        return lines
+
+
 def whisker_chart(title: str, rows: Sequence[Whisker], reach: float) -> Markup:
     """Differences and their intervals, one a row, around a line at zero, from -`reach` to `reach`."""
     if not rows:

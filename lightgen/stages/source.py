@@ -2,7 +2,8 @@
 
 A map over ranges of the corpora: an inventory hashes each file and cuts it, a shard reads its range again and is not
 sealed where that changed. Memory: the rows of one shard, and 100 bytes a shard for the inventory. A million captions in
-shards of 1000 took 38 s of one core and 146 MB, as ten thousand do, before the commit (Xeon, 28 Nov 2026).
+shards of 1000 held 146 MB, as ten thousand do, before the commit (Xeon, 28 Nov 2026); their time is in
+docs/benchmarks.md.
 """
 
 # pyright: reportAttributeAccessIssue=false

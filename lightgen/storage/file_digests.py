@@ -4,7 +4,6 @@ A file counts as unchanged while its path, size, inode and times of change are t
 last seconds is always read again, since two writes within the resolution of the clock look alike.
 """
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -12,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from lightgen.settings import cache_folder
+from lightgen.storage.files import sha256_of_file
 
 REMEMBERED = 1 << 20  # bytes; reading less is as quick as looking it up
 SETTLED_S = 5.0
@@ -22,23 +22,18 @@ def file_digest(path: Path) -> str:
     """sha256 of the file, in hex."""
     status = path.stat()
     if status.st_size < REMEMBERED:
-        return _read(path)
+        return sha256_of_file(path)
     file = os.path.realpath(path)
     state = f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
     with closing(_open()) as known:
         row = known.execute("SELECT sha256 FROM digests WHERE file = ? AND state = ?", (file, state)).fetchone()
         if row:
             return row[0]
-        digest = _read(path)
+        digest = sha256_of_file(path)
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_S * 1e9:
             known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", (file, state, digest))
             known.commit()
     return digest
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open() -> sqlite3.Connection:

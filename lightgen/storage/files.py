@@ -116,6 +116,12 @@ def sha256_of(chunks: Iterable[Chunk]) -> str:
     return digest.hexdigest()
 
 
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a local file, read in parts."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def vanished(key: str) -> StoreVanished:
     """The error for a file that was there a moment ago."""
     return StoreVanished(

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import shutil
 import stat
@@ -19,7 +18,7 @@ from lightgen.errors import (
     StoreUnsupported,
     UnsafePath,
 )
-from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, sha256_of, vanished
+from lightgen.storage.files import Chunk, Outcome, Upload, checked_key, sha256_of, sha256_of_file, vanished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -57,7 +56,7 @@ class LocalFiles:
             self._link(temporary, final)
             outcome: Outcome = "created"
         except FileExistsError:
-            if not _holds(final, sha256 or sha256_of(chunks)):
+            if sha256_of_file(final) != (sha256 or sha256_of(chunks)):
                 raise StoreConflict(f"{final} exists with other bytes; it was not touched") from None
             outcome = "same"
         finally:
@@ -242,11 +241,6 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _holds(path: Path, sha256: str) -> bool:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 @contextlib.contextmanager

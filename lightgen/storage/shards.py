@@ -1,5 +1,8 @@
 """Write one shard: its files named by content, then its receipt."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, where pyright does not see them.
+
 import hashlib
 import json
 import re
@@ -9,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightgen.errors import DuplicateKey, UnsafePath
+from lightgen.errors import DuplicateKey, LightgenError, UnsafePath
 from lightgen.storage.digests import DIGESTS, fingerprint, row_digests
 from lightgen.storage.files import Chunk, Files, sha256_of
 from lightgen.storage.json_rows import json_rows
@@ -21,7 +25,8 @@ from lightgen.storage.tar import BLOCK, END, check_count, check_extension, check
 from schemas.documents import FileEntry, FileRole, Plan
 from schemas.rejects import SCHEMA as REJECTS
 
-KEY = re.compile(r"^[A-Za-z0-9._-]{1,200}\Z")
+SIGNS = "[A-Za-z0-9._-]{1,200}"
+KEY = re.compile(rf"^{SIGNS}\Z")
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\Z")
 DETAIL_CHARACTERS = 500
 Texts = Sequence[str] | pa.Array
@@ -155,14 +160,23 @@ def check_keys(table: pa.Table, where: str) -> list[str]:
     if column is None:
         return []
     keys: list[str] = table.column(column).to_pylist()
+    good = pc.and_(
+        pc.match_substring_regex(table[column], f"^{SIGNS}$"), pc.match_substring_regex(table[column], "[^.]")
+    )
+    if not pc.all(good, min_count=0).as_py() or len(set(keys)) < len(keys):
+        raise _bad_key(keys, where)
+    return keys
+
+
+def _bad_key(keys: Sequence[str], where: str) -> LightgenError:
+    """What is wrong with the first key that is bad, or stands there again."""
     seen: dict[str, int] = {}
     for row, key in enumerate(keys):
         if not KEY.match(key) or not key.strip("."):
-            raise UnsafePath(f"{where} row {row}: bad key {key[:80]!r}: 1 to 200 of letters, digits, '.', '_' and '-'")
-        if key in seen:
-            raise DuplicateKey(f"{where}: key {key!r} stands in row {seen[key]} and in row {row}")
-        seen[key] = row
-    return keys
+            return UnsafePath(f"{where} row {row}: bad key {key[:80]!r}: 1 to 200 of letters, digits, '.', '_' and '-'")
+        if seen.setdefault(key, row) != row:
+            return DuplicateKey(f"{where}: key {key!r} stands in row {seen[key]} and in row {row}")
+    raise AssertionError("the keys are good")
 
 
 def pack(ids: Sequence[str], blobs: Sequence[Mapping[str, bytes]], where: str) -> Tar:
@@ -213,13 +227,13 @@ def reject_rows(ids: Texts, reasons: Texts, details: Texts, rows: pa.Table) -> p
 
 
 def _rejects(ids: Texts, reasons: Texts, details: Texts, rows: Texts) -> pa.Table:
-    told = pc.utf8_slice_codeunits(_text(details), 0, DETAIL_CHARACTERS)  # pyright: ignore[reportAttributeAccessIssue]
+    told = pc.utf8_slice_codeunits(_text(details), 0, DETAIL_CHARACTERS)
     return pa.table([_text(ids), _text(reasons), told, _text(rows)], schema=REJECTS)
 
 
 def _digest_table(keys: Sequence[str], digests: Sequence[bytes]) -> pa.Table:
-    pairs = sorted(zip(digests, keys, strict=True))
-    return pa.table({"key": [key for _, key in pairs], "digest": [digest for digest, _ in pairs]}, schema=DIGESTS)
+    order = pa.array(np.argsort(np.array(digests, "S32"), kind="stable"))
+    return pa.table([pa.array(keys, pa.string()), pa.array(digests, pa.binary(32))], schema=DIGESTS).take(order)
 
 
 def _text(values: Texts) -> pa.StringArray:

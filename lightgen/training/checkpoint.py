@@ -5,7 +5,6 @@ manifest when all receipts are there: the checkpoint is then sealed. Any number 
 it is pickled.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lightgen.errors import CheckpointCorrupt, ResumeMismatch
+from lightgen.storage.files import sha256_of_file
 from lightgen.training.ranks import World
 
 MANIFEST = "manifest.json"
@@ -91,7 +91,7 @@ def write_share(folder: Path, rank: int, groups: TensorGroups, texts: dict[str, 
     written = [*paths, *(folder / name for name in texts)]
     for path in written:
         _sync(path)
-    facts = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(written)}
+    facts = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)} for path in sorted(written)}
     _write_atomically(folder / f"receipt.{rank:05d}.json", json.dumps(facts))
 
 
@@ -156,7 +156,7 @@ def _verify(folder: Path) -> dict:
         raise CheckpointCorrupt(f"{folder / MANIFEST} cannot be read: {error}") from error
     for name, fact in manifest["files"].items():
         path = folder / name
-        if not path.exists() or path.stat().st_size != fact["bytes"] or _digest(path) != fact["sha256"]:
+        if not path.exists() or path.stat().st_size != fact["bytes"] or sha256_of_file(path) != fact["sha256"]:
             raise CheckpointCorrupt(f"{path} is not what its manifest says")
     return manifest
 
@@ -178,11 +178,6 @@ def _write_atomically(path: Path, text: str) -> None:
     _sync(draft)
     draft.rename(path)
     _sync(path.parent)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -85,14 +85,10 @@ def _of(module: str, *changes: tuple[str, str]) -> list[Mutant]:
 MUTANTS: dict[str, list[Mutant]] = {
     "corpus scenes": _of("corpora.scenes", ("count // len(TASKS)", "1 + count // len(TASKS)")),
     "corpus text": _of("corpora.text", ('line.rstrip(b"\\r")', "line")),
-    "corpus jsonl": _of(
-        "corpora.jsonl", ("rows: Sequence[int] = range(first, ", "rows: Sequence[int] = range(1 + first, 1 + ")
-    ),
+    "corpus jsonl": _of("corpora.jsonl", ("rows = first + np.arange(", "rows = 1 + first + np.arange(")),
     "corpus table": _of("corpora.table", ("{count} values under", "{width} values under")),
     "corpus parquet": _of("corpora.parquet", ("before, size)", "before, size - 1)")),
-    "corpus json": _of(
-        "corpora.json_document", ("range(first, first + len(records))", "range(first + 1, first + 1 + len(records))")
-    ),
+    "corpus json": _of("corpora.json_document", ("first + np.arange(", "first + 1 + np.arange(")),
     "corpus coco": _of("corpora.coco", ('return "annotations"', 'return "images"')),
     "corpus conversations": _of("corpora.conversations", ("(~seen, NOT_SEEN)", "(seen, NOT_SEEN)")),
     "corpus webdataset": _of("corpora.webdataset", ("len(alike) == 1", "len(alike) > 1")),

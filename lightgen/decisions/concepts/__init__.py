@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from jaxtyping import Int32, UInt64
 
-from lightgen.decisions.shingles import FNV_OFFSET, Shingles, Words, ends_of, stirred, word_hash
+from lightgen.decisions.shingles import FNV_OFFSET, Shingles, Words, closed_up, stirred, word_hash
 from lightgen.texts import plain_words
 
 # Of a form that stands in two lists the first counts.
@@ -32,13 +32,7 @@ class Concepts:
 
     def found(self, words: Words) -> Shingles:
         """The numbers of the concepts of each text, ascending; `words` are those of plain words."""
-        counts = _match(
-            words.hashes, words.offsets, self.keys, self.values, np.zeros(0, np.int64), np.zeros(0, np.uint32)
-        )
-        offsets = ends_of(counts)
-        out = np.empty(offsets[-1], np.uint32)
-        _match(words.hashes, words.offsets, self.keys, self.values, offsets, out)
-        return Shingles(out, offsets)
+        return closed_up(*_match(words.hashes, words.offsets, self.keys, self.values), words.offsets)
 
 
 @cache
@@ -104,12 +98,12 @@ def _lookup(keys: np.ndarray, values: np.ndarray, key: np.uint64) -> int:
 
 @numba.njit(cache=True, parallel=True)
 def _match(
-    words: np.ndarray, offsets: np.ndarray, keys: np.ndarray, values: np.ndarray, starts: np.ndarray, out: np.ndarray
-) -> np.ndarray:
-    """How many concepts each text has; they are written from `starts` on where there are starts."""
-    counts = np.zeros(len(offsets) - 1, np.int64)
+    words: np.ndarray, offsets: np.ndarray, keys: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The concepts of text i from offsets[i] on, and how many there are: a word has one at most."""
+    out, counts = np.empty(len(words), np.uint32), np.zeros(len(offsets) - 1, np.int64)
     for i in numba.prange(len(counts)):
-        mine = np.empty(offsets[i + 1] - offsets[i], np.uint32)
+        mine = out[offsets[i] : offsets[i + 1]]
         found, at = 0, offsets[i]
         while at < offsets[i + 1]:
             value, best, taken = FNV_OFFSET, -1, 1
@@ -129,6 +123,4 @@ def _match(
                     found += 1
             at += taken
         counts[i] = found
-        if len(starts):
-            out[starts[i] : starts[i] + found] = mine[:found]
-    return counts
+    return out, counts
