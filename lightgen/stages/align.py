@@ -37,7 +37,7 @@ from lightgen.training.texts_on_disk import open_texts
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("align", "checkpoint", revision=3)
+STAGE = Stage("align", "checkpoint", revision=4)
 
 
 class AlignConfig(Config):

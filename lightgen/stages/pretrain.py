@@ -31,7 +31,7 @@ from lightgen.training.weights import resize_positions
 from lightgen.work import Context, MakeShard, Work, Worker
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("pretrain", "checkpoint", revision=3)
+STAGE = Stage("pretrain", "checkpoint", revision=4)
 
 
 class PretrainConfig(Config):

@@ -1,11 +1,9 @@
 """Muon: updates are orthogonal as the singular value decomposition says, and matrices do not disturb each other."""
 
-import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
 
-from lightgen.training.muon import ADAMW_RMS, QUINTICS, Muon, newton_schulz
+from lightgen.training.muon import ADAMW_RMS, Muon, newton_schulz
 
 
 def _polar(matrix: torch.Tensor) -> torch.Tensor:
@@ -20,27 +18,10 @@ def test_newton_schulz_comes_near_the_polar_factor(shape: tuple[int, int]) -> No
     matrices = torch.randn(3, *shape)
     for matrix, found in zip(matrices, newton_schulz(matrices), strict=True):
         values = torch.linalg.svdvals(found.float())
-        assert float(values.min()) > 0.4
+        assert float(values.min()) > 0.5
         assert float(values.max()) < 1.3
         cosine = (found.double() * _polar(matrix)).sum() / (found.double().norm() * _polar(matrix).norm())
-        assert float(cosine) > 0.93
-
-
-def test_each_quintic_is_the_best_for_what_the_ones_before_it_leave() -> None:
-    """An independent solution, by linear programming over a fine grid of singular values."""
-    low, high = 0.01, 1.0
-    for quintic in QUINTICS:
-        values = np.concatenate([np.geomspace(low, high, 2000), np.linspace(low, high, 2000)])
-        powers, ones = np.stack([values, values**3, values**5], 1), np.ones((4000, 1))
-        least = linprog(
-            [0, 0, 0, 1],
-            A_ub=np.block([[powers, -ones], [-powers, -ones]]),
-            b_ub=np.concatenate([ones, -ones]),
-            bounds=[(None, None)] * 3 + [(0, None)],
-        )
-        assert np.abs(powers @ quintic - 1).max() == pytest.approx(least.fun, abs=2e-3)
-        low, high = 1 - least.fun, 1.02 * (1 + least.fun)
-    assert least.fun < 0.3
+        assert float(cosine) > 0.97
 
 
 def test_null_control_a_normalised_gradient_is_not_orthogonal() -> None:
@@ -62,7 +43,7 @@ def test_first_step_moves_every_matrix_by_its_own_polar_factor_of_adamws_size() 
         assert parameter.grad is not None
         moved = (old - parameter.detach()).double()
         polar = _polar(parameter.grad)
-        assert float((moved * polar).sum() / (moved.norm() * polar.norm())) > 0.93
+        assert float((moved * polar).sum() / (moved.norm() * polar.norm())) > 0.97
         assert float(moved.square().mean().sqrt()) == pytest.approx(0.1 * ADAMW_RMS, rel=0.25)
 
 
@@ -75,7 +56,7 @@ def test_matrices_stacked_in_one_parameter_are_made_orthogonal_each_by_itself() 
     Muon([{"params": [whole], "parts": 1}, {"params": [stacked], "parts": 3}], lr=0.1).step()
     sizes = [part.square().mean().sqrt().item() for part in stacked.detach().chunk(3)]
     for moved, part in zip(stacked.detach().chunk(3), gradient.chunk(3), strict=True):
-        assert float(-(moved * _polar(part)).sum() / (moved.norm() * _polar(part).norm())) > 0.93
+        assert float(-(moved * _polar(part)).sum() / (moved.norm() * _polar(part).norm())) > 0.97
     assert sizes == pytest.approx([0.1 * ADAMW_RMS] * 3, rel=0.25)
     lone = [part.square().mean().sqrt().item() for part in whole.detach().chunk(3)]
     assert lone[1] < 0.25 * lone[0], "null control: the parts of one matrix share its directions"
