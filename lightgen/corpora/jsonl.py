@@ -112,16 +112,23 @@ class JsonLines(JsonRecords):
 
     def _parsed(self, lines: list[bytes]) -> list[Any]:
         """The records of lines, in one call where all are sound; a line that is not is its refusal."""
-        name = f'"{self.field.rpartition(".")[2]}"'.encode()
-        if b"".join(lines).count(name) <= len(lines):
-            try:
-                # The zeros between show that no line holds half a record or two.
-                records = json.loads(b"[" + b",0,".join(lines) + b"]")
-                if len(records) == max(2 * len(lines) - 1, 0) and not any(records[1::2]):
-                    return records[::2]
-            except BAD_JSON:
-                pass
+        try:
+            # The zeros between show that no line holds half a record or two.
+            records = json.loads(b"[" + b",0,".join(lines) + b"]")
+        except BAD_JSON:
+            records = []
+        if lines and len(records) == 2 * len(lines) - 1 and not any(records[1::2]):
+            records = [_checked(record) for record in records[::2]]
+            # Where the name stands no more often than there are records that have it, none has it twice.
+            if b"".join(lines).count(f'"{_last(self.field)}"'.encode()) <= self._having(records):
+                return records
         return [parsed(line, self.field) for line in lines]
+
+    def _having(self, records: list[Any]) -> int:
+        """How many of the records have the field."""
+        if "." in self.field:
+            return sum(isinstance(record, dict) and value_of(record, self.field)[0] for record in records)
+        return sum(self.field in record for record in records)
 
     def check_end(self, last: bytes, rest: bytes) -> None:
         """See `LineCorpus.check_end`."""
@@ -134,7 +141,7 @@ class JsonLines(JsonRecords):
 class JsonlCorpus(JsonLines):
     """One field of a JSON lines file."""
 
-    REVISION: ClassVar[int] = 2
+    REVISION: ClassVar[int] = 3
     kind: Literal["jsonl"] = "jsonl"
 
 
@@ -146,14 +153,24 @@ def parsed(line: bytes, field: str) -> Any:
         )
     except BAD_JSON as error:
         return MALFORMED, f"not JSON: {error}" if isinstance(error, ValueError) else "not JSON: nested too deeply"
-    return record if isinstance(record, dict) else (MALFORMED, f"{type(record).__name__}, not an object")
+    return _checked(record)
+
+
+def _checked(record: Any) -> Any:
+    """The record, or the reason and the detail why it is none. A text alone is a caption in documents, not in lines."""
+    return record if type(record) is dict else (MALFORMED, f"{type(record).__name__}, not an object")
 
 
 def _once(pairs: list[tuple[str, Any]], field: str) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs) and sum(name == field for name, _ in pairs) > 1:
-        raise ValueError(f"the key {field!r} stands twice")
+    record, last = dict(pairs), _last(field)
+    if len(record) != len(pairs) and sum(name == last for name, _ in pairs) > 1:
+        raise ValueError(f"the key {last!r} stands twice")
     return record
+
+
+def _last(field: str) -> str:
+    """The last name of a path."""
+    return field.rpartition(".")[2]
 
 
 def one_document(path: str) -> InputCorrupt:

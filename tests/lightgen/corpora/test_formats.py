@@ -58,11 +58,12 @@ def test_every_format_gives_the_same_captions(tmp_path: Path) -> None:
         b'{"caption": "a", "caption": "b"}',
         b'{"caption": 1' + b"0" * 100_000 + b"}",
         b'["a"]',
+        b'"a text alone"',
         b'{"caption": "a"',
         b'{"caption": "a"}, {"caption": "b"}',
         b'{"caption": "a"},',
     ],
-    ids=["depth", "twice", "digits", "array", "cut", "two", "comma"],
+    ids=["depth", "twice", "digits", "array", "text", "cut", "two", "comma"],
 )
 def test_a_line_that_is_no_json_object_is_refused_alone(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "a.jsonl"
@@ -71,6 +72,17 @@ def test_a_line_that_is_no_json_object_is_refused_alone(tmp_path: Path, line: by
     assert (first.text, last.text, last.row) == (b"fine", b"fine too", 2)
     assert (odd.refused or ("",))[0] == "record_malformed"
     assert odd.where == f"{path}:2"
+
+
+@pytest.mark.parametrize("line", [b'{"a": {"caption": "x", "caption": "y"}}', b'"a text alone"', b"7"])
+@pytest.mark.parametrize("beside", [b'{"other": 1}', b'{"a": {"caption": "fine"}}', b"{not JSON"])
+def test_what_is_refused_does_not_depend_on_the_lines_beside_it(tmp_path: Path, line: bytes, beside: bytes) -> None:
+    """A piece of sound lines is parsed in one call, any other line by line."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join([b'{"a": {"caption": "fine"}}', line, beside]) + b"\n")
+    first, odd, _ = JsonlCorpus(path=str(path), source="test", field="a.caption").read()
+    assert first.text == b"fine"
+    assert (odd.refused or ("",))[0] == "record_malformed"
 
 
 def test_a_record_that_is_longer_than_any_caption_stops_the_reading(tmp_path: Path) -> None:
