@@ -237,7 +237,7 @@ def test_sweep_lays_rates_side_by_side(run: Run, chain: Chain, tmp_path: Path, s
     pairs, _ = sealed_pairs(chain.store, 6)
     text = (RECIPES / "demo.yaml").read_text()
     loop = "loop: &align_loop {steps: 3, log_every: 1, threads: 1, optimizer: &align_rate {lr: 1.0e-5}}"
-    short = re.sub(r"loop: &align_loop \{steps: 150, .*", loop, text)
+    short = re.sub(r"loop: &align_loop \{steps: 100, .*", loop, text)
     assert short != text
     (tmp_path / "short.yaml").write_text(short)
     refs = (f"checkpoint@{chain.checkpoint.version}", f"pairs@{pairs.version}", "--store", chain.store.uri)

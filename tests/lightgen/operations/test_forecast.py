@@ -58,7 +58,7 @@ def test_rows_are_followed_down_to_the_report() -> None:
     prompts = rows["select"].count
     assert rows["generate"].count == prompts * 2
     assert rows["filter"].count == rows["encode-64px"].count == prompts * 2
-    assert rows["generate-held-out-student"].count == 4 * rows["select-held-out"].count
+    assert rows["generate-held-out-student"].count == 8 * rows["select-held-out"].count
     assert rows["generate-test-dpo"].count == 2 * rows["select-test"].count
     assert rows["evaluate"].count == 6 * 2 * rows["select-test"].count
     assert rows["encode-64px"].most
