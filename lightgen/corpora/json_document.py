@@ -16,6 +16,7 @@ from pydantic import Field
 
 from lightgen.corpora.fields import missing_field
 from lightgen.corpora.json_scan import WHITE, find_array, item_ends, items_at_once, one_item
+from lightgen.corpora.json_values import json_values
 from lightgen.corpora.jsonl import BAD_JSON, LOOKED_AT, JsonRecords, nested
 from lightgen.corpora.lines import COMPRESSED, Ends, Records
 from lightgen.corpora.ranges import Inventory
@@ -127,7 +128,7 @@ class JsonDocument(JsonRecords):
 
 def _parsed(data: bytes) -> list[Any]:
     """The items, after the last of which a comma may stand. Raises ValueError, RecursionError."""
-    return json.loads(b"[" + data.rstrip(WHITE).removesuffix(b",") + b"]")
+    return json_values(data.rstrip(WHITE).removesuffix(b","))
 
 
 def _items(records: Records, count: int) -> list[Any]:

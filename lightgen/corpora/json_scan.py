@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int64
 
+from lightgen.corpora.json_values import json_values
 from lightgen.corpora.plain_bytes import BLOCK
 from lightgen.corpora.raw import MALFORMED
 from lightgen.errors import InputCorrupt
@@ -63,7 +64,7 @@ def items_at_once(data: bytes) -> tuple[list[Any], int] | None:
         if before.endswith(b","):
             size = max(end - LONGEST_KEY, 0) + len(before)
             try:
-                return json.loads(b"[" + data[: size - 1] + b"]"), size
+                return json_values(data[: size - 1]), size
             except (ValueError, RecursionError):
                 continue
     return None

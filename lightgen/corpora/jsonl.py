@@ -15,6 +15,7 @@ from jaxtyping import Int64
 from pydantic import Field
 
 from lightgen.corpora.fields import SHOWN, Found, captions_of, gathered, missing_field, value_of
+from lightgen.corpora.json_values import json_values
 from lightgen.corpora.lines import COMPRESSED, LineCorpus, Records
 from lightgen.corpora.plain_bytes import is_utf8, not_utf8
 from lightgen.corpora.ranges import Inventory
@@ -114,7 +115,7 @@ class JsonLines(JsonRecords):
         """The records of lines, in one call where all are sound; a line that is not is its refusal."""
         try:
             # The zeros between show that no line holds half a record or two.
-            records = json.loads(b"[" + b",0,".join(lines) + b"]")
+            records = json_values(b",0,".join(lines))
         except BAD_JSON:
             records = []
         if lines and len(records) == 2 * len(lines) - 1 and not any(records[1::2]):
