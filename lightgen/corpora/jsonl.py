@@ -113,15 +113,16 @@ class JsonLines(JsonRecords):
 
     def _parsed(self, lines: list[bytes]) -> list[Any]:
         """The records of lines, in one call where all are sound; a line that is not is its refusal."""
+        # Where the name stands no more often than there are records that have it, none has it twice.
+        times = b"".join(lines).count(f'"{_last(self.field)}"'.encode())
         try:
             # The zeros between show that no line holds half a record or two.
-            records = json_values(b",0,".join(lines))
+            records = json_values(b",0,".join(lines)) if times <= len(lines) else []
         except BAD_JSON:
             records = []
         if lines and len(records) == 2 * len(lines) - 1 and not any(records[1::2]):
             records = [_checked(record) for record in records[::2]]
-            # Where the name stands no more often than there are records that have it, none has it twice.
-            if b"".join(lines).count(f'"{_last(self.field)}"'.encode()) <= self._having(records):
+            if times <= self._having(records):
                 return records
         return [parsed(line, self.field) for line in lines]
 

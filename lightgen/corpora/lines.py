@@ -31,6 +31,7 @@ from lightgen.seeds import content_id
 from lightgen.storage.local import speaking_of_space
 
 MAX_RECORD = 16 << 20  # bytes
+SMALL = 4 << 10  # bytes that are asked for at least: not every file says how many it has
 COMPRESSED = ("", ".gz", ".bz2", ".xz", ".zst")
 PACKED = "packed"
 Ends = Int64[np.ndarray, " n"]
@@ -155,7 +156,7 @@ class LineCorpus(FileCorpus):
         packed = bool(compression_of(file.peek(8)[:8])) or self.encoding != UTF8
         text = plain_bytes(file, self.path, self.encoding)
         # Room is made for all bytes that are asked for: a small file is not asked for many.
-        block = BLOCK if packed else min(BLOCK, os.fstat(file.fileno()).st_size + 1)
+        block = BLOCK if packed else min(BLOCK, max(SMALL, os.fstat(file.fileno()).st_size + 1))
         mark = skip_mark(text)
         head = text.read(block)
         check_encoding(head, self.path)

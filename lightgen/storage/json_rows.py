@@ -17,7 +17,7 @@ def json_rows(table: pa.Table) -> pa.LargeStringArray:
     parts: list[pa.Array | pa.Scalar] = []
     for name in sorted(table.column_names):
         parts.append(_constant(f"{', ' if parts else '{'}{json.dumps(name)}: "))
-        parts.append(_json(pa.concat_arrays(table[name].chunks)))
+        parts.append(_json(table[name].combine_chunks()))
     return pc.binary_join_element_wise(*parts, _constant("}"), _constant(""))
 
 
