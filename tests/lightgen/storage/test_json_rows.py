@@ -39,3 +39,8 @@ def test_rejects_by_the_column_are_those_one_by_one(rows: list[tuple[str, str | 
     details = [f"{'x' * DETAIL_CHARACTERS * (place % 2)}\ud800 {row[0]}" for place, row in enumerate(rows)]
     single = [Reject(id, id, detail, row) for id, detail, row in zip(ids, details, given.to_pylist(), strict=True)]
     assert reject_rows(pa.array(ids, pa.string()), ids, details, given).equals(reject_table(single))
+
+
+def test_a_table_without_any_batch_has_no_rows() -> None:
+    none = pa.Table.from_batches([], pa.schema([("text", pa.string()), ("count", pa.int64())]))
+    assert json_rows(none).to_pylist() == []
