@@ -33,7 +33,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n d"], keep: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = _heads(self.qkv(x), 3, self.heads)
         return self.proj(_attend(query, key, value, keep, self.dropout if self.training else 0.0))
 
 
@@ -49,13 +49,12 @@ class CrossAttention(nn.Module):
 
     def read(self, text: Float[Tensor, "b l d"]) -> KeyValue:
         """Keys and values of `text`, for any number of queries."""
-        key, value = self.key_value(text).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return KeyValue(key, value)
+        return KeyValue(*_heads(self.key_value(text), 2, self.heads))
 
     def forward(
         self, x: Float[Tensor, "b n d"], words: KeyValue, keep: Bool[Tensor, "b l"] | None
     ) -> Float[Tensor, "b n d"]:
-        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        (query,) = _heads(self.query(x), 1, self.heads)
         return self.proj(_attend(query, words.key, words.value, keep, self.dropout if self.training else 0.0))
 
 
@@ -160,6 +159,14 @@ def init_linear(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
+
+
+def _heads(projected: Float[Tensor, "b n w"], parts: int, heads: int) -> list[Float[Tensor, "b h n k"]]:
+    """Queries, keys or values side by side in `projected`, each cut into its heads.
+
+    Cut in this order their gradients are joined in one copy, which is as the product before it wants it.
+    """
+    return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in projected.chunk(parts, -1)]
 
 
 def _attend(

@@ -16,7 +16,8 @@ from torch import Tensor
 
 # Quintic whose repeated application drives every singular value in (0, 1] towards 1, quickly rather than exactly.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 4
+ITERATIONS = 4  # an even number
+LONG = 2  # sides in this ratio are worth products of Gram matrices
 LEAST_SIZE = 1e-14  # square of a norm below which a matrix counts as zero
 ADAMW_RMS = 0.2  # root mean square of AdamW's update, to which a matrix's update is scaled
 
@@ -54,8 +55,8 @@ class Muon(torch.optim.Optimizer):
         for (shape, lr), members in alike.items():
             matrices, changes = zip(*members, strict=True)
             scale = ADAMW_RMS * math.sqrt(max(shape))
-            steps = (newton_schulz(stack_bfloat16(changes)).float() * (-lr * scale)).unbind()
-            torch._foreach_add_(matrices, steps)  # pyright: ignore[reportPrivateImportUsage]
+            steps = newton_schulz(stack_bfloat16(changes)).to(torch.float32, memory_format=torch.contiguous_format).unbind()
+            torch._foreach_add_(matrices, steps, alpha=-lr * scale)  # pyright: ignore[reportPrivateImportUsage]
 
     def _updates(self, moving: list[Tensor], momentum: float) -> list[Tensor]:
         """Nesterov's look ahead of the momenta, which take in the gradients."""
@@ -83,15 +84,39 @@ def newton_schulz(matrices: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
     Singular values must begin in (0, 1], and the nearer to 1 the fewer iterations they take. The root of the norm of
     the Gram matrix bounds them, like the norm of the matrix, from above, but more closely: that saves an iteration.
     """
-    a, b, c = QUINTIC
     x = matrices.bfloat16()
-    wide = x.shape[1] <= x.shape[2]
-    gram = x @ x.mT if wide else x.mT @ x
+    if x.shape[1] > x.shape[2]:
+        return newton_schulz(x.mT).mT
+    gram = x @ x.mT
     size = torch.linalg.matrix_norm(gram, dtype=torch.float32, keepdim=True).clamp_(min=LEAST_SIZE)
     x, gram = x * size.rsqrt().bfloat16(), gram * size.reciprocal().bfloat16()
-    for iteration in range(ITERATIONS):
-        if iteration:
-            gram = x @ x.mT if wide else x.mT @ x
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, polynomial, x, beta=a) if wide else torch.baddbmm(x, x, polynomial, beta=a)
-    return x
+    twice = _twice_by_gram if x.shape[2] >= LONG * x.shape[1] else _twice
+    for _ in range(ITERATIONS // 2 - 1):
+        x = twice(x, gram)
+        gram = x @ x.mT
+    return twice(x, gram)
+
+
+def _twice(x: Float[Tensor, "k m n"], gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m n"]:
+    """Two iterations, given x x^T: x becomes p(x x^T) x."""
+    x = _quintic(gram) @ x
+    return _quintic(x @ x.mT) @ x
+
+
+def _twice_by_gram(x: Float[Tensor, "k m n"], gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m n"]:
+    """The same with fewer products of the long side: those of the second iteration are of Gram matrices.
+
+    A third iteration could not go on like this. The Gram matrix of a gradient of low rank has eigenvalues of nearly 0,
+    which rounding makes negative, and every iteration multiplies those: after four some are larger than 1.
+    """
+    first = _quintic(gram)
+    second = _quintic(first @ gram @ first)
+    return second @ first @ x
+
+
+def _quintic(gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m m"]:
+    """What an iteration multiplies x by: a + b g + c g^2."""
+    a, b, c = QUINTIC
+    found = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    found.diagonal(dim1=1, dim2=2).add_(a)
+    return found
