@@ -1,5 +1,6 @@
 """Transformer blocks of the student: pre-norm ViT blocks and text cross-attention."""
 
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6
 VECTOR = 16  # float32 numbers in the widest register of a CPU
+SHORT = 64  # keys up to which a CPU attends faster by batched products than by its fused kernel
+IN_FLOAT32 = {"cpu"}  # devices whose attention in bfloat16 is slower: ten times so backwards
 
 
 class KeyValue(NamedTuple):
@@ -33,8 +36,10 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "b n d"], keep: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n d"]:
-        query, key, value = _heads(self.qkv(x), 3, self.heads)
-        return self.proj(_attend(query, key, value, keep, self.dropout if self.training else 0.0))
+        projected = self.qkv(x)
+        query, key, value = _heads(projected, 3, self.heads)
+        heard = _attend(query, key, value, keep, self.dropout if self.training else 0.0)
+        return self.proj(heard.to(projected.dtype))
 
 
 class CrossAttention(nn.Module):
@@ -54,8 +59,10 @@ class CrossAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b n d"], words: KeyValue, keep: Bool[Tensor, "b l"] | None
     ) -> Float[Tensor, "b n d"]:
-        (query,) = _heads(self.query(x), 1, self.heads)
-        return self.proj(_attend(query, words.key, words.value, keep, self.dropout if self.training else 0.0))
+        projected = self.query(x)
+        (query,) = _heads(projected, 1, self.heads)
+        heard = _attend(query, words.key, words.value, keep, self.dropout if self.training else 0.0)
+        return self.proj(heard.to(projected.dtype))
 
 
 class Mlp(nn.Module):
@@ -162,10 +169,12 @@ def init_linear(module: nn.Module) -> None:
 
 
 def _heads(projected: Float[Tensor, "b n w"], parts: int, heads: int) -> list[Float[Tensor, "b h n k"]]:
-    """Queries, keys or values side by side in `projected`, each cut into its heads.
+    """Queries, keys or values side by side in `projected`, each cut into its heads, in the precision of attention.
 
-    Cut in this order their gradients are joined in one copy, which is as the product before it wants it.
+    Cast and cut in this order their gradients are joined by one copy, which is laid out as the product before it wants.
     """
+    if projected.device.type in IN_FLOAT32:
+        projected = projected.float()
     return [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in projected.chunk(parts, -1)]
 
 
@@ -181,16 +190,29 @@ def _attend(
         # Fused kernels refuse an empty sequence. The queries keep their weights in the graph, with gradients of zero.
         return torch.flatten(query.transpose(1, 2), 2)
     mask = None if keep is None else keep[:, None, None, :]
-    if query.device.type == "cpu":
-        if mask is not None:
-            key, value, mask = _whole_vectors(key, value, mask)
-        # The CPU's bfloat16 attention is ten times slower backwards than its float32 one.
-        with torch.autocast("cpu", enabled=False):
-            out = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, dropout)
-        out = out.to(query.dtype)
-    else:
-        out = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    if query.device.type == "cpu" and mask is not None:
+        key, value, mask = _whole_vectors(key, value, mask)
+    with torch.autocast(query.device.type, enabled=False):
+        if query.device.type == "cpu" and key.shape[2] <= SHORT:
+            out = _attend_in_products(query, key, value, mask, dropout)
+        else:
+            out = F.scaled_dot_product_attention(query, key, value, mask, dropout)
     return torch.flatten(out.transpose(1, 2), 2)
+
+
+def _attend_in_products(
+    query: Float[Tensor, "b h n k"],
+    key: Float[Tensor, "b h m k"],
+    value: Float[Tensor, "b h m k"],
+    mask: Bool[Tensor, "b 1 1 m"] | None,
+    dropout: float,
+) -> Float[Tensor, "b h n k"]:
+    """The same as torch's fused attention, from batched products: many short sequences fill all cores of a CPU."""
+    shape = *query.shape[:3], key.shape[2]
+    bias = query.new_zeros(()) if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -inf)
+    query, key, value = (each.flatten(0, 1) for each in (query, key, value))
+    scores = torch.baddbmm(bias.expand(shape).flatten(0, 1), query, key.mT, alpha=query.shape[2] ** -0.5)
+    return torch.bmm(F.dropout(scores.softmax(-1), dropout), value).unflatten(0, shape[:2])
 
 
 def _whole_vectors(

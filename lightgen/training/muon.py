@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Quintic whose repeated application drives every singular value in (0, 1] towards 1, quickly rather than exactly.
-QUINTIC = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 4  # an even number
+# Odd polynomials a s + b s^3 + c s^5, each nearest to 1 on the interval into which those before it bring [0.01, 1]:
+# Amsel et al., "The Polar Express" (2025). Three bring it into [0.73, 1.27], where four of Jordan's one polynomial
+# bring [0.006, 1] into [0.68, 1.2]. A test computes them by linear programming.
+QUINTICS = ((8.0934, -23.6204, 17.4462), (3.6366, -2.7219, 0.5365), (2.6613, -1.9772, 0.4526))
 LONG = 2  # sides in this ratio are worth products of Gram matrices
 LEAST_SIZE = 1e-14  # square of a norm below which a matrix counts as zero
 ADAMW_RMS = 0.2  # root mean square of AdamW's update, to which a matrix's update is scaled
@@ -55,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         for (shape, lr), members in alike.items():
             matrices, changes = zip(*members, strict=True)
             scale = ADAMW_RMS * math.sqrt(max(shape))
-            steps = newton_schulz(stack_bfloat16(changes)).to(torch.float32, memory_format=torch.contiguous_format).unbind()
+            steps = newton_schulz(stack_bfloat16(changes)).float().unbind()
             torch._foreach_add_(matrices, steps, alpha=-lr * scale)  # pyright: ignore[reportPrivateImportUsage]
 
     def _updates(self, moving: list[Tensor], momentum: float) -> list[Tensor]:
@@ -79,44 +80,32 @@ def stack_bfloat16(matrices: tuple[Float[Tensor, "m n"], ...]) -> Float[Tensor, 
 
 
 def newton_schulz(matrices: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
-    """Nearly U V^T of each matrix U S V^T, in bfloat16: singular values end between about 0.7 and 1.2.
+    """Nearly U V^T of each matrix U S V^T, in bfloat16: singular values end between about 0.7 and 1.3.
 
     Singular values must begin in (0, 1], and the nearer to 1 the fewer iterations they take. The root of the norm of
     the Gram matrix bounds them, like the norm of the matrix, from above, but more closely: that saves an iteration.
     """
     x = matrices.bfloat16()
     if x.shape[1] > x.shape[2]:
-        return newton_schulz(x.mT).mT
+        return newton_schulz(x.mT).mT.contiguous()
     gram = x @ x.mT
     size = torch.linalg.matrix_norm(gram, dtype=torch.float32, keepdim=True).clamp_(min=LEAST_SIZE)
     x, gram = x * size.rsqrt().bfloat16(), gram * size.reciprocal().bfloat16()
-    twice = _twice_by_gram if x.shape[2] >= LONG * x.shape[1] else _twice
-    for _ in range(ITERATIONS // 2 - 1):
-        x = twice(x, gram)
-        gram = x @ x.mT
-    return twice(x, gram)
+    first, second, third = QUINTICS
+    factor = _polynomial(first, gram)
+    if x.shape[2] >= LONG * x.shape[1]:
+        # The same with fewer products of the long side. Not for the third too: of a gradient of low rank the Gram
+        # matrix has eigenvalues of nearly 0, which rounding makes negative, and such ones grow with every iteration.
+        x = _polynomial(second, factor @ gram @ factor) @ factor @ x
+    else:
+        x = factor @ x
+        x = _polynomial(second, x @ x.mT) @ x
+    return _polynomial(third, x @ x.mT) @ x
 
 
-def _twice(x: Float[Tensor, "k m n"], gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m n"]:
-    """Two iterations, given x x^T: x becomes p(x x^T) x."""
-    x = _quintic(gram) @ x
-    return _quintic(x @ x.mT) @ x
-
-
-def _twice_by_gram(x: Float[Tensor, "k m n"], gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m n"]:
-    """The same with fewer products of the long side: those of the second iteration are of Gram matrices.
-
-    A third iteration could not go on like this. The Gram matrix of a gradient of low rank has eigenvalues of nearly 0,
-    which rounding makes negative, and every iteration multiplies those: after four some are larger than 1.
-    """
-    first = _quintic(gram)
-    second = _quintic(first @ gram @ first)
-    return second @ first @ x
-
-
-def _quintic(gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m m"]:
-    """What an iteration multiplies x by: a + b g + c g^2."""
-    a, b, c = QUINTIC
+def _polynomial(quintic: tuple[float, float, float], gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m m"]:
+    """What an iteration multiplies x by: a + b g + c g^2, with g = x x^T."""
+    a, b, c = quintic
     found = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
     found.diagonal(dim1=1, dim2=2).add_(a)
     return found
