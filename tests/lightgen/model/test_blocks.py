@@ -5,9 +5,11 @@ from collections import Counter
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lightgen.model.blocks import VECTOR, CrossAttention, Mlp
+from lightgen.model import blocks
+from lightgen.model.blocks import SHORT, VECTOR, CrossAttention, Mlp, SelfAttention
 from lightgen.model.config import StudentConfig
 from lightgen.model.masking import gather_tokens
 from lightgen.model.student import Grid, Student
@@ -176,6 +178,51 @@ def test_attention_is_a_softmax_over_the_kept_keys_whatever_their_number(words: 
     weights = torch.where(keep[:, None, None, :], scores.exp(), 0.0)
     joined = torch.einsum("bhqw,bwhk->bqhk", weights / weights.sum(-1, keepdim=True), value).flatten(2)
     torch.testing.assert_close(attention(x, attention.read(text), keep), attention.proj(joined.float()))
+
+
+@pytest.mark.parametrize("words", [1, VECTOR, SHORT, SHORT + 1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_and_its_gradients_are_torchs_own_for_few_keys_and_many(words: int, masked: bool) -> None:
+    torch.manual_seed(0)
+    keep = torch.arange(words) < torch.tensor([[1], [words], [(words + 1) // 2]]) if masked else None
+    sizes = (3, 2, 5, 4), (3, 2, words, 4), (3, 2, words, 4)
+    ours = [torch.randn(size, requires_grad=True) for size in sizes]
+    theirs = [each.detach().double().requires_grad_() for each in ours]
+    out = blocks._attend(*ours, keep, 0.0)
+    mask = None if keep is None else keep[:, None, None, :]
+    expected = F.scaled_dot_product_attention(*theirs, mask).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
+    toward = torch.randn_like(out)
+    out.backward(toward)
+    expected.backward(toward.double())
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.grad is not None
+        assert their.grad is not None
+        torch.testing.assert_close(our.grad.double(), their.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [VECTOR, SHORT + 1])
+def test_attention_drops_weights_in_training_for_few_keys_and_many(words: int) -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.zeros(64, 1, 1, 4), torch.zeros(64, 1, words, 4), torch.ones(64, 1, words, 4)
+    kept = blocks._attend(query, key, value, None, 0.5).flatten() / 2  # the share of equal weights that was not dropped
+    assert 0.4 < float(kept.mean()) < 0.6
+    assert float(kept.std()) > 0.01
+    torch.testing.assert_close(blocks._attend(query, key, value, None, 0.0), torch.ones(64, 1, 4))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_attention_on_a_cpu_is_in_float32_and_answers_in_the_type_it_was_asked_in(autocast: bool) -> None:
+    torch.manual_seed(0)
+    attention, asked = SelfAttention(8, 2, 0.0), torch.float32 if autocast else torch.bfloat16
+    seen: list[Tensor] = []
+    attention.to(asked).proj.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        attention(torch.randn(3, 5, 8).to(asked))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        query, key, value = blocks._heads(attention.qkv(torch.randn(3, 5, 8).to(asked)), 3, 2)
+    assert {query.dtype, key.dtype, value.dtype} == {torch.float32}
+    assert seen[0].dtype == torch.bfloat16
 
 
 def test_the_mlp_drops_hidden_numbers_in_training_only() -> None:

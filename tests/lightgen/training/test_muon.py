@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightgen.training.muon import ADAMW_RMS, Muon, newton_schulz
+from lightgen.training.muon import ADAMW_RMS, ITERATIONS, QUINTIC, Muon, newton_schulz
 
 
 def _polar(matrix: torch.Tensor) -> torch.Tensor:
@@ -12,7 +12,7 @@ def _polar(matrix: torch.Tensor) -> torch.Tensor:
     return u @ vt
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (16, 64), (24, 40)])
+@pytest.mark.parametrize("shape", [(16, 16), (16, 64), (64, 16), (24, 40)])
 def test_newton_schulz_comes_near_the_polar_factor(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(3, *shape)
@@ -22,6 +22,31 @@ def test_newton_schulz_comes_near_the_polar_factor(shape: tuple[int, int]) -> No
         assert float(values.max()) < 1.3
         cosine = (found.double() * _polar(matrix)).sum() / (found.double().norm() * _polar(matrix).norm())
         assert float(cosine) > 0.97
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (128, 256), (128, 512), (512, 128)])
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0, 8.0], ids=lambda power: f"values-fall-as-power-{power:g}")
+def test_newton_schulz_is_four_of_jordans_iterations_however_small_the_values(
+    shape: tuple[int, int], power: float
+) -> None:
+    """Against the iteration in float64: nothing that is nearly 0 may be blown up by rounding."""
+    torch.manual_seed(0)
+    values = torch.arange(1, 129, dtype=torch.float64) ** -power
+    u, v = (torch.linalg.qr(torch.randn(2, side, 128, dtype=torch.float64))[0] for side in shape)
+    matrices = ((u * values) @ v.mT).bfloat16()
+    found, expected = newton_schulz(matrices).double(), _jordan(matrices.double())
+    assert found.shape == expected.shape
+    assert float(torch.linalg.svdvals(found).max()) < 1.25
+    assert float((found - expected).norm() / expected.norm()) < 0.05
+
+
+def _jordan(matrices: torch.Tensor) -> torch.Tensor:
+    a, b, c = QUINTIC
+    x = matrices / torch.linalg.matrix_norm(matrices @ matrices.mT, keepdim=True).sqrt()
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
 
 
 def test_null_control_a_normalised_gradient_is_not_orthogonal() -> None:
