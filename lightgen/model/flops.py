@@ -8,7 +8,7 @@ from lightgen.model.masking import decode_counts
 from lightgen.model.sampling import SampleConfig
 
 
-def forward_flops(config: StudentConfig, tokens: int, hidden: int, words: int, rows: int) -> float:
+def forward_flops(config: StudentConfig, tokens: int, hidden: int, words: float, rows: int) -> float:
     """Of one image: `tokens` of which `hidden` are masked, `words` of text, `rows` through the head (copies counted).
 
     With width D, head width w, token size t, T queries and K keys:
@@ -19,13 +19,13 @@ def forward_flops(config: StudentConfig, tokens: int, hidden: int, words: int, r
     return text_flops(config, words) + trunk + _head(config, hidden, rows)
 
 
-def text_flops(config: StudentConfig, words: int) -> float:
+def text_flops(config: StudentConfig, words: float) -> float:
     """Of projecting and aligning a text of `words`, once for all images that are made of it."""
     d = config.width
     return 2 * words * (config.text_dim * d + d * d) + config.aligner_depth * _self_block(config, words)
 
 
-def train_flops(config: StudentConfig, tokens: int, hidden: int, words: int, rows: int) -> float:
+def train_flops(config: StudentConfig, tokens: int, hidden: int, words: float, rows: int) -> float:
     """Of one image in training: the backward pass counts twice the forward one; recomputation does not count."""
     return 3 * forward_flops(config, tokens, hidden, words, rows)
 
@@ -58,7 +58,7 @@ def time_flops(config: StudentConfig, rows: int) -> float:
     return 2 * min(rows, STEPS) * (TIME_CHANNELS + config.head_width) * config.head_width
 
 
-def _trunk(config: StudentConfig, tokens: int, visible: float, texts: Sequence[int]) -> float:
+def _trunk(config: StudentConfig, tokens: int, visible: float, texts: Sequence[float]) -> float:
     """Of the vectors of `tokens` under texts of so many words each, whose keys and values are at hand."""
     d = config.width
     shared = 2 * visible * config.token_dim * d + config.encoder_depth * _self_block(config, visible)
@@ -70,7 +70,7 @@ def _trunk(config: StudentConfig, tokens: int, visible: float, texts: Sequence[i
     return shared + decoder + 2 * tokens * d * d + sum(late)
 
 
-def _reading(config: StudentConfig, words: int) -> float:
+def _reading(config: StudentConfig, words: float) -> float:
     """Of the keys and values of all blocks that attend to the text."""
     blocks = config.decoder_depth if config.text == "interleaved" else config.text_depth
     return blocks * 4 * config.width**2 * words
@@ -85,7 +85,7 @@ def _mlp(config: StudentConfig, tokens: float) -> float:
     return 4 * config.width * int(config.width * config.mlp_ratio) * tokens
 
 
-def _cross_attention(d: int, queries: int, keys: int) -> float:
+def _cross_attention(d: int, queries: int, keys: float) -> float:
     return 4 * d * d * queries + 4 * queries * keys * d
 
 

@@ -17,6 +17,8 @@ from lightgen.model.padding import pad_text
 from lightgen.seeds import derive_seed
 from lightgen.training import counter_rng
 
+# Texts are cut to multiples of so many tokens: few shapes to compile for, and whole vectors of a processor.
+TEXT_STEP = 16
 # (rows, epochs) of a step: numbers of the rows to read, and for each the epoch it is read in.
 Schedule = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
@@ -36,12 +38,13 @@ class Batch:
     keep: Bool[Tensor, "b l"]
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on `device`."""
+        """The batch on `device`, cut to its longest text."""
+        length = _text_length(self.keep)
         std = None if self.std is None else self.std.to(device, non_blocking=True)
         ids, epochs, mean, text, keep = (
             part.to(device, non_blocking=True) for part in (self.ids, self.epochs, self.mean, self.text, self.keep)
         )
-        return Batch(ids, epochs, mean, std, text, keep)
+        return Batch(ids, epochs, mean, std, text[:, :length], keep[:, :length])
 
     def keys(self, seed: int) -> counter_rng.Keys:
         """One key for each sample in its epoch: all random numbers drawn for the sample come from it."""
@@ -73,7 +76,12 @@ class Features(Protocol):
 
     @property
     def longest_text(self) -> int:
-        """Tokens of the longest text. Every batch is padded to it, so that shapes do not change."""
+        """Tokens of the longest text, to which every batch is padded."""
+        ...
+
+    @property
+    def mean_text(self) -> float:
+        """Tokens of a text on average."""
         ...
 
     def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
@@ -108,12 +116,22 @@ class FeaturesInMemory:
     def longest_text(self) -> int:
         return int(self.text_tokens.max())
 
+    @property
+    def mean_text(self) -> float:
+        return float(self.text_tokens.mean())
+
     def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         """The given rows, copied."""
         index = torch.from_numpy(rows)
         text, keep = pad_text(self.text, self.text_start[rows], self.text_tokens[rows], self.longest_text)
         std = None if self.std is None else self.std[index]
         return Batch(self.ids[index], torch.from_numpy(epochs), self.mean[index], std, text, keep)
+
+
+def _text_length(keep: Bool[Tensor, "b l"]) -> int:
+    """Tokens of the longest text of a batch, in whole steps and at most all. The rest is padding of every text."""
+    longest = int(keep.sum(1).max()) if len(keep) else 0
+    return min(keep.shape[1], -(-longest // TEXT_STEP) * TEXT_STEP)
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,10 @@ class Winners:
     @property
     def longest_text(self) -> int:
         return self.pairs.longest_text
+
+    @property
+    def mean_text(self) -> float:
+        return self.pairs.mean_text
 
     def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         """The given rows, without their losers."""

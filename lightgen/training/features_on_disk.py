@@ -102,6 +102,10 @@ class FeaturesOnDisk:
     def text_dim(self) -> int:
         return self.texts.format.dim
 
+    @property
+    def mean_text(self) -> float:
+        return float(self.texts.tokens[self.text_numbers].mean())
+
     def batch(self, rows: np.ndarray, epochs: np.ndarray) -> Batch:
         """The given rows, in one buffer. Raises StoreCorrupt."""
         into = BatchLayout.like(self._empty, len(rows)).zeros()

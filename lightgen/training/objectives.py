@@ -176,11 +176,11 @@ def unread_parameters(student: Student, drops_captions: bool) -> list[nn.Paramet
 
 
 def image_flops(student: Student, features: Features, masks: MaskLaw, copies: int) -> float:
-    """Operations of a forward pass over one image and its text, with the median number of hidden tokens."""
+    """Operations of a forward pass over one image, with the median number of hidden tokens and the mean text."""
     _, rows, columns = features.latent_shape
     tokens = (rows // student.config.patch) * (columns // student.config.patch)
     hidden = masks.hidden(tokens, 0.5)
-    return forward_flops(student.config, tokens, hidden, features.longest_text, copies * hidden)
+    return forward_flops(student.config, tokens, hidden, features.mean_text, copies * hidden)
 
 
 def derive_uniform(*parts: object) -> float:

@@ -204,7 +204,7 @@ class Preference:
 
     def flops(self, student: Student) -> float:
         image = image_flops(student, self.features, self.estimator.masks, self.estimator.copies)
-        text = text_flops(student.config, self.features.longest_text)
+        text = text_flops(student.config, self.features.mean_text)
         return (3 + self.reference.passes) * (2 * image - text)
 
     def untrained(self, student: Student) -> list[nn.Parameter]:

@@ -4,9 +4,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from lightgen.model.config import StudentConfig
 from lightgen.model.padding import pad_text, stack_text
+from lightgen.model.student import Student
 from lightgen.storage.feature_codec import latent_array, text_array
-from lightgen.training.data import FeaturesInMemory, rows_of_step
+from lightgen.training.data import TEXT_STEP, FeaturesInMemory, rows_of_step
+from lightgen.training.objectives import MaskedDiffusion, Microbatch
 from schemas.features import schema
 from schemas.texts import schema as text_schema
 from tests.lightgen.training.feature_files import read_features
@@ -72,3 +75,43 @@ def test_features_are_read_from_their_table() -> None:
     batch = features.batch(np.array([1, 0]), np.array([0, 0]))
     assert torch.equal(batch.text[0, 0], torch.full((3,), 2.0))
     assert batch.keep.tolist() == [[True, False], [True, True]]
+
+
+def _with_texts(tokens: list[int]) -> FeaturesInMemory:
+    generator, count = torch.Generator().manual_seed(0), np.array(tokens)
+    text = torch.randn(int(count.sum()), 6, generator=generator)
+    mean = torch.randn(len(tokens), 3, 4, 4, generator=generator).half()
+    return FeaturesInMemory(torch.arange(len(tokens)), mean, None, text, np.cumsum(count) - count, count)
+
+
+def test_a_batch_is_cut_to_its_longest_text_in_whole_steps() -> None:
+    features, cpu = _with_texts([1, 0, 16, 17, 70]), torch.device("cpu")
+    assert (features.longest_text, features.mean_text) == (70, 20.8)
+    for rows, width in (([0], TEXT_STEP), ([1], TEXT_STEP), ([0, 2], TEXT_STEP), ([2, 3], 2 * TEXT_STEP), ([4, 0], 70)):
+        whole = features.batch(np.array(rows), np.zeros(len(rows), np.int64))
+        cut = whole.to(cpu)
+        assert cut.text.shape[1] == cut.keep.shape[1] == width, rows
+        assert torch.equal(cut.text, whole.text[:, :width])
+        assert not bool(whole.keep[:, width:].any()), "no word is lost"
+        assert torch.equal(cut.mean, whole.mean)
+
+
+def test_padding_that_is_cut_changes_neither_loss_nor_gradients() -> None:
+    features = _with_texts([3, 5, 9, 100])
+    config = StudentConfig(
+        width=16, heads=2, encoder_depth=1, decoder_depth=1, text_depth=1, aligner_depth=1, head_width=8, head_depth=1,
+        text_dim=6, latent_channels=3, grid=4, patch=1, dropout=0.0,
+    )  # fmt: skip
+    whole = features.batch(np.arange(3), np.zeros(3, np.int64))
+    found: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
+    for batch in (whole, whole.to(torch.device("cpu"))):
+        student = Student(config).init(0)
+        for name, parameter in student.named_parameters():
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(len(name)))
+        loss, _ = MaskedDiffusion(features, 3, 2, 0).loss(student, batch, Microbatch(0))
+        loss.backward()
+        found.append((loss.detach(), {n: p.grad for n, p in student.named_parameters() if p.grad is not None}))
+    (padded, ours), (cut, theirs) = found
+    torch.testing.assert_close(padded, cut)
+    assert float(theirs["text.project_in.weight"].abs().max()) > 0
+    torch.testing.assert_close(ours, theirs)

@@ -288,6 +288,8 @@ def test_operations_of_a_pair_are_those_that_torch_counts(
     monkeypatch.setattr(blocks, "VECTOR", 1)  # the keys of which are padded on a CPU, which no formula counts
     student = tiny_student(text=text, text_depth=2 if text == "late" else 0).requires_grad_(False)
     masks = MaskLaw(mean=0.75, std=1e-6, low=0.74, high=0.76)
+    even = np.full(len(pairs), pairs.longest_text)  # for padding counts only where torch does
+    pairs = replace(pairs, text_start=np.zeros_like(even), text_tokens=even)
     objective = Preference(pairs, LiveReference(student), PairErrorEstimator(2, 0, masks), 6, beta=1.0)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _loss(objective, student, 0)
