@@ -99,6 +99,9 @@ class ConversationTable(ParquetColumn):
         """See `ColumnCorpus.reads`."""
         return is_list(kind) or pa.types.is_struct(kind)
 
+    def at_once(self, column: pa.Array, first: int) -> None:
+        """See `ColumnCorpus.at_once`: a list of texts is no list of turns."""
+
     def values(self, column: pa.Array) -> pa.LargeBinaryArray:
         """See `ColumnCorpus.values`: all turns at once, where each is a struct of texts."""
         at_once = answers_in(column)

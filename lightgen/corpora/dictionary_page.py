@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 MAX_PAGE = 16 << 20  # bytes; larger dictionaries are left to the decoder
+BLOCK = 128 << 10  # bytes that are looked at together
 HEADER_BYTES = 64  # what a header has at most
 CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd", "GZIP": "gzip"}
 DICTIONARY_PAGE, I32 = 2, 5
@@ -24,7 +25,7 @@ def all_short(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bool:
     return page is not None and _is_chain_of_short(np.frombuffer(page, np.uint8))
 
 
-def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | None:
+def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | pa.Buffer | None:
     """The values of the dictionary page, unpacked."""
     if chunk.physical_type != "BYTE_ARRAY" or not chunk.dictionary_page_offset:
         return None
@@ -41,7 +42,7 @@ def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | None:
     if chunk.compression == "UNCOMPRESSED":
         return data
     try:
-        return pa.Codec(CODECS[chunk.compression]).decompress(data, plain, asbytes=True)
+        return pa.Codec(CODECS[chunk.compression]).decompress(data, plain)
     except (pa.ArrowException, OSError):
         return None  # the decoder says what is wrong with it
 
@@ -90,10 +91,19 @@ def _is_chain_of_short(page: np.ndarray) -> bool:
     The upper two bytes of such a length are zero. Text has no zeros, so those that are found are the lengths; where it
     has some, the chain breaks and the answer is no.
     """
-    high = np.flatnonzero((page[2:-1] | page[3:]) == 0)
+    high = _pairs_of_zeros(page[2:])
     if not len(high):
         return False
     begins = high[np.append(np.diff(high) > 1, True)]  # of zeros beside each other the last are the upper bytes
     lengths = page[begins].astype(np.int64) | page[begins + 1].astype(np.int64) << 8
     ends = begins + 4 + lengths
     return bool(begins[0] == 0 and ends[-1] == len(page) and (ends[:-1] == begins[1:]).all())
+
+
+def _pairs_of_zeros(page: np.ndarray) -> np.ndarray:
+    """Where two zeros stand beside each other. They are looked for in blocks: room for a whole page takes longer."""
+    found = [np.zeros(0, np.int64)]
+    for at in range(0, len(page) - 1, BLOCK):
+        signs = page[at : at + BLOCK + 1]
+        found.append(np.flatnonzero((signs[:-1] | signs[1:]) == 0) + at)
+    return np.concatenate(found)

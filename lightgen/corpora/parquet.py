@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
 from lightgen.corpora.column_corpus import ColumnCorpus
-from lightgen.corpora.columns import inner
+from lightgen.corpora.columns import inner, type_of
 from lightgen.corpora.parquet_limits import opened, sound
 from lightgen.corpora.ranges import Inventory, Place, values_digest
 from lightgen.corpora.raw import BATCH_ROWS, RawCaptions
@@ -33,10 +33,10 @@ class ParquetColumn(ColumnCorpus):
             values = pa.StructArray.from_arrays([values], [name])
         pq.write_table(pa.table({"id": range(len(captions)), self.column.split(".")[0]: values}), path)
 
-    def columns_in(self, file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.Array]]:
+    def columns_in(self, file: BinaryIO) -> tuple[pa.DataType, Iterator[pa.Array]]:
         """See `ColumnCorpus.columns_in`."""
         parquet = self._opened(file)
-        return parquet.schema_arrow, self._columns(parquet, range(parquet.metadata.num_row_groups))
+        return self._kind(parquet), self._columns(parquet, range(parquet.metadata.num_row_groups))
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> RawCaptions:
         """See `Corpus.read_range`. On disk at most the text of the row groups that are being read."""
@@ -48,7 +48,7 @@ class ParquetColumn(ColumnCorpus):
             for path in spools.glob("*"):
                 path.unlink(missing_ok=True)
             raise input_changed(self.path, place)
-        return self.of_values(values, place.first, parquet.schema_arrow)
+        return self.of_values(values, place.first, self._kind(parquet))
 
     def _range(self, parquet: pq.ParquetFile, place: Place, spools: Path) -> pa.LargeBinaryArray:
         """The values of a range, from the row groups that it lies in."""
@@ -82,6 +82,10 @@ class ParquetColumn(ColumnCorpus):
         wanted = [".".join(names)]  # one column, which threads would only hand to and fro
         for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
             yield inner(batch.column(0), names)
+
+    def _kind(self, parquet: pq.ParquetFile) -> pa.DataType:
+        schema = parquet.schema_arrow
+        return type_of(schema, self.names_in(schema))
 
     def _opened(self, file: BinaryIO, rows: range | None = None) -> pq.ParquetFile:
         return opened(file, self.path, lambda schema: [".".join(self.names_in(schema))], rows)
