@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+LONG = 64 << 10  # bytes of a value: what is shorter has two zeros in its length
 MAX_PAGE = 16 << 20  # bytes; larger dictionaries are left to the decoder
 BLOCK = 128 << 10  # bytes that are looked at together
 HEADER_BYTES = 64  # what a header has at most
@@ -17,7 +18,7 @@ DICTIONARY_PAGE, I32 = 2, 5
 
 
 def all_short(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bool:
-    """Whether every value in the dictionary of a column of texts is shown to be shorter than 64 KiB.
+    """Whether every value in the dictionary of a column of texts is shown to be shorter than `LONG`.
 
     False where a value is longer, and where the page is not laid out as most writers do.
     """
@@ -86,18 +87,22 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _is_chain_of_short(page: np.ndarray) -> bool:
-    """Whether lengths below 64 KiB lead from each value to the next, from the first byte to the last.
+    """Whether lengths below 64 KiB lead from each value to the next, to where less than that is left of the page.
 
     The upper two bytes of such a length are zero. Text has no zeros, so those that are found are the lengths; where it
     has some, the chain breaks and the answer is no.
     """
-    high = _pairs_of_zeros(page[2:])
-    if not len(high):
+    last = len(page) - LONG
+    if last <= 0:
+        return True
+    high = _pairs_of_zeros(page[2 : last + 6])
+    begins = high[np.append(np.diff(high) > 1, True)[: len(high)]]  # of zeros in a row the last are the upper bytes
+    begins = begins[begins < last]
+    if not len(begins):
         return False
-    begins = high[np.append(np.diff(high) > 1, True)]  # of zeros beside each other the last are the upper bytes
     lengths = page[begins].astype(np.int64) | page[begins + 1].astype(np.int64) << 8
     ends = begins + 4 + lengths
-    return bool(begins[0] == 0 and ends[-1] == len(page) and (ends[:-1] == begins[1:]).all())
+    return bool(begins[0] == 0 and last <= ends[-1] <= len(page) and (ends[:-1] == begins[1:]).all())
 
 
 def _pairs_of_zeros(page: np.ndarray) -> np.ndarray:

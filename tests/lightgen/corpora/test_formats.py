@@ -201,7 +201,7 @@ def test_a_table_of_another_separator_says_which(tmp_path):
 
 def test_reading_range_by_range_looks_at_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten million captions are a thousand ranges of a thousand row groups: looking at all for each is a million."""
-    texts = [f"caption {number % 50} of these" * 40 for number in range(20_000)]
+    texts = [f"caption {number % 50} of these" * 80 for number in range(20_000)]  # dictionaries of more than 64 KiB
     pq.write_table(pa.table({"caption": texts}), tmp_path / "a.parquet", row_group_size=1000)
     looked: list[int] = []
     short, groups = parquet_limits.all_short, pq.ParquetFile(tmp_path / "a.parquet").metadata
