@@ -101,7 +101,7 @@ def _dictionary_bytes(file: BinaryIO, group: int, leaf: str) -> int:
     total = 0
     parquet = pq.ParquetFile(file, read_dictionary=[leaf])
     for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=[leaf]):
-        values = batch.column(0)
+        values = _innermost(batch.column(0))
         if not isinstance(values, pa.DictionaryArray):
             return 0
         lengths = pc.binary_length(values.dictionary).to_numpy(zero_copy_only=False)
@@ -109,3 +109,10 @@ def _dictionary_bytes(file: BinaryIO, group: int, leaf: str) -> int:
             return 0
         total += int(lengths[values.indices.drop_null().to_numpy(zero_copy_only=False)].sum())
     return total
+
+
+def _innermost(values: pa.Array) -> pa.Array:
+    """The values of the one leaf of lists and structs."""
+    while pa.types.is_nested(values.type) and values.type.num_fields == 1:
+        values = values.flatten()[0] if pa.types.is_struct(values.type) else values.flatten()
+    return values
