@@ -95,7 +95,7 @@ class ParquetColumn(ColumnCorpus):
 
     def _opened(self, file: BinaryIO, rows: range | None = None) -> Opened:
         parquet = unchecked(file, self.path)
-        schema = parquet.schema_arrow  # made anew each time that it is asked for
+        schema = parquet.schema_arrow  # made again each time that it is asked for
         names = self.names_in(schema)
         check(parquet, file, self.path, [".".join(names)], rows)
         return Opened(parquet, names, type_of(schema, names))
