@@ -8,7 +8,17 @@ from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.base import FileCorpus
-from lightgen.corpora.columns import batch_of, column_named, is_list, is_text, lists_of_texts, type_of, values_of
+from lightgen.corpora.columns import (
+    Batch,
+    batch_of,
+    batch_of_column,
+    column_named,
+    is_list,
+    is_text,
+    lists_of_texts,
+    type_of,
+    values_of,
+)
 from lightgen.corpora.fields import Found, missing_field
 from lightgen.corpora.parquet_limits import sound
 from lightgen.corpora.ranges import Inventory, cut_values
@@ -21,8 +31,8 @@ class ColumnCorpus(FileCorpus):
 
     column: str = Field(default="caption", description="that of the captions; `a.b` is the field `b` of the struct `a`")
 
-    def columns_in(self, file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.Array]]:
-        """The schema, and the column in parts. Raises InputCorrupt, pa.ArrowException."""
+    def columns_in(self, file: BinaryIO) -> tuple[pa.DataType, Iterator[pa.Array]]:
+        """The type of the column, and the column in parts. Raises InputCorrupt, pa.ArrowException."""
         raise NotImplementedError
 
     def reads(self, kind: pa.DataType) -> bool:
@@ -44,18 +54,22 @@ class ColumnCorpus(FileCorpus):
     def batches(self) -> Iterator[RawCaptions]:
         """See `Corpus.batches`."""
         with places.whole(self.path) as file, sound(self.path):
-            (schema, columns), row = self.columns_in(file), 0
-            for values in map(self.values, columns):
-                some = values if self.limit is None else values[: self.limit - row]
-                yield self.of_values(some, row, schema)
+            (kind, columns), row = self.columns_in(file), 0
+            for column in columns:
+                some = column if self.limit is None else column[: self.limit - row]
+                at_once = self.at_once(some, row)
+                yield self.batch(*at_once) if at_once else self.of_values(self.values(some), row, kind)
                 row += len(some)
                 if row == self.limit:
                     return
 
-    def of_values(self, values: pa.LargeBinaryArray, first: int, schema: pa.Schema) -> RawCaptions:
-        """The captions in values of rows from `first`."""
-        plain = is_text(type_of(schema, self.names_in(schema)))
-        return self.batch(*batch_of(values, first, plain))
+    def of_values(self, values: pa.LargeBinaryArray, first: int, kind: pa.DataType) -> RawCaptions:
+        """The captions in values of rows from `first` of a column of this type."""
+        return self.batch(*batch_of(values, first, is_text(kind)))
+
+    def at_once(self, column: pa.Array, first: int) -> Batch | None:
+        """The captions of rows from `first` of a column, if none is so odd that it must be looked at."""
+        return batch_of_column(column, first)
 
     def values(self, column: pa.Array) -> pa.LargeBinaryArray:
         """Values row by row, as bytes: text of a wrong encoding must reach the cleaner."""

@@ -26,6 +26,7 @@ TEXT_TYPES = (
     pa.types.is_large_binary,
 )
 UNICODE = (pa.string(), pa.large_string())
+Counts = Int64[np.ndarray, " n"]
 Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"] | None, dict[int, tuple[str, str]]]
 
 
@@ -70,16 +71,16 @@ def is_list(kind: pa.DataType) -> bool:
 
 def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> pa.LargeBinaryArray:
     """Values of rows as bytes: see the module. `found_in` is asked about lists and structs."""
-    if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
-        return _widened(values)
     if pa.types.is_dictionary(values.type) or is_text(values.type):
-        return values.cast(pa.large_binary())
+        return as_bytes(values)
     at_once = joined(values) if is_list(values.type) and values.type.value_type in UNICODE else None
     return encoded(found_in(values)) if at_once is None else at_once
 
 
-def _widened(values: pa.Array) -> pa.LargeBinaryArray:
-    """The same bytes under offsets of 64 bits; a cast would copy them."""
+def as_bytes(values: pa.Array) -> pa.LargeBinaryArray:
+    """Texts as bytes, which stay where they are. A cast takes twice as long to widen offsets of 32 bits."""
+    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
+        return values.cast(pa.large_binary())
     valid, offsets, data = values.buffers()
     narrow = np.frombuffer(offsets, np.int32) if offsets else np.zeros(1, np.int32)
     wide = narrow[: values.offset + len(values) + 1].astype(np.int64)
@@ -100,38 +101,62 @@ def lists_of_texts(values: pa.Array) -> list[Found]:
 
 def joined(values: pa.Array) -> pa.LargeBinaryArray | None:
     """The same of all rows at once, as the values of a column; None where a row gives none but for being empty."""
+    found = _in_lists(values)
+    if found is None:
+        return None
+    texts, counts = found
+    bounds = pa.array(np.append(0, np.cumsum(counts)), pa.int32())
+    one_each = pc.binary_join(pa.ListArray.from_arrays(bounds, texts), pa.scalar(BETWEEN, pa.large_binary()))
+    return pc.if_else(pa.array(counts > 0), one_each, pa.scalar(None, pa.large_binary()))
+
+
+def batch_of_column(column: pa.Array, first: int) -> Batch | None:
+    """What `batch_of` makes of the values of a column, for texts, and for lists without joining what it would part.
+
+    None for a column of another kind, and where a list gives none but for being empty.
+    """
+    if pa.types.is_string(column.type):
+        return as_bytes(column), np.arange(first, first + len(column)), None, {}
+    found = _in_lists(column) if is_list(column.type) and column.type.value_type in UNICODE else None
+    return None if found is None else _numbered(*found, first, {})
+
+
+def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
+    """Texts, rows, parts and refusals of values of rows from `first`; `plain` ones are texts whatever they hold."""
+    if plain or not no_utf8(values):
+        return values, np.arange(first, first + len(values)), None, {}
+    refusing = pc.fill_null(pc.starts_with(values, REFUSED), False)
+    reasons = values.filter(refusing).to_pylist()
+    if reasons:
+        values = pc.if_else(refusing, pa.scalar(b"", pa.large_binary()), values)
+    lists = pc.split_pattern(values, BETWEEN)
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(False)
+    rows = np.flatnonzero(refusing.to_numpy(False)).tolist()
+    return _numbered(lists.flatten(), counts, first, dict(zip(rows, map(_reason, reasons), strict=True)))
+
+
+def _in_lists(values: pa.Array) -> tuple[pa.LargeBinaryArray, Counts] | None:
+    """The texts in a column of lists, one after the other, and how many are in each row; None as in `joined`."""
     counts = pc.fill_null(pc.list_value_length(values), 0).to_numpy(False)
     texts = values.flatten()
     if texts.null_count:
         there = texts.is_valid().to_numpy(False)
         counts = np.bincount(pc.list_parent_indices(values).to_numpy(False)[there], minlength=len(values))
         texts = texts.drop_null()
-    texts = texts.cast(pa.large_binary())
-    if counts.max(initial=0) > MOST_CAPTIONS or no_utf8(texts):
-        return None
-    bounds = pa.array(np.append(0, np.cumsum(counts)), pa.int32())
-    one_each = pc.binary_join(pa.ListArray.from_arrays(bounds, texts), pa.scalar(BETWEEN, pa.large_binary()))
-    return pc.if_else(pa.array(counts > 0), one_each, pa.scalar(None, pa.large_binary()))
+    texts = as_bytes(texts)
+    return None if counts.max(initial=0) > MOST_CAPTIONS or no_utf8(texts) else (texts, counts)
 
 
-def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
-    """Texts, rows, parts and refusals of values of rows from `first`; `plain` ones are texts whatever they hold."""
-    rows = first + np.arange(len(values))
-    if plain or not no_utf8(values):
-        return values, rows, None, {}
-    refusing = pc.fill_null(pc.starts_with(values, REFUSED), False)
-    reasons = values.filter(refusing).to_pylist()
-    if reasons:
-        values = pc.if_else(refusing, pa.scalar(b"", pa.large_binary()), values)
-    lists = pc.split_pattern(values, BETWEEN)
-    counts = pc.fill_null(pc.list_value_length(lists), 1).to_numpy(False)
-    texts, starts = lists.flatten(), np.cumsum(counts) - counts
-    if values.null_count:
-        there = np.repeat(values.is_valid().to_numpy(False), counts)
-        texts = texts.take(pa.array(np.cumsum(there) - 1, mask=~there))
-    parts = np.arange(len(texts)) - np.repeat(starts, counts)
-    places = starts[refusing.to_numpy(False)].tolist()
-    return texts, np.repeat(rows, counts), parts, dict(zip(places, map(_reason, reasons), strict=True))
+def _numbered(texts: pa.LargeBinaryArray, counts: Counts, first: int, refused: dict[int, tuple[str, str]]) -> Batch:
+    """A batch of texts of which each row has so many: one without any has a null. `refused` goes by row."""
+    many, there = np.maximum(counts, 1), counts > 0
+    if not there.all():
+        held = np.repeat(there, many)
+        texts = texts.take(pa.array(np.cumsum(held) - 1, mask=~held))
+    starts = np.cumsum(many) - many
+    rows = np.repeat(np.arange(first, first + len(counts)), many)
+    parts = np.arange(len(rows)) - np.repeat(starts, many)
+    return texts, rows, parts, {int(starts[row]): why for row, why in refused.items()}
 
 
 def no_utf8(values: pa.LargeBinaryArray) -> bool:

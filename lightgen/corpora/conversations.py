@@ -14,19 +14,20 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int64
 from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.base import Corpus
-from lightgen.corpora.columns import encoded, holding, is_list, is_text, no_utf8
+from lightgen.corpora.columns import Batch, as_bytes, encoded, holding, is_list, is_text, no_utf8
 from lightgen.corpora.fields import Found, captions_of, value_of
 from lightgen.corpora.json_document import JsonDocument
-from lightgen.corpora.jsonl import AtOnce, JsonLines
+from lightgen.corpora.jsonl import AtOnce, JsonLines, mask_of, refusals
 from lightgen.corpora.lines import COMPRESSED
 from lightgen.corpora.parquet import ParquetColumn
 from lightgen.corpora.plain_bytes import plain_bytes
 from lightgen.corpora.ranges import payload
-from lightgen.corpora.raw import MALFORMED, NOT_TEXT
+from lightgen.corpora.raw import MALFORMED, NOT_TEXT, binary
 
 LOOKED_AT_BYTES = 64
 NO_IMAGE = "record_without_image"
@@ -37,6 +38,7 @@ NO_TURNS = NOT_TEXT, "no turns in it"
 NO_ANSWER = NOT_TEXT, "no turn is an answer"
 NOT_SEEN = NO_IMAGE, "no image, and no mark of one in what is asked"
 ANSWERS = {"gpt", "assistant", "model"}
+ANSWERING = binary([name.encode() for name in sorted(ANSWERS)])
 
 
 class ConversationsCorpus(JsonDocument):
@@ -99,10 +101,25 @@ class ConversationTable(ParquetColumn):
         """See `ColumnCorpus.reads`."""
         return is_list(kind) or pa.types.is_struct(kind)
 
+    def at_once(self, column: pa.Array, first: int) -> Batch | None:
+        """See `ColumnCorpus.at_once`."""
+        found = answers_in(column)
+        if found is None:
+            return None
+        texts, refused = found[0], refusals(found[1])
+        if refused:
+            texts = pc.if_else(mask_of(refused, len(texts)), pa.scalar(b"", pa.large_binary()), texts)
+        return texts, np.arange(first, first + len(texts)), None, refused
+
     def values(self, column: pa.Array) -> pa.LargeBinaryArray:
         """See `ColumnCorpus.values`: all turns at once, where each is a struct of texts."""
-        at_once = answers_in(column)
-        return super().values(column) if at_once is None else at_once
+        found = answers_in(column)
+        if found is None:
+            return super().values(column)
+        values, lost = found
+        for at, why in lost:
+            values = pc.if_else(pa.array(at), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
+        return values
 
     def found_in(self, values: pa.Array) -> list[Found]:
         """See `ColumnCorpus.found_in`; whether there is an image is told by the marks, so that no picture is read."""
@@ -124,8 +141,8 @@ def answer_in(record: Any, field: str) -> Found:
     return captions_of(answers[0]) if answers else NO_ANSWER
 
 
-def answers_in(column: pa.Array) -> pa.LargeBinaryArray | None:
-    """What `answer_in` says of each row of lists of turns, as values of rows; None for turns of another form."""
+def answers_in(column: pa.Array) -> AtOnce | None:
+    """What `answer_in` says of each row of lists of turns; None for turns of another form."""
     turn = column.type.value_type if is_list(column.type) else pa.null()
     names = [field.name for field in turn.fields] if pa.types.is_struct(turn) else []
     if sorted(names) not in (["from", "value"], ["content", "role"]) or not all(
@@ -134,13 +151,8 @@ def answers_in(column: pa.Array) -> pa.LargeBinaryArray | None:
         return None
     flat, rows = column.flatten(), pc.list_parent_indices(column).to_numpy()
     who, said = (pc.struct_field(flat, one[0] if one[0] in names else one[1]) for one in SAID)
-    said = said.cast(pa.large_binary())
-    if no_utf8(said):
-        return None
-    values, lost = _first_answers(who, said, rows, np.zeros(len(column), bool))
-    for at, why in lost:
-        values = pc.if_else(pa.array(at), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
-    return values
+    said = as_bytes(said)
+    return None if no_utf8(said) else _first_answers(who, said, rows, np.zeros(len(column), bool))
 
 
 def answers_in_records(records: Sequence[Any], field: str) -> AtOnce | None:
@@ -164,29 +176,34 @@ def _first_answers(who: pa.Array, said: pa.LargeBinaryArray, rows: np.ndarray, s
 
     `rows` says whose the turns are, and `seen` which rows have an image beside them.
     """
-    answers = np.flatnonzero(_is_answer(who))
+    answers = _answers(who)
     first = np.full(len(seen), -1)
     first[rows[answers][::-1]] = answers[::-1]
     if not seen.all():
-        seen[rows[pc.fill_null(pc.starts_with(said, MARK), False).to_numpy(False)]] = True
+        seen[rows[_true(pc.starts_with(said, MARK))]] = True
     if not seen.all():
         seen[rows[holding(said, MARK)]] = True
+    if seen.all() and (first >= 0).all():
+        return said.take(pa.array(first)), []
     values = said.take(pa.array(first, mask=first < 0))
-    if seen.all() and first.min(initial=0) == 0:
-        return values, []
     silent = np.ones(len(seen), bool)
     silent[rows] = False
     return values, [(first < 0, NO_ANSWER), (~seen, NOT_SEEN), (silent, NO_TURNS)]
 
 
-def _is_answer(who: pa.Array) -> np.ndarray:
-    """Which of the speakers is the model, in any case."""
-    lower = who if _is_lower(who) else pc.utf8_lower(who)
-    return pc.is_in(lower, pa.array(sorted(ANSWERS), who.type)).to_numpy(False)
+def _answers(who: pa.Array) -> Int64[np.ndarray, " m"]:
+    """At which turns the speaker is the model, in any case."""
+    names = as_bytes(who)
+    return _true(pc.is_in(names if _is_lower(names) else as_bytes(pc.utf8_lower(who)), ANSWERING))
 
 
-def _is_lower(who: pa.Array) -> bool:
-    signs = payload(who.cast(pa.large_binary()))
+def _true(flags: pa.BooleanArray) -> Int64[np.ndarray, " m"]:
+    """Places of those that are true; a null is not."""
+    return pc.indices_nonzero(flags).to_numpy().view(np.int64)
+
+
+def _is_lower(names: pa.LargeBinaryArray) -> bool:
+    signs = payload(names)
     return not len(signs) or (int(signs.min()) >= ord("a") and int(signs.max()) <= ord("z"))
 
 

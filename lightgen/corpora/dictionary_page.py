@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+LONG = 64 << 10  # bytes of a value: what is shorter has two zeros in its length
 MAX_PAGE = 16 << 20  # bytes; larger dictionaries are left to the decoder
+BLOCK = 128 << 10  # bytes that are looked at together
 HEADER_BYTES = 64  # what a header has at most
 CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd", "GZIP": "gzip"}
 DICTIONARY_PAGE, I32 = 2, 5
 
 
 def all_short(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bool:
-    """Whether every value in the dictionary of a column of texts is shown to be shorter than 64 KiB.
+    """Whether every value in the dictionary of a column of texts is shown to be shorter than `LONG`.
 
     False where a value is longer, and where the page is not laid out as most writers do.
     """
@@ -24,7 +26,7 @@ def all_short(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bool:
     return page is not None and _is_chain_of_short(np.frombuffer(page, np.uint8))
 
 
-def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | None:
+def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | pa.Buffer | None:
     """The values of the dictionary page, unpacked."""
     if chunk.physical_type != "BYTE_ARRAY" or not chunk.dictionary_page_offset:
         return None
@@ -41,7 +43,7 @@ def _page(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> bytes | None:
     if chunk.compression == "UNCOMPRESSED":
         return data
     try:
-        return pa.Codec(CODECS[chunk.compression]).decompress(data, plain, asbytes=True)
+        return pa.Codec(CODECS[chunk.compression]).decompress(data, plain)
     except (pa.ArrowException, OSError):
         return None  # the decoder says what is wrong with it
 
@@ -85,15 +87,28 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _is_chain_of_short(page: np.ndarray) -> bool:
-    """Whether lengths below 64 KiB lead from each value to the next, from the first byte to the last.
+    """Whether lengths below 64 KiB lead from each value to the next, to where less than that is left of the page.
 
     The upper two bytes of such a length are zero. Text has no zeros, so those that are found are the lengths; where it
     has some, the chain breaks and the answer is no.
     """
-    high = np.flatnonzero((page[2:-1] | page[3:]) == 0)
-    if not len(high):
+    last = len(page) - LONG
+    if last <= 0:
+        return True
+    high = _pairs_of_zeros(page[2 : last + 6])
+    begins = high[np.append(np.diff(high) > 1, True)[: len(high)]]  # of zeros in a row the last are the upper bytes
+    begins = begins[begins < last]
+    if not len(begins):
         return False
-    begins = high[np.append(np.diff(high) > 1, True)]  # of zeros beside each other the last are the upper bytes
     lengths = page[begins].astype(np.int64) | page[begins + 1].astype(np.int64) << 8
     ends = begins + 4 + lengths
-    return bool(begins[0] == 0 and ends[-1] == len(page) and (ends[:-1] == begins[1:]).all())
+    return bool(begins[0] == 0 and last <= ends[-1] <= len(page) and (ends[:-1] == begins[1:]).all())
+
+
+def _pairs_of_zeros(page: np.ndarray) -> np.ndarray:
+    """Where two zeros stand beside each other. They are looked for in blocks: room for a whole page takes longer."""
+    found = [np.zeros(0, np.int64)]
+    for at in range(0, len(page) - 1, BLOCK):
+        signs = page[at : at + BLOCK + 1]
+        found.append(np.flatnonzero((signs[:-1] | signs[1:]) == 0) + at)
+    return np.concatenate(found)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
 from lightgen.corpora.column_corpus import ColumnCorpus
-from lightgen.corpora.columns import inner
+from lightgen.corpora.columns import inner, type_of
 from lightgen.corpora.parquet_limits import sound
 from lightgen.corpora.ranges import Inventory, Place, values_digest
 from lightgen.corpora.raw import RawCaptions
@@ -47,17 +47,18 @@ class DatasetsCorpus(ColumnCorpus):
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
             writer.write_table(table)
 
-    def columns_in(self, file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.Array]]:
+    def columns_in(self, file: BinaryIO) -> tuple[pa.DataType, Iterator[pa.Array]]:
         """See `ColumnCorpus.columns_in`."""
         reader = pa.ipc.open_stream(file)
         names = self.names_in(reader.schema)
-        return reader.schema, (inner(batch.column(names[0]), names) for batch in reader)
+        place = reader.schema.get_field_index(names[0])
+        return type_of(reader.schema, names), (inner(batch.column(place), names) for batch in reader)
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> RawCaptions:
         """See `Corpus.read_range`: of a local file other rows are mapped only, an object is read up to the range."""
         parts, before = [pa.array([], pa.large_binary())], 0
         with self.watched(inventory, place), self._mapped() as file, sound(self.path):
-            schema, columns = self.columns_in(file)
+            kind, columns = self.columns_in(file)
             for column in columns:
                 first, last = max(place.first - before, 0), min(place.first + place.range.rows - before, len(column))
                 before += len(column)
@@ -68,7 +69,7 @@ class DatasetsCorpus(ColumnCorpus):
         values = pa.concat_arrays(parts)
         if values_digest(values) != place.range.sha256:
             raise input_changed(self.path, place)
-        return self.of_values(values, place.first, schema)
+        return self.of_values(values, place.first, kind)
 
     def _mapped(self) -> Any:
         if self.path.startswith(places.S3):

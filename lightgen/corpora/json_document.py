@@ -90,7 +90,7 @@ class JsonDocument(JsonRecords):
 
     def records(self, data: bytes, last: bool, form: tuple[str, ...]) -> Records:
         """See `LineCorpus.records`."""
-        at_once = items_at_once(data)
+        at_once = items_at_once(data, last)
         if at_once and len(at_once[0]) >= LOOKED_AT:  # else what is looked at may be more
             return Items(data, *at_once)
         return Items.one_by_one(data, item_ends(data, last))

@@ -46,12 +46,15 @@ def item_ends(data: bytes, last: bool) -> Ends:
     return np.append(commas, end).astype(np.int64) if plain[begin:end].strip(WHITE) else commas.astype(np.int64)
 
 
-def items_at_once(data: bytes) -> tuple[list[Any], int] | None:
-    """The items up to one of the last commas in `data`, parsed in one call, and the bytes up to and with that comma.
+def items_at_once(data: bytes, last: bool) -> tuple[list[Any], int] | None:
+    """The items of `data` up to the end of the array or to one of the last commas, parsed in one call, and their bytes.
 
-    Before the comma must stand what the parser takes for whole items, and after it what the first item begins with.
-    None where that fails: such items are found by `item_ends`.
+    `last` says that nothing comes after `data`, so that the array ends in it. Before a comma must stand what the parser
+    takes for whole items, and after it what the first item begins with. None where that fails: such items are found by
+    `item_ends`.
     """
+    if last and (found := _parsed(data, len(data.rstrip(WHITE)) - 1, b"]")):
+        return found
     begins, end = data[:LONGEST_KEY].lstrip(WHITE), len(data)
     first = b'"' if begins.startswith(b'"') else begins[: begins.find(b":") + 1]
     if not first.startswith((b"{", b'"')):
@@ -61,13 +64,20 @@ def items_at_once(data: bytes) -> tuple[list[Any], int] | None:
         before = data[max(end - LONGEST_KEY, 0) : max(end, 0)].rstrip(WHITE)
         if end <= 0 or not before:
             return None
-        if before.endswith(b","):
-            size = max(end - LONGEST_KEY, 0) + len(before)
-            try:
-                return json_values(data[: size - 1]), size
-            except (ValueError, RecursionError):
-                continue
+        comma = max(end - LONGEST_KEY, 0) + len(before) - 1
+        if found := _parsed(data, comma, b","):
+            return found[0], comma + 1
     return None
+
+
+def _parsed(data: bytes, end: int, sign: bytes) -> tuple[list[Any], int] | None:
+    """The items before the sign that stands at `end`, and their bytes; None where another stands there, or no items."""
+    if data[end : end + 1] != sign:
+        return None
+    try:
+        return json_values(memoryview(data)[:end]), end
+    except (ValueError, RecursionError):
+        return None
 
 
 def one_item(data: bytes) -> Any:

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 
-def json_values(text: bytes) -> list[Any]:
+def json_values(text: bytes | memoryview) -> list[Any]:
     """The values that stand in `text` with commas between them. Raises ValueError, RecursionError.
 
     The collector of cycles rests meanwhile. JSON has no cycles, and the collector would look at all values that are
@@ -14,7 +14,7 @@ def json_values(text: bytes) -> list[Any]:
     collects = gc.isenabled()
     gc.disable()
     try:
-        return json.loads(b"[" + text + b"]")
+        return json.loads(b"".join((b"[", text, b"]")))
     finally:
         if collects:
             gc.enable()

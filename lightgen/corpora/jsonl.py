@@ -4,7 +4,7 @@
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -62,12 +62,10 @@ class JsonRecords(LineCorpus):
         return self.batch(*gathered(found, rows, lambda at: raw(at).strip()))
 
     def _refusing(self, texts: pa.LargeBinaryArray, lost: Lost, rows: Rows, raw: Callable[[int], bytes]) -> RawCaptions:
-        refused = {place: why for at, why in lost for place in np.flatnonzero(at).tolist()}
+        refused = refusals(lost)
         if refused:
-            is_refused = np.zeros(len(texts), bool)
-            is_refused[list(refused)] = True
             shown = [raw(place).strip()[:SHOWN] for place in sorted(refused)]
-            texts = pc.replace_with_mask(texts, pa.array(is_refused), binary(shown))
+            texts = pc.replace_with_mask(texts, mask_of(refused, len(texts)), binary(shown))
         return self.batch(texts, rows, refused=refused)
 
 
@@ -145,6 +143,18 @@ class JsonlCorpus(JsonLines):
 
     REVISION: ClassVar[int] = 3
     kind: Literal["jsonl"] = "jsonl"
+
+
+def refusals(lost: Lost) -> dict[int, tuple[str, str]]:
+    """Why there is no caption, by place."""
+    return {place: why for at, why in lost for place in np.flatnonzero(at).tolist()}
+
+
+def mask_of(places: Iterable[int], size: int) -> pa.BooleanArray:
+    """True at the places, of so many."""
+    mask = np.zeros(size, bool)
+    mask[list(places)] = True
+    return pa.array(mask)
 
 
 def parsed(line: bytes, field: str) -> Any:

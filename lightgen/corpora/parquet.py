@@ -1,6 +1,7 @@
 """Parquet: one column of text, or of lists of texts. Its ranges are rows, wherever the row groups end."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
 
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
 from lightgen.corpora.column_corpus import ColumnCorpus
-from lightgen.corpora.columns import inner
-from lightgen.corpora.parquet_limits import opened, sound
+from lightgen.corpora.columns import inner, type_of
+from lightgen.corpora.parquet_limits import check, sound, unchecked
 from lightgen.corpora.ranges import Inventory, Place, values_digest
 from lightgen.corpora.raw import BATCH_ROWS, RawCaptions
 from lightgen.corpora.spool import read_spool, write_spool
@@ -19,6 +20,21 @@ from lightgen.seeds import content_id
 
 SPOOL = pa.schema([pa.field("value", pa.large_binary())])
 SPOOLED = 8  # a row group of more ranges than this is decoded into a scratch file
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose column may be read: its type, and the names on the way to it."""
+
+    parquet: pq.ParquetFile
+    names: list[str]
+    kind: pa.DataType
+
+    def columns(self, groups: Sequence[int]) -> Iterator[pa.Array]:
+        """The column in these row groups, in parts."""
+        wanted = [".".join(self.names)]  # one column, which threads would only hand to and fro
+        for batch in self.parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
+            yield inner(batch.column(0), self.names)
 
 
 class ParquetColumn(ColumnCorpus):
@@ -33,58 +49,56 @@ class ParquetColumn(ColumnCorpus):
             values = pa.StructArray.from_arrays([values], [name])
         pq.write_table(pa.table({"id": range(len(captions)), self.column.split(".")[0]: values}), path)
 
-    def columns_in(self, file: BinaryIO) -> tuple[pa.Schema, Iterator[pa.Array]]:
+    def columns_in(self, file: BinaryIO) -> tuple[pa.DataType, Iterator[pa.Array]]:
         """See `ColumnCorpus.columns_in`."""
-        parquet = self._opened(file)
-        return parquet.schema_arrow, self._columns(parquet, range(parquet.metadata.num_row_groups))
+        opened = self._opened(file)
+        return opened.kind, opened.columns(range(opened.parquet.metadata.num_row_groups))
 
     def read_range(self, inventory: Inventory, place: Place, scratch: Path) -> RawCaptions:
         """See `Corpus.read_range`. On disk at most the text of the row groups that are being read."""
         spools = scratch / content_id("parquet", inventory.sha256, self.column)
         with self.watched(inventory, place), places.seekable(self.path) as file, sound(self.path):
-            parquet = self._opened(file, place.rows)
-            values = self._range(parquet, place, spools)
+            opened = self._opened(file, place.rows)
+            values = self._range(opened, place, spools)
         if values_digest(values) != place.range.sha256:
             for path in spools.glob("*"):
                 path.unlink(missing_ok=True)
             raise input_changed(self.path, place)
-        return self.of_values(values, place.first, parquet.schema_arrow)
+        return self.of_values(values, place.first, opened.kind)
 
-    def _range(self, parquet: pq.ParquetFile, place: Place, spools: Path) -> pa.LargeBinaryArray:
+    def _range(self, opened: Opened, place: Place, spools: Path) -> pa.LargeBinaryArray:
         """The values of a range, from the row groups that it lies in."""
         parts, before = [pa.array([], pa.large_binary())], 0
-        for group in range(parquet.metadata.num_row_groups):
-            size = parquet.metadata.row_group(group).num_rows
+        for group in range(opened.parquet.metadata.num_row_groups):
+            size = opened.parquet.metadata.row_group(group).num_rows
             first, last = max(place.first - before, 0), min(place.first + place.range.rows - before, size)
             before += size
             if first < last:
                 large = size > SPOOLED * place.range.rows
                 read = self._spooled if large else self._decoded
-                parts.append(read(parquet, group, first, last - first, spools))
+                parts.append(read(opened, group, first, last - first, spools))
         return pa.concat_arrays(parts)
 
-    def _decoded(self, parquet: pq.ParquetFile, group: int, first: int, rows: int, spools: Path) -> pa.LargeBinaryArray:
-        return pa.concat_arrays(list(self._values(parquet, group)))[first : first + rows]
+    def _decoded(self, opened: Opened, group: int, first: int, rows: int, spools: Path) -> pa.LargeBinaryArray:
+        return pa.concat_arrays(list(self._values(opened, group)))[first : first + rows]
 
-    def _spooled(self, parquet: pq.ParquetFile, group: int, first: int, rows: int, spools: Path) -> pa.LargeBinaryArray:
+    def _spooled(self, opened: Opened, group: int, first: int, rows: int, spools: Path) -> pa.LargeBinaryArray:
         path = spools / f"{group}.arrow"
         if not path.exists():
             spools.mkdir(exist_ok=True)
-            batches = (pa.record_batch([values], schema=SPOOL) for values in self._values(parquet, group))
+            batches = (pa.record_batch([values], schema=SPOOL) for values in self._values(opened, group))
             write_spool(path, SPOOL, batches)
         return pa.concat_arrays([pa.array([], pa.large_binary()), *read_spool(path, first, rows)["value"].chunks])
 
-    def _values(self, parquet: pq.ParquetFile, group: int) -> Iterator[pa.LargeBinaryArray]:
-        return map(self.values, self._columns(parquet, [group]))
+    def _values(self, opened: Opened, group: int) -> Iterator[pa.LargeBinaryArray]:
+        return map(self.values, opened.columns([group]))
 
-    def _columns(self, parquet: pq.ParquetFile, groups: Sequence[int]) -> Iterator[pa.Array]:
-        names = self.names_in(parquet.schema_arrow)
-        wanted = [".".join(names)]  # one column, which threads would only hand to and fro
-        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
-            yield inner(batch.column(0), names)
-
-    def _opened(self, file: BinaryIO, rows: range | None = None) -> pq.ParquetFile:
-        return opened(file, self.path, lambda schema: [".".join(self.names_in(schema))], rows)
+    def _opened(self, file: BinaryIO, rows: range | None = None) -> Opened:
+        parquet = unchecked(file, self.path)
+        schema = parquet.schema_arrow  # made again each time that it is asked for
+        names = self.names_in(schema)
+        check(parquet, file, self.path, [".".join(names)], rows)
+        return Opened(parquet, names, type_of(schema, names))
 
 
 class ParquetCorpus(ParquetColumn):

@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lightgen.corpora.dictionary_page import all_short
+from lightgen.corpora.dictionary_page import LONG, all_short
 from lightgen.corpora.raw import BATCH_ROWS
 from lightgen.errors import InputCorrupt
 
 MAX_ROW_GROUPS, MAX_COLUMNS = 10_000, 1_000
 MAX_EXPANSION, MAX_UNCOMPRESSED = 64, 4 << 30
-LONG = 64 << 10  # bytes of a dictionary's longest value, above which what it unpacks to is counted
 Columns = Callable[[pa.Schema], Sequence[str]]
 
 
@@ -29,11 +28,17 @@ def opened(file: BinaryIO, path: str, columns: Columns, rows: range | None = Non
     Row groups without any of `rows` are not looked at, so that reading a file range by range takes no longer than at
     once.
     """
+    parquet = unchecked(file, path)
+    check(parquet, file, path, columns(parquet.schema_arrow), rows)
+    return parquet
+
+
+def unchecked(file: BinaryIO, path: str) -> pq.ParquetFile:
+    """The same of a file whose columns are not looked at yet. Raises InputCorrupt."""
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     meta = parquet.metadata
     if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
         raise InputCorrupt(f"{path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many")
-    _check(parquet, file, path, columns(parquet.schema_arrow), groups_of(meta, rows))
     return parquet
 
 
@@ -57,18 +62,20 @@ def groups_of(meta: pq.FileMetaData, rows: range | None = None) -> list[int]:
     ]
 
 
-def _check(parquet: pq.ParquetFile, file: BinaryIO, path: str, columns: Sequence[str], groups: Sequence[int]) -> None:
+def check(
+    parquet: pq.ParquetFile, file: BinaryIO, path: str, columns: Sequence[str], rows: range | None = None
+) -> None:
     """Raises InputCorrupt where the pages of these columns, or the values in their dictionaries, unpack to too much."""
     most = MAX_EXPANSION * max(file.seek(0, io.SEEK_END), 1 << 16)
     pages = decoded = 0
     leaves = _leaves(parquet, columns)
-    for group in groups:
+    for group in groups_of(parquet.metadata, rows):
         for index in leaves:
             chunk = parquet.metadata.row_group(group).column(index)
             pages += chunk.total_uncompressed_size
             # A value is no longer than the pages that hold it, and stands at most once a row.
-            large = chunk.has_dictionary_page and chunk.num_values * chunk.total_uncompressed_size > most
-            if large and not all_short(file, chunk):
+            large = chunk.total_uncompressed_size > LONG and chunk.num_values * chunk.total_uncompressed_size > most
+            if large and chunk.has_dictionary_page and not all_short(file, chunk):
                 decoded += _dictionary_bytes(file, group, chunk.path_in_schema)
     if pages > MAX_UNCOMPRESSED or max(pages, decoded) > most:
         raise InputCorrupt(
@@ -94,7 +101,7 @@ def _dictionary_bytes(file: BinaryIO, group: int, leaf: str) -> int:
     total = 0
     parquet = pq.ParquetFile(file, read_dictionary=[leaf])
     for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=[leaf]):
-        values = batch.column(0)
+        values = _innermost(batch.column(0))
         if not isinstance(values, pa.DictionaryArray):
             return 0
         lengths = pc.binary_length(values.dictionary).to_numpy(zero_copy_only=False)
@@ -102,3 +109,10 @@ def _dictionary_bytes(file: BinaryIO, group: int, leaf: str) -> int:
             return 0
         total += int(lengths[values.indices.drop_null().to_numpy(zero_copy_only=False)].sum())
     return total
+
+
+def _innermost(values: pa.Array) -> pa.Array:
+    """The values of the one leaf of lists and structs."""
+    while pa.types.is_nested(values.type) and values.type.num_fields == 1:
+        values = values.flatten()[0] if pa.types.is_struct(values.type) else values.flatten()
+    return values

@@ -83,7 +83,7 @@ def files_of(path: str, endings: str | tuple[str, ...]) -> list[str]:
     with explained(path):
         if path.startswith(S3):
             return _objects(path, endings)
-        if Path(path).is_dir():
+        if os.path.isdir(path):
             found = [str(one) for one in Path(path).rglob("*") if str(one).lower().endswith(endings) and one.is_file()]
         elif glob.has_magic(path) and not Path(path).exists():
             found = [one for one in glob.glob(path, recursive=True) if Path(one).is_file()]

@@ -201,7 +201,7 @@ def test_a_table_of_another_separator_says_which(tmp_path):
 
 def test_reading_range_by_range_looks_at_each_row_group_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten million captions are a thousand ranges of a thousand row groups: looking at all for each is a million."""
-    texts = [f"caption {number % 50} of these" * 40 for number in range(20_000)]
+    texts = [f"caption {number % 50} of these" * 80 for number in range(20_000)]  # dictionaries of more than 64 KiB
     pq.write_table(pa.table({"caption": texts}), tmp_path / "a.parquet", row_group_size=1000)
     looked: list[int] = []
     short, groups = parquet_limits.all_short, pq.ParquetFile(tmp_path / "a.parquet").metadata
@@ -226,3 +226,16 @@ def test_a_row_group_that_unpacks_to_gigabytes_is_refused_in_its_range_too(tmp_p
         parquet_limits.opened(file, str(path), lambda _: ["caption"], range(5, 6))
     with path.open("rb") as file:
         parquet_limits.opened(file, str(path), lambda _: ["caption"], range(2000, 2001))  # rows that it does not have
+
+
+@pytest.mark.parametrize("leaf", ["list", "from", "value"])
+def test_long_values_in_lists_and_turns_are_counted_too(tmp_path: Path, leaf: str) -> None:
+    """Else a file of a kilobyte takes gigabytes where its texts are not a column of their own."""
+    path, texts = tmp_path / "bomb.parquet", pa.DictionaryArray.from_arrays([0] * 2000, ["a" * 1_000_000])
+    turns = [pa.array(["gpt"] * 2000), texts] if leaf == "value" else [texts, pa.array(["gpt"] * 2000)]
+    values = texts if leaf == "list" else pa.StructArray.from_arrays(turns, ["from", "value"])
+    table = pa.table({"a": pa.ListArray.from_arrays(range(2001), values)})
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 2000
+    with pytest.raises(InputCorrupt, match="would unpack to 2,000,000,000"), path.open("rb") as file:
+        parquet_limits.opened(file, str(path), lambda _: ["a"])

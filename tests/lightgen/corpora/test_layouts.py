@@ -246,7 +246,7 @@ def test_many_items_are_parsed_at_once_and_end_where_brackets_say(indent: int | 
     rows = [{"id": n, "caption": f'}}, {{"id": {n}', "deep": [{"id": 1}, {"id": 2}]} for n in range(300)]
     data = json.dumps(rows, indent=indent).encode()[1:]
     for cut in range(len(data) - 200, len(data), 7):
-        found = items_at_once(data[:cut])
+        found = items_at_once(data[:cut], False)
         ends = item_ends(data[:cut], False)
         assert found is not None
         items, size = found
@@ -255,12 +255,27 @@ def test_many_items_are_parsed_at_once_and_end_where_brackets_say(indent: int | 
         assert len(items) >= len(ends) - 1
 
 
+@pytest.mark.parametrize("end", ["]", " ]\n", "\n]  "])
+def test_the_last_items_are_parsed_with_the_others(end: str) -> None:
+    """Where nothing comes after them, up to the bracket. What stands behind it, or no item, is left to `item_ends`."""
+    data = (json.dumps(["a [b]", "c"] * 60)[1:-1] + end).encode()
+    assert items_at_once(data, True) == (["a [b]", "c"] * 60, data.rindex(b"]"))
+    before = data.rindex(b",") + 1
+    assert items_at_once(data, False) == (["a [b]", "c"] * 59 + ["a [b]"], before)
+    for behind in (b", [1]", b"]", b"} ]"):
+        assert items_at_once(data + behind, True) == (["a [b]", "c"] * 59 + ["a [b]"], before)
+
+
 def test_a_long_value_in_a_dictionary_is_never_taken_for_a_short_one(tmp_path: Path) -> None:
-    for value, short in (("x" * 300, True), ("x" * 65535, True), ("x" * 65536, False), ("a\0\0\0b", False), ("", True)):
-        pq.write_table(pa.table({"a": ["one", value, "three"] * 9}), tmp_path / "a.parquet")
-        with (tmp_path / "a.parquet").open("rb") as file:
-            chunk = pq.ParquetFile(file).metadata.row_group(0).column(0)
-            assert all_short(file, chunk) is short
+    filling = [f"{n:0400d}" for n in range(400)]  # of a page: in the last 64 KiB of one no value can be longer
+    odd = [("x" * 300, True), ("x" * 65535, True), ("x" * 65536, False), ("x" * 200_000, False), ("", True)]
+    for value, short in [*odd, ("a\0\0\0b", False), ("x" * 256, True)]:
+        for values in (["one", value, *filling], [value, *filling], [*filling, value], [*filling[:200], value] * 2):
+            pq.write_table(pa.table({"a": [*values, "three"] * 9}), tmp_path / "a.parquet")
+            with (tmp_path / "a.parquet").open("rb") as file:
+                chunk = pq.ParquetFile(file).metadata.row_group(0).column(0)
+                at_end = "\0" in value and values[-1] == value  # what cannot be told needs not be
+                assert all_short(file, chunk) is (short or at_end), (value[:9], len(value))
 
 
 def test_a_saved_data_set_is_read_as_the_library_wrote_it(tmp_path: Path) -> None:
