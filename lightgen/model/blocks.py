@@ -190,24 +190,26 @@ def _attend(
         # Fused kernels refuse an empty sequence. The queries keep their weights in the graph, with gradients of zero.
         return torch.flatten(query.transpose(1, 2), 2)
     mask = None if keep is None else keep[:, None, None, :]
-    if query.device.type == "cpu" and mask is not None:
-        key, value, mask = _whole_vectors(key, value, mask)
-    with torch.autocast(query.device.type, enabled=False):
-        if query.device.type == "cpu" and key.shape[2] <= SHORT:
-            out = _attend_in_products(query, key, value, mask, dropout)
-        else:
-            out = F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    if query.device.type == "cpu":
+        with torch.autocast("cpu", enabled=False):
+            out = _attend_on_cpu(query, key, value, mask, dropout)
+    else:
+        out = F.scaled_dot_product_attention(query, key, value, mask, dropout)
     return torch.flatten(out.transpose(1, 2), 2)
 
 
-def _attend_in_products(
+def _attend_on_cpu(
     query: Float[Tensor, "b h n k"],
     key: Float[Tensor, "b h m k"],
     value: Float[Tensor, "b h m k"],
     mask: Bool[Tensor, "b 1 1 m"] | None,
     dropout: float,
 ) -> Float[Tensor, "b h n k"]:
-    """The same as torch's fused attention, from batched products: many short sequences fill all cores of a CPU."""
+    """Over few keys by batched products: the fused kernel of a CPU divides many short sequences badly on its cores."""
+    if mask is not None:
+        key, value, mask = _whole_vectors(key, value, mask)
+    if key.shape[2] > SHORT:
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
     shape = *query.shape[:3], key.shape[2]
     bias = query.new_zeros(()) if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -inf)
     query, key, value = (each.flatten(0, 1) for each in (query, key, value))
