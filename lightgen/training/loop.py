@@ -26,11 +26,12 @@ from lightgen.training.checkpoint import Saver
 from lightgen.training.data import Batch
 from lightgen.training.ema import update_ema
 from lightgen.training.frozen import assert_gradients, freeze_untrained
+from lightgen.training.later import read_later
 from lightgen.training.launch import LaunchConfig
 from lightgen.training.loader import BatchSplit, Loader
 from lightgen.training.numerics import deterministic_mode
 from lightgen.training.objectives import Metrics, Microbatch, Objective
-from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers
+from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers, step_if
 from lightgen.training.ranks import World, full_tensor, parallelize, set_gradient_sync
 from lightgen.training.speed import SpeedMeter
 from lightgen.training.state import TrainState
@@ -194,7 +195,8 @@ def _run_steps(
 def train_step(trainer: Trainer, batches: list[Batch]) -> float:
     """One update from this rank's microbatches; returns the loss over all ranks.
 
-    A step is skipped and counted if loss or gradient norm is not finite, or the norm is a spike.
+    A step is skipped and counted if loss or gradient norm is not finite, or the norm is a spike. The device decides
+    that itself: a GPU takes the step while this process still waits for the two numbers.
     """
     state, config, world = trainer.state, trainer.config, trainer.split.world
     torch.manual_seed(derive_seed(trainer.seed, "dropout", state.step, world.rank))
@@ -205,16 +207,15 @@ def train_step(trainer: Trainer, batches: list[Batch]) -> float:
             group["lr"] = lr
     means = world.all_reduce_mean(_backward(trainer, batches))
     assert_gradients(state.student, trainer.parameters)
-    norm = nn.utils.get_total_norm([each.grad for each in trainer.parameters if each.grad is not None])
-    loss, grad_norm = torch.stack([means[0], full_tensor(norm)]).tolist()
+    norm = full_tensor(nn.utils.get_total_norm([each.grad for each in trainer.parameters if each.grad is not None]))
     state.step += 1
-    if reason := _reason_to_skip(state, config, loss, grad_norm):
-        _count_skipped(state, reason)
+    usable = means[0].isfinite() & norm.isfinite() & (norm <= _largest_norm(state, config))
+    read = read_later(torch.stack([means[0], norm, usable]))
+    step_if(usable, state.optimizers, divisor=(norm / config.optimizer.clip).clamp(min=1))
+    loss, grad_norm, stepped = read()
+    if not stepped:
+        _count_skipped(state, loss, grad_norm)
         return loss
-    if grad_norm > config.optimizer.clip:
-        nn.utils.clip_grads_with_norm_(trainer.parameters, config.optimizer.clip, norm)
-    for optimizer in state.optimizers:
-        optimizer.step()
     state.bad_steps = 0
     state.log_grad_norm += (math.log(max(grad_norm, 1e-30)) - state.log_grad_norm) / min(state.step, SPIKE_AFTER)
     update_ema(trainer.averages, trainer.parameters, config.ema, state.step)
@@ -248,17 +249,15 @@ def _log_step(state: TrainState, lr: float, grad_norm: float, metrics: Tensor) -
     state.loss_window.clear()
 
 
-def _reason_to_skip(state: TrainState, config: LoopConfig, loss: float, grad_norm: float) -> str:
-    """Why a step must not change the weights, or "". Loss and norm are the same in all processes."""
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        return "loss or gradient is not finite"
-    usual = math.exp(state.log_grad_norm)
-    if state.step > SPIKE_AFTER and grad_norm > config.spike * usual:
-        return f"gradient of {grad_norm:.3g}, usually {usual:.3g}"
-    return ""
+def _largest_norm(state: TrainState, config: LoopConfig) -> float:
+    """Norm of the gradient above which it is a spike. It is the same in all processes."""
+    return config.spike * math.exp(state.log_grad_norm) if state.step > SPIKE_AFTER else math.inf
 
 
-def _count_skipped(state: TrainState, reason: str) -> None:
+def _count_skipped(state: TrainState, loss: float, grad_norm: float) -> None:
+    finite = math.isfinite(loss) and math.isfinite(grad_norm)
+    usual = f"gradient of {grad_norm:.3g}, usually {math.exp(state.log_grad_norm):.3g}"
+    reason = usual if finite else "loss or gradient is not finite"
     state.bad_steps += 1
     state.log.append(json.dumps({"step": state.step, "skipped": reason}))
     _log.warning("step %d: %s, skipped (%d in a row)", state.step, reason, state.bad_steps)

@@ -27,7 +27,12 @@ class Muon(torch.optim.Optimizer):
 
     A group's `parts` is the number of matrices of equal size that each of its parameters holds one below the other, as
     the projections to queries, keys and values do. Each is made orthogonal by itself.
+
+    `grad_scale` and `found_inf` mean what they mean to torch's AdamW: a divisor of the gradients, and 1 for no step.
     """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -44,6 +49,8 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Nesterov momentum, orthogonalised; parameters without a gradient are left alone."""
+        if self.found_inf is not None and bool(self.found_inf):
+            return
         alike: dict[tuple[torch.Size, float], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for group in self.param_groups:
             moving = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -63,6 +70,8 @@ class Muon(torch.optim.Optimizer):
         if not moving:
             return []
         gradients: list[Any] = [parameter.grad for parameter in moving]
+        if self.grad_scale is not None and float(self.grad_scale) != 1:
+            torch._foreach_div_(gradients, self.grad_scale)  # pyright: ignore[reportPrivateImportUsage]
         for parameter in moving:
             if not self.state[parameter]:
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)

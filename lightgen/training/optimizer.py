@@ -2,9 +2,10 @@
 
 import math
 from collections import defaultdict
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -67,6 +68,18 @@ def make_optimizers(student: Student, config: OptimizerConfig) -> list[torch.opt
         return [adamw]
     stacks = [{"params": each, "parts": parts, "weight_decay": decay} for (parts, decay), each in hidden.items()]
     return [Muon(stacks, lr=config.lr), adamw]
+
+
+def step_if(usable: Bool[Tensor, ""], optimizers: list[torch.optim.Optimizer], divisor: Float[Tensor, ""]) -> None:
+    """Step with gradients over `divisor` if `usable`, else leave weights and moments alone.
+
+    Both are numbers on the device, which nobody here reads: they go where `torch.amp.GradScaler` puts its own. AdamW
+    looks at them in its kernel. Muon reads them, and so waits on a GPU.
+    """
+    for optimizer in optimizers:
+        found: Any = optimizer
+        found.grad_scale, found.found_inf = divisor, (~usable).float()
+        optimizer.step()
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
