@@ -16,6 +16,7 @@ from lightgen.corpora.columns import (
     is_list,
     is_text,
     lists_of_texts,
+    plain_type,
     type_of,
     values_of,
 )
@@ -37,7 +38,7 @@ class ColumnCorpus(FileCorpus):
 
     def reads(self, kind: pa.DataType) -> bool:
         """Whether captions can stand in a column of this type."""
-        return is_text(kind) or (is_list(kind) and is_text(kind.value_type))
+        return is_text(kind) or (is_list(kind) and is_text(plain_type(kind.value_type)))
 
     def found_in(self, values: pa.Array) -> list[Found]:
         """The captions of rows whose values are no texts."""

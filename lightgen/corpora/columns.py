@@ -1,13 +1,15 @@
 """Captions in columns of Arrow: which column is meant, and its values row by row.
 
-Values are bytes. A list of texts is one value, its texts with \\xfe between; a refusal is \\xff, reason and detail. No
-UTF-8 text holds these bytes, so the values of rows can be cut, digested and spooled as those of any text column.
+Values are bytes. A list of texts is one value, its texts with \\xfe between; a refusal, in place of one text or of
+all, is \\xff, reason and detail. No UTF-8 text holds these bytes, so the values of rows can be cut, digested and
+spooled as those of any text column.
 """
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +28,7 @@ TEXT_TYPES = (
     pa.types.is_large_binary,
 )
 UNICODE = (pa.string(), pa.large_string())
+NOT_UTF8 = "caption_encoding", "not UTF-8"
 Counts = Int64[np.ndarray, " n"]
 Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"] | None, dict[int, tuple[str, str]]]
 
@@ -49,14 +52,28 @@ def type_of(schema: pa.Schema, names: list[str]) -> pa.DataType:
     kind = schema.field(names[0]).type
     for name in names[1:]:
         kind = kind.field(name).type
+    return plain_type(kind)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type itself; of a dictionary that of its values, and of a view of lists that of lists."""
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return pa.large_list(kind.value_field)
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def inner(values: pa.Array, names: list[str]) -> pa.Array:
-    """The values of a column by the names on the way to it, of which the first is behind."""
+    """The values of a column by the names on the way to it, of which the first is behind; views of lists as lists."""
     for name in names[1:]:
         values = pc.struct_field(values, name)
-    return values
+    return _lists(values) if pa.types.is_list_view(values.type) or pa.types.is_large_list_view(values.type) else values
+
+
+def _lists(views: pa.Array) -> pa.LargeListArray:
+    """Views of lists as lists. A cast would do, but that of pyarrow 26 loses values."""
+    counts = pc.fill_null(pc.list_value_length(views), 0).to_numpy(False)
+    bounds = pa.array(np.append(0, np.cumsum(counts)), pa.int64())
+    return pa.LargeListArray.from_arrays(bounds, views.flatten(), mask=views.is_null())
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -67,6 +84,26 @@ def is_text(kind: pa.DataType) -> bool:
 def is_list(kind: pa.DataType) -> bool:
     """Whether values of a type are lists."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def python_values(values: pa.Array) -> list[Any]:
+    """Values as Python has them; bytes of a text that are no UTF-8 become surrogates, as those of JSON do."""
+    try:
+        return values.to_pylist()
+    except UnicodeDecodeError:
+        return [_python_value(value) for value in values]
+
+
+def _python_value(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        if isinstance(value, pa.StructScalar):
+            return {name: _python_value(part) for name, part in value.items()}
+        if isinstance(value, pa.ListScalar):
+            return [_python_value(part) for part in value.values]
+        text = value.value if isinstance(value, pa.DictionaryScalar) else value
+        return text.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
 
 
 def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> pa.LargeBinaryArray:
@@ -96,7 +133,7 @@ def encoded(found: list[Found]) -> pa.LargeBinaryArray:
 
 def lists_of_texts(values: pa.Array) -> list[Found]:
     """The captions in each row of a column of lists."""
-    return [captions_of(value) for value in values.to_pylist()]
+    return [captions_of(value) for value in python_values(values)]
 
 
 def joined(values: pa.Array) -> pa.LargeBinaryArray | None:
@@ -118,21 +155,22 @@ def batch_of_column(column: pa.Array, first: int) -> Batch | None:
     if pa.types.is_string(column.type):
         return as_bytes(column), np.arange(first, first + len(column)), None, {}
     found = _in_lists(column) if is_list(column.type) and column.type.value_type in UNICODE else None
-    return None if found is None else _numbered(*found, first, {})
+    return None if found is None else _numbered(*found, first)
 
 
 def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
     """Texts, rows, parts and refusals of values of rows from `first`; `plain` ones are texts whatever they hold."""
     if plain or not no_utf8(values):
         return values, np.arange(first, first + len(values)), None, {}
-    refusing = pc.fill_null(pc.starts_with(values, REFUSED), False)
-    reasons = values.filter(refusing).to_pylist()
-    if reasons:
-        values = pc.if_else(refusing, pa.scalar(b"", pa.large_binary()), values)
     lists = pc.split_pattern(values, BETWEEN)
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(False)
-    rows = np.flatnonzero(refusing.to_numpy(False)).tolist()
-    return _numbered(lists.flatten(), counts, first, dict(zip(rows, map(_reason, reasons), strict=True)))
+    texts, rows, parts, _ = _numbered(lists.flatten(), counts, first)
+    refusing = pc.fill_null(pc.starts_with(texts, REFUSED), False)
+    reasons = texts.filter(refusing).to_pylist()
+    if reasons:
+        texts = pc.if_else(refusing, pa.scalar(b"", pa.large_binary()), texts)
+    places = np.flatnonzero(refusing.to_numpy(False)).tolist()
+    return texts, rows, parts, dict(zip(places, map(_reason, reasons), strict=True))
 
 
 def _in_lists(values: pa.Array) -> tuple[pa.LargeBinaryArray, Counts] | None:
@@ -147,8 +185,8 @@ def _in_lists(values: pa.Array) -> tuple[pa.LargeBinaryArray, Counts] | None:
     return None if counts.max(initial=0) > MOST_CAPTIONS or no_utf8(texts) else (texts, counts)
 
 
-def _numbered(texts: pa.LargeBinaryArray, counts: Counts, first: int, refused: dict[int, tuple[str, str]]) -> Batch:
-    """A batch of texts of which each row has so many: one without any has a null. `refused` goes by row."""
+def _numbered(texts: pa.LargeBinaryArray, counts: Counts, first: int) -> Batch:
+    """A batch of texts of which each row has so many: one without any has a null."""
     many, there = np.maximum(counts, 1), counts > 0
     if not there.all():
         held = np.repeat(there, many)
@@ -156,7 +194,7 @@ def _numbered(texts: pa.LargeBinaryArray, counts: Counts, first: int, refused: d
     starts = np.cumsum(many) - many
     rows = np.repeat(np.arange(first, first + len(counts)), many)
     parts = np.arange(len(rows)) - np.repeat(starts, many)
-    return texts, rows, parts, {int(starts[row]): why for row, why in refused.items()}
+    return texts, rows, parts, {}
 
 
 def no_utf8(values: pa.LargeBinaryArray) -> bool:
@@ -183,10 +221,13 @@ def _value(found: Found) -> bytes | None:
     if found is None:
         return None
     if isinstance(found, tuple):
-        return REFUSED + THEN.join(word.encode() for word in found)
-    if any(BETWEEN in text or REFUSED in text for text in found):
-        return _value(("caption_encoding", "not UTF-8"))
-    return BETWEEN.join(found)
+        return refusal(found)
+    return BETWEEN.join(refusal(NOT_UTF8) if BETWEEN in text or REFUSED in text else text for text in found)
+
+
+def refusal(why: tuple[str, str]) -> bytes:
+    """What stands for a reason and a detail among values."""
+    return REFUSED + THEN.join(word.encode() for word in why)
 
 
 def _reason(value: bytes) -> tuple[str, str]:

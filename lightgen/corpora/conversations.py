@@ -19,7 +19,19 @@ from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.base import Corpus
-from lightgen.corpora.columns import Batch, as_bytes, encoded, holding, is_list, is_text, no_utf8
+from lightgen.corpora.columns import (
+    BETWEEN,
+    NOT_UTF8,
+    REFUSED,
+    Batch,
+    as_bytes,
+    holding,
+    is_list,
+    is_text,
+    no_utf8,
+    python_values,
+    refusal,
+)
 from lightgen.corpora.fields import Found, captions_of, value_of
 from lightgen.corpora.json_document import JsonDocument
 from lightgen.corpora.jsonl import AtOnce, JsonLines, mask_of, refusals
@@ -118,12 +130,12 @@ class ConversationTable(ParquetColumn):
             return super().values(column)
         values, lost = found
         for at, why in lost:
-            values = pc.if_else(pa.array(at), pa.scalar(encoded([why])[0].as_py(), pa.large_binary()), values)
+            values = pc.if_else(pa.array(at), pa.scalar(refusal(why), pa.large_binary()), values)
         return values
 
     def found_in(self, values: pa.Array) -> list[Found]:
         """See `ColumnCorpus.found_in`; whether there is an image is told by the marks, so that no picture is read."""
-        return [answer_in({self.column: value}, self.column) for value in values.to_pylist()]
+        return [answer_in({self.column: value}, self.column) for value in python_values(values)]
 
 
 def answer_in(record: Any, field: str) -> Found:
@@ -151,8 +163,12 @@ def answers_in(column: pa.Array) -> AtOnce | None:
         return None
     flat, rows = column.flatten(), pc.list_parent_indices(column).to_numpy()
     who, said = (pc.struct_field(flat, one[0] if one[0] in names else one[1]) for one in SAID)
-    said = as_bytes(said)
-    return None if no_utf8(said) else _first_answers(who, said, rows, np.zeros(len(column), bool))
+    values, lost = _first_answers(who, as_bytes(said), rows, np.zeros(len(column), bool))
+    if no_utf8(values):
+        odd = np.zeros(len(values), bool)
+        odd[np.append(holding(values, BETWEEN), holding(values, REFUSED))] = True
+        lost = [(odd, NOT_UTF8), *lost]
+    return values, lost
 
 
 def answers_in_records(records: Sequence[Any], field: str) -> AtOnce | None:
@@ -192,9 +208,11 @@ def _first_answers(who: pa.Array, said: pa.LargeBinaryArray, rows: np.ndarray, s
 
 
 def _answers(who: pa.Array) -> Int64[np.ndarray, " m"]:
-    """At which turns the speaker is the model, in any case."""
+    """At which turns the speaker is the model, in any case. What is no ASCII is none of its names."""
     names = as_bytes(who)
-    return _true(pc.is_in(names if _is_lower(names) else as_bytes(pc.utf8_lower(who)), ANSWERING))
+    if not _is_lower(names):
+        names = as_bytes(pc.ascii_lower(names.view(pa.large_string())))
+    return _true(pc.is_in(names, ANSWERING))
 
 
 def _true(flags: pa.BooleanArray) -> Int64[np.ndarray, " m"]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lightgen.corpora.columns import inner, is_list, is_text
 from lightgen.corpora.ranges import Range, values_digest
 from schemas.links import NUMBERS
 
@@ -57,25 +58,26 @@ def renamed(batches: Iterable[pa.RecordBatch], columns: Mapping[str, str]) -> It
 def _column(batch: pa.RecordBatch, name: str | None, field: pa.Field) -> pa.Array:
     if name is None:
         return pa.nulls(batch.num_rows, field.type)
-    values = batch.column(name)
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = _plain(inner(batch.column(name), [name]))
     return _text(values) if field.type == pa.large_binary() else _number(values)
 
 
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
 def _text(values: pa.Array) -> pa.Array:
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
-        # Captions in a list: the first is the best.
-        return pa.array([_bytes(one[0]) if one else None for one in values.to_pylist()], pa.large_binary())
+    if is_list(values.type):
+        return _firsts(_text(_plain(values.flatten())), pc.list_value_length(values))
     if pa.types.is_integer(values.type):
         return values.cast(pa.large_string()).cast(pa.large_binary())
-    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
-             pa.types.is_large_binary)  # fmt: skip
-    return values.cast(pa.large_binary()) if any(is_text(values.type) for is_text in known) else _nothing(values)
+    return values.cast(pa.large_binary()) if is_text(values.type) else _nothing(values)
 
 
-def _bytes(value: object) -> bytes | None:
-    return None if value is None else str(value).encode("utf-8", "surrogatepass")
+def _firsts(texts: pa.Array, lengths: pa.Array) -> pa.Array:
+    """The first text of each list, of captions the best; null where there is none. `texts` are those of all lists."""
+    counts = pc.fill_null(lengths, 0).to_numpy(False)
+    return texts.take(pa.array(np.cumsum(counts) - counts, mask=counts == 0))
 
 
 def _number(values: pa.Array) -> pa.Array:

@@ -36,6 +36,9 @@ def opened(file: BinaryIO, path: str, columns: Columns, rows: range | None = Non
 def unchecked(file: BinaryIO, path: str) -> pq.ParquetFile:
     """The same of a file whose columns are not looked at yet. Raises InputCorrupt."""
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    if any("dictionary<" in str(kind) for kind in parquet.schema_arrow.types):
+        # pyarrow checks that a dictionary is UTF-8, so one odd value would cost the file: it is read as plain values.
+        parquet = pq.ParquetFile(file, page_checksum_verification=True, binary_type=pa.large_binary())
     meta = parquet.metadata
     if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
         raise InputCorrupt(f"{path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many")

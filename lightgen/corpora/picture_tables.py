@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from lightgen.corpora import places
+from lightgen.corpora.columns import python_values
 from lightgen.corpora.parquet_limits import groups_of, opened, sound
 from lightgen.corpora.pictures import (
     CAPTIONS,
@@ -82,10 +83,10 @@ class PictureTables(PictureFiles):
         image, caption = self._columns(parquet.schema_arrow)
         row = first
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=[image, caption]):
-            for values in batch.to_pylist():
+            for value, text in zip(*(python_values(batch.column(name)) for name in (image, caption)), strict=True):
                 if row == self.limit:
                     return
-                yield _found(row, values[image], *caption_of({caption: values[caption]}, caption))
+                yield _found(row, value, *caption_of({caption: text}, caption))
                 row += 1
 
     def _columns(self, schema: pa.Schema) -> list[str]:
@@ -105,7 +106,7 @@ class PictureTables(PictureFiles):
 def _found(row: int, value: Any, caption: str | bytes | None, why: str) -> Found:
     name = f"{row}"
     if isinstance(value, dict):
-        name, value = value.get("path") or name, value.get("bytes")
+        name, value = str(value.get("path") or name).encode("utf-8", "backslashreplace").decode(), value.get("bytes")
     if not isinstance(value, bytes):
         return Found(row, name, caption=caption, reason=NO_PICTURE, detail=f"{type(value).__name__}, no bytes")
     return Found(row, name, value, caption, NO_CAPTION if caption is None else "", why)
