@@ -98,7 +98,7 @@ def find_array(file: BinaryIO, head: bytes, key: str, path: str) -> tuple[int, b
     if not key:
         if sign == b"[":
             return reader.skip(1)
-        keys = ", ".join(reader.keys())[:400] if sign == b"{" else "none"
+        keys = _shown(reader.keys()) if sign == b"{" else "none"
         raise InputCorrupt(f"{path} is no array of records; keys at its top: {keys}: set `items`, or use kind `jsonl`")
     if sign != b"{":
         raise InputCorrupt(f"{path} has no key {key!r}: it is no JSON object")
@@ -107,7 +107,7 @@ def find_array(file: BinaryIO, head: bytes, key: str, path: str) -> tuple[int, b
         seen.append(name)
         if name == key and reader.sign() == b"[":
             return reader.skip(1)
-    raise InputCorrupt(f"{path} has no array under the key {key!r}; it has {', '.join(seen)[:400] or 'none'}")
+    raise InputCorrupt(f"{path} has no array under the key {key!r}; it has {_shown(seen)}")
 
 
 class _Reader:
@@ -133,7 +133,7 @@ class _Reader:
         """The keys of the object that begins here, each when its value is next; values are passed over."""
         self.skip(1)
         while self.sign() == b'"':
-            name = json.loads(self._value())
+            name = json.loads(self._value().decode("utf-8", "surrogateescape"))
             if self.sign() != b":":
                 raise self._broken()
             self.skip(1)
@@ -180,6 +180,11 @@ class _Reader:
 
     def _broken(self) -> InputCorrupt:
         return InputCorrupt(f"{self.path} is not sound JSON near byte {self.passed}: it is cut short or broken")
+
+
+def _shown(keys: list[str]) -> str:
+    """Keys in plain ASCII, whatever they are."""
+    return ", ".join(ascii(key)[1:-1] for key in keys)[:400] or "none"
 
 
 def _size(data: bytes) -> int:
