@@ -81,9 +81,12 @@ def _parsed(data: bytes, end: int, sign: bytes) -> tuple[list[Any], int] | None:
 
 
 def one_item(data: bytes) -> Any:
-    """The value of one item, after which its comma may stand, or the reason and the detail why it has none."""
+    """The value of one item, after which its comma may stand, or the reason and the detail why it has none.
+
+    Bytes that are no UTF-8 become surrogates: whether they matter is told where the captions are.
+    """
     try:
-        return json.loads(data.strip(WHITE).removesuffix(b","))
+        return json.loads(data.strip(WHITE).removesuffix(b",").decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         return MALFORMED, f"not JSON: {str(error)[:200]}"
 

@@ -350,3 +350,21 @@ def test_keys_before_an_array_of_json_may_be_anything(tmp_path: Path) -> None:
         with pytest.raises(InputCorrupt, match=r"caf\\udce9, \\ud800, images") as caught:
             list(JsonCorpus(path=str(path), source="test", items=items).read())
         assert str(caught.value).isascii()
+
+
+@pytest.mark.parametrize("rows", [JAGGED, [text for row in JAGGED for text in row or [None]]])
+def test_broken_bytes_in_a_json_document_cost_what_they_cost_in_json_lines(tmp_path: Path, rows: list[Any]) -> None:
+    records = [b'{"caption": %s, "by": "Andr\xe9"}' % _json(row) for row in rows]
+    (tmp_path / "odd.json").write_bytes(b"[%s]" % b",\n".join(records))
+    found = all_ways(JsonCorpus(path=str(tmp_path / "odd.json"), source="test"), tmp_path / "scratch")
+    assert [one[:2] + one[3:] for one in found] == [
+        one[:2] + one[3:] for one in told(list(in_json(tmp_path / "right.jsonl", rows).read()))
+    ]
+
+
+def test_broken_turns_in_a_json_document(tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_bytes(b"[%s]" % b",".join(b'{"caption": %s}' % _json(row) for row in TURNS))
+    in_json(tmp_path / "right.jsonl", TURNS)
+    files = [ConversationsCorpus(path=str(tmp_path / name), source="test", field="caption").files()[0]
+             for name in ("odd.json", "right.jsonl")]  # fmt: skip
+    assert told(list(files[0].read())) == told(list(files[1].read()))
