@@ -34,12 +34,13 @@ Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " 
 
 
 def column_named(schema: pa.Schema, wanted: str) -> list[str] | None:
-    """The names on the way to a column, which may be a field of a struct: `a.b`."""
-    name = same_name(schema.names, wanted)
+    """The names on the way to a column, which may be a field of a struct: `a.b`. No name that stands twice."""
+    once = [name for name in schema.names if schema.names.count(name) == 1]
+    name = same_name(once, wanted)
     if name is not None:
         return [name]
     head, dot, rest = wanted.partition(".")
-    name = same_name(schema.names, head) if dot else None
+    name = same_name(once, head) if dot else None
     kind = schema.field(name).type if name is not None else None
     if kind is None or not pa.types.is_struct(kind):
         return None
@@ -227,7 +228,7 @@ def _value(found: Found) -> bytes | None:
 
 def refusal(why: tuple[str, str]) -> bytes:
     """What stands for a reason and a detail among values."""
-    return REFUSED + THEN.join(word.encode() for word in why)
+    return REFUSED + THEN.join(word.encode("utf-8", "backslashreplace") for word in why)
 
 
 def _reason(value: bytes) -> tuple[str, str]:

@@ -59,6 +59,7 @@ class ConversationsCorpus(JsonDocument):
     ENDINGS: ClassVar[tuple[str, ...]] = (
         *(f"{name}{packed}" for name in (".json", ".jsonl") for packed in COMPRESSED), ".parquet",
     )  # fmt: skip
+    REVISION: ClassVar[int] = 2
     kind: Literal["conversations"] = "conversations"
     field: str = Field(default="conversations", description="that of the turns")
 

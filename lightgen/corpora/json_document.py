@@ -140,6 +140,7 @@ def _items(records: Records, count: int) -> list[Any]:
 class JsonCorpus(JsonDocument):
     """A field of the records of one JSON document, or texts in an array."""
 
+    REVISION: ClassVar[int] = 2
     kind: Literal["json"] = "json"
     items: str = Field(default="", description="key of the array of records; empty where the document is the array")
 

@@ -81,9 +81,12 @@ def _parsed(data: bytes, end: int, sign: bytes) -> tuple[list[Any], int] | None:
 
 
 def one_item(data: bytes) -> Any:
-    """The value of one item, after which its comma may stand, or the reason and the detail why it has none."""
+    """The value of one item, after which its comma may stand, or the reason and the detail why it has none.
+
+    Bytes that are no UTF-8 become surrogates: whether they matter is told where the captions are.
+    """
     try:
-        return json.loads(data.strip(WHITE).removesuffix(b","))
+        return json.loads(data.strip(WHITE).removesuffix(b",").decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         return MALFORMED, f"not JSON: {str(error)[:200]}"
 
@@ -98,7 +101,7 @@ def find_array(file: BinaryIO, head: bytes, key: str, path: str) -> tuple[int, b
     if not key:
         if sign == b"[":
             return reader.skip(1)
-        keys = ", ".join(reader.keys())[:400] if sign == b"{" else "none"
+        keys = _shown(reader.keys()) if sign == b"{" else "none"
         raise InputCorrupt(f"{path} is no array of records; keys at its top: {keys}: set `items`, or use kind `jsonl`")
     if sign != b"{":
         raise InputCorrupt(f"{path} has no key {key!r}: it is no JSON object")
@@ -107,7 +110,7 @@ def find_array(file: BinaryIO, head: bytes, key: str, path: str) -> tuple[int, b
         seen.append(name)
         if name == key and reader.sign() == b"[":
             return reader.skip(1)
-    raise InputCorrupt(f"{path} has no array under the key {key!r}; it has {', '.join(seen)[:400] or 'none'}")
+    raise InputCorrupt(f"{path} has no array under the key {key!r}; it has {_shown(seen)}")
 
 
 class _Reader:
@@ -133,7 +136,7 @@ class _Reader:
         """The keys of the object that begins here, each when its value is next; values are passed over."""
         self.skip(1)
         while self.sign() == b'"':
-            name = json.loads(self._value())
+            name = json.loads(self._value().decode("utf-8", "surrogateescape"))
             if self.sign() != b":":
                 raise self._broken()
             self.skip(1)
@@ -180,6 +183,11 @@ class _Reader:
 
     def _broken(self) -> InputCorrupt:
         return InputCorrupt(f"{self.path} is not sound JSON near byte {self.passed}: it is cut short or broken")
+
+
+def _shown(keys: list[str]) -> str:
+    """Keys in plain ASCII, whatever they are."""
+    return ", ".join(ascii(key)[1:-1] for key in keys)[:400] or "none"
 
 
 def _size(data: bytes) -> int:

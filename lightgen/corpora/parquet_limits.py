@@ -29,7 +29,10 @@ def opened(file: BinaryIO, path: str, columns: Columns, rows: range | None = Non
     once.
     """
     parquet = unchecked(file, path)
-    check(parquet, file, path, columns(parquet.schema_arrow), rows)
+    names = columns(parquet.schema_arrow)
+    if twice := [name for name in names if parquet.schema_arrow.names.count(name) > 1]:
+        raise InputCorrupt(f"{path} has more than one column {twice[0]!a}. Write it again with a name for each")
+    check(parquet, file, path, names, rows)
     return parquet
 
 
@@ -47,10 +50,13 @@ def unchecked(file: BinaryIO, path: str) -> pq.ParquetFile:
 
 @contextlib.contextmanager
 def sound(path: str) -> Iterator[None]:
-    """Raises InputCorrupt with the path where what is read within is no Parquet or Arrow file."""
+    """Raises InputCorrupt with the path where what is read within is no Parquet or Arrow file.
+
+    Names of columns are UTF-8 in both.
+    """
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputCorrupt(f"{path} is not a sound Parquet file: {error}. Fetch or write it again") from error
 
 

@@ -106,7 +106,7 @@ class PictureTables(PictureFiles):
 def _found(row: int, value: Any, caption: str | bytes | None, why: str) -> Found:
     name = f"{row}"
     if isinstance(value, dict):
-        name, value = str(value.get("path") or name).encode("utf-8", "backslashreplace").decode(), value.get("bytes")
+        name, value = value.get("path") or name, value.get("bytes")
     if not isinstance(value, bytes):
         return Found(row, name, caption=caption, reason=NO_PICTURE, detail=f"{type(value).__name__}, no bytes")
     return Found(row, name, value, caption, NO_CAPTION if caption is None else "", why)

@@ -42,6 +42,11 @@ class Found:
     reason: str = ""
     detail: str = ""
 
+    def __post_init__(self) -> None:
+        # Names of files need not be UTF-8, and keys of JSON can be halves of characters: neither could be written.
+        for said in ("name", "detail"):
+            object.__setattr__(self, said, getattr(self, said).encode("utf-8", "backslashreplace").decode())
+
     def digest(self) -> bytes:
         """Digest of all that is read of it."""
         text = self.caption.encode("utf-8", "surrogatepass") if isinstance(self.caption, str) else self.caption

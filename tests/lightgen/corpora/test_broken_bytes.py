@@ -3,6 +3,8 @@
 What is right is told by JSON lines of the same bytes.
 """
 
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,17 @@ from lightgen.corpora.cleaning import Limits, clean
 from lightgen.corpora.columns import batch_of, encoded, lists_of_texts, python_values
 from lightgen.corpora.conversations import ConversationsCorpus, answer_in
 from lightgen.corpora.hf_datasets import DatasetsCorpus
+from lightgen.corpora.inventory import take_inventory
+from lightgen.corpora.json_document import JsonCorpus
 from lightgen.corpora.jsonl import JsonlCorpus
 from lightgen.corpora.laion import LaionLinks
 from lightgen.corpora.parquet import ParquetCorpus
+from lightgen.corpora.picture_folder import PictureFolder
 from lightgen.corpora.picture_tables import PictureTables
+from lightgen.corpora.picture_tars import PictureTars
 from lightgen.corpora.raw import RawCaption
+from lightgen.corpora.webdataset import WebdatasetCorpus
+from lightgen.errors import InputCorrupt
 
 LISTS = [
     [b"a red kite", b"over the pier"], [b"caf\xe9 noir", b"a tin cup"], None, [b"ends in \xff", b"\xf0\x9f\x90\xb6"],
@@ -270,3 +278,93 @@ def test_a_broken_caption_or_name_of_a_picture_costs_that_row(tmp_path: Path, ca
     inventory = pictures.cut(2)
     again = [one for place in inventory.places() for one in pictures.read_range(inventory, place, tmp_path)]
     assert again == found
+
+
+def tar_of(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_names_that_are_no_utf8_cost_no_sample_of_a_tar(tmp_path: Path) -> None:
+    """Neither where they are in the reason why another sample gives no caption."""
+    files = {
+        "a\udcff.jpg": b"", "b.json": b'{"\\ud800": 1}', "c\udcff.txt": b"a tin cup", "d.json": b'["\xff"]',
+        "e.json": b'{"caption": ["a red kite", "\\udcff"]}',
+    }  # fmt: skip
+    corpus = WebdatasetCorpus(path=str(tar_of(tmp_path / "odd.tar", files)), source="test")
+    assert [one for *_, one in all_ways(corpus, tmp_path / "scratch")] == [
+        "no_caption", "no_caption", b"a tin cup", "record_malformed", b"a red kite", "caption_encoding"
+    ]  # fmt: skip
+
+
+def test_names_that_are_no_utf8_cost_no_picture(tmp_path: Path) -> None:
+    files = {"a\udcff.jpg": b"1", "a\udcff.txt": b"a tin cup", "b.jpg": b"2", "b.json": b'{"\\ud800": 1}'}
+    (tmp_path / "folder").mkdir()
+    for name, data in files.items():
+        (tmp_path / "folder" / name).write_bytes(data)
+    tar_of(tmp_path / "odd.tar", files)
+    sets = [PictureFolder(path=str(tmp_path / "folder"), source="a"), PictureTars(path=str(tmp_path), source="b")]
+    for pictures in (file for one in sets for file in one.files()):
+        inventory = take_inventory(pictures, 1)
+        parts = [list(pictures.read_range(inventory, place, tmp_path)) for place in inventory.places()]
+        assert [one for part in parts for one in part] == list(pictures.read())
+        assert [(Path(one.name).stem, one.caption, one.reason) for part in parts for one in part] == [
+            ("a\\udcff", b"a tin cup", ""), ("b", None, "no_caption")
+        ]  # fmt: skip
+        assert parts[1][0].detail.endswith("\\ud800")
+
+
+def test_a_column_that_stands_twice_is_refused_by_name(tmp_path: Path) -> None:
+    path = str(tmp_path / "twice.parquet")
+    values = [pa.array(["u"]), pa.array([b"1"]), pa.array(["a"]), pa.array(["a"])]
+    pq.write_table(pa.Table.from_arrays(values, ["url", "image", "caption", "caption"]), path)
+    with pytest.raises(InputCorrupt, match="no column 'caption'; it has url, image, caption, caption"):
+        list(ParquetCorpus(path=path, source="test").read())
+    for cut in (LaionLinks(path=path).cut, PictureTables(path=path, source="test").cut):
+        with pytest.raises(InputCorrupt, match="more than one column 'caption'"):
+            cut(10)
+    fields = pa.StructArray.from_arrays([pa.array(["a"])] * 2, ["b", "b"])
+    with pytest.raises(InputCorrupt, match=r"no column 'caption\.b'"):
+        list(in_arrow(tmp_path / "twice.arrow", fields, column="caption.b").read())
+
+
+@pytest.mark.parametrize("write", [in_parquet, in_arrow])
+def test_a_name_of_a_column_that_is_no_utf8_is_refused(tmp_path: Path, write: Write) -> None:
+    corpus = write(tmp_path / "odd", pa.array(["a red kite"]))
+    path = Path(corpus.path)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"ca\xfftion"))
+    with pytest.raises(InputCorrupt, match="not a sound Parquet file: 'utf-8' codec"):
+        list(corpus.read())
+
+
+def test_keys_before_an_array_of_json_may_be_anything(tmp_path: Path) -> None:
+    """They are passed over, and a message that names them is plain ASCII."""
+    path = tmp_path / "odd.json"
+    path.write_bytes(b'{"caf\xe9": 1, "\\ud800": [{}], "images": [{"caption": "a red kite"}]}')
+    assert [row.text for row in JsonCorpus(path=str(path), source="test", items="images").read()] == [b"a red kite"]
+    for items in ("", "none"):
+        with pytest.raises(InputCorrupt, match=r"caf\\udce9, \\ud800, images") as caught:
+            list(JsonCorpus(path=str(path), source="test", items=items).read())
+        assert str(caught.value).isascii()
+
+
+@pytest.mark.parametrize("rows", [JAGGED, [text for row in JAGGED for text in row or [None]]])
+def test_broken_bytes_in_a_json_document_cost_what_they_cost_in_json_lines(tmp_path: Path, rows: list[Any]) -> None:
+    records = [b'{"caption": %s, "by": "Andr\xe9"}' % _json(row) for row in rows]
+    (tmp_path / "odd.json").write_bytes(b"[%s]" % b",\n".join(records))
+    found = all_ways(JsonCorpus(path=str(tmp_path / "odd.json"), source="test"), tmp_path / "scratch")
+    assert [one[:2] + one[3:] for one in found] == [
+        one[:2] + one[3:] for one in told(list(in_json(tmp_path / "right.jsonl", rows).read()))
+    ]
+
+
+def test_broken_turns_in_a_json_document(tmp_path: Path) -> None:
+    (tmp_path / "odd.json").write_bytes(b"[%s]" % b",".join(b'{"caption": %s}' % _json(row) for row in TURNS))
+    in_json(tmp_path / "right.jsonl", TURNS)
+    files = [ConversationsCorpus(path=str(tmp_path / name), source="test", field="caption").files()[0]
+             for name in ("odd.json", "right.jsonl")]  # fmt: skip
+    assert told(list(files[0].read())) == told(list(files[1].read()))
