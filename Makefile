@@ -57,6 +57,9 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "set-up: installing the packages of constraints.txt (two to four minutes)"
 	@$(PIP) -e .
+	@echo "set-up: compiling what choosing captions needs (half a minute)"
+	@$(BIN)/lightgen run demo --until select --store $(VENV)/compiled >$(VENV)/compiled.log 2>&1 || { cat $(VENV)/compiled.log; exit 1; }
+	@rm -rf $(VENV)/compiled $(VENV)/compiled.log
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
