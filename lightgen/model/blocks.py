@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6
 VECTOR = 16  # float32 numbers in the widest register of a CPU
-SHORT = 64  # keys up to which a CPU attends faster by batched products than by its fused kernel
-IN_FLOAT32 = {"cpu"}  # devices whose attention in bfloat16 is slower: ten times so backwards
+SHORT = 64  # keys up to which batched products are faster on two cores than the fused kernel, and on one as fast
+IN_FLOAT32 = ("cpu",)  # devices whose attention in bfloat16 is slower: ten times so backwards
 
 
 class KeyValue(NamedTuple):

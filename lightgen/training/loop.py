@@ -255,9 +255,9 @@ def _largest_norm(state: TrainState, config: LoopConfig) -> float:
 
 
 def _count_skipped(state: TrainState, loss: float, grad_norm: float) -> None:
-    finite = math.isfinite(loss) and math.isfinite(grad_norm)
-    usual = f"gradient of {grad_norm:.3g}, usually {math.exp(state.log_grad_norm):.3g}"
-    reason = usual if finite else "loss or gradient is not finite"
+    reason = "loss or gradient is not finite"
+    if math.isfinite(loss) and math.isfinite(grad_norm):
+        reason = f"gradient of {grad_norm:.3g}, usually {math.exp(state.log_grad_norm):.3g}"
     state.bad_steps += 1
     state.log.append(json.dumps({"step": state.step, "skipped": reason}))
     _log.warning("step %d: %s, skipped (%d in a row)", state.step, reason, state.bad_steps)

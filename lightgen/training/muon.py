@@ -16,7 +16,7 @@ from torch import Tensor
 
 # Quintic whose repeated application drives every singular value in (0, 1] towards 1, quickly rather than exactly.
 QUINTIC = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 4  # an even number; three of the best quintics (Polar Express) are 3 % faster and left 0.8 % more loss
+ITERATIONS = 4  # an even number
 LONG = 2  # sides in this ratio are worth products of Gram matrices
 LEAST_SIZE = 1e-14  # square of a norm below which a matrix counts as zero
 ADAMW_RMS = 0.2  # root mean square of AdamW's update, to which a matrix's update is scaled
@@ -100,10 +100,9 @@ def newton_schulz(matrices: Float[Tensor, "k m n"]) -> Float[Tensor, "k m n"]:
     size = torch.linalg.matrix_norm(gram, dtype=torch.float32, keepdim=True).clamp_(min=LEAST_SIZE)
     x, gram = x * size.rsqrt().bfloat16(), gram * size.reciprocal().bfloat16()
     twice = _twice_by_gram if x.shape[2] >= LONG * x.shape[1] else _twice
-    for _ in range(ITERATIONS // 2 - 1):
-        x = twice(x, gram)
-        gram = x @ x.mT
-    return twice(x, gram)
+    for number in range(0, ITERATIONS, 2):
+        x = twice(x, x @ x.mT if number else gram)
+    return x
 
 
 def _twice(x: Float[Tensor, "k m n"], gram: Float[Tensor, "k m m"]) -> Float[Tensor, "k m n"]:
@@ -116,7 +115,8 @@ def _twice_by_gram(x: Float[Tensor, "k m n"], gram: Float[Tensor, "k m m"]) -> F
     """The same with fewer products of the long side: the Gram matrix of the second iteration comes from the first's.
 
     A third iteration could not go on like this. The Gram matrix of a gradient of low rank has eigenvalues of nearly 0,
-    which rounding makes negative, and each iteration multiplies them: after four, values of the result are near 5.
+    which rounding makes negative, and each iteration multiplies them: after four of them the
+    largest value of the result was 2 to 8, not 1.2.
     """
     first = _quintic(gram)
     return _quintic(first @ gram @ first) @ first @ x

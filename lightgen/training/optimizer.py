@@ -76,9 +76,10 @@ def step_if(usable: Bool[Tensor, ""], optimizers: list[torch.optim.Optimizer], d
     Both are numbers on the device, which nobody here reads: they go where `torch.amp.GradScaler` puts its own. AdamW
     looks at them in its kernel. Muon reads them, and so waits on a GPU.
     """
+    unusable = (~usable).float()
     for optimizer in optimizers:
-        found: Any = optimizer
-        found.grad_scale, found.found_inf = divisor, (~usable).float()
+        scaled: Any = optimizer
+        scaled.grad_scale, scaled.found_inf = divisor, unusable
         optimizer.step()
 
 

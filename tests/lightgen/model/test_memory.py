@@ -44,7 +44,7 @@ def _as_on_a_gpu(query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None,
 @pytest.fixture(autouse=True)
 def _attention(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_attend", _as_on_a_gpu)
-    monkeypatch.setattr(blocks, "IN_FLOAT32", frozenset())
+    monkeypatch.setattr(blocks, "IN_FLOAT32", ())
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recompute"])

@@ -6,6 +6,7 @@ import pytest
 
 from lightgen.model.student import Student
 from lightgen.training.data import FeaturesInMemory
+from lightgen.training.objectives import MaskedDiffusion
 from tests.lightgen.training.rank_pool import RankPool
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs, tiny_student
 
@@ -23,6 +24,16 @@ def features() -> FeaturesInMemory:
 @pytest.fixture
 def student() -> Student:
     return tiny_student()
+
+
+@pytest.fixture
+def objective(features: FeaturesInMemory) -> MaskedDiffusion:
+    return MaskedDiffusion(features, batch_size=5, copies=2, seed=11)
+
+
+@pytest.fixture
+def fresh(student: Student) -> Student:
+    return Student(student.config).init(5)
 
 
 @pytest.fixture(scope="session")

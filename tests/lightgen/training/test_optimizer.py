@@ -9,11 +9,6 @@ from lightgen.training.muon import Muon
 from lightgen.training.optimizer import OptimizerConfig, learning_rate, make_optimizers, step_if
 
 
-@pytest.fixture
-def fresh(student: Student) -> Student:
-    return Student(student.config).init(5)
-
-
 def test_learning_rate_warms_up_in_steps_and_decays() -> None:
     config = OptimizerConfig(lr=2.0, warmup_steps=4, decay="cosine", decay_from=0.5, final_lr=0.1)
     rates = [learning_rate(config, step, 20) for step in range(20)]
