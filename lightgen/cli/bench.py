@@ -127,7 +127,7 @@ def bench_train(
     size_px: Annotated[int, typer.Option(min=16, help="of images under a VAE of 8 px a latent")] = 256,
     batch: Annotated[int, typer.Option(min=1)] = 8,
     steps: Annotated[int, typer.Option(min=1)] = 5,
-    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the blocks of ours")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile ours")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="of the CPU; preset demo only")] = None,
 ) -> None:
     """Training steps on random features: ours against the published code's way.

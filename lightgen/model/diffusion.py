@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,8 +52,7 @@ def cosine_schedule(kept: int = STEPS, below: int = STEPS) -> Schedule:
     return Schedule(times, betas, bars, before, np.log(betas), np.log(posterior))
 
 
-@dataclass(frozen=True)
-class Tables:
+class Tables(NamedTuple):
     """What losses look up of the whole schedule, by step: float32 on one device.
 
     The mean of q(x_{t-1} | x_t, x_0) is `of_x0` x_0 + `of_xt` x_t.
@@ -65,9 +65,13 @@ class Tables:
     of_xt: Float[Tensor, " steps"]
 
 
-@lru_cache(maxsize=16)
 def tables(device: torch.device) -> Tables:
     """The tables on `device`, copied there once: a copy in a step lets a GPU wait for the CPU."""
+    return _tables(device)
+
+
+@lru_cache(maxsize=16)
+def _tables(device: torch.device) -> Tables:
     schedule = cosine_schedule()
     bars, before, betas = schedule.alpha_bars, schedule.alpha_bars_before, schedule.betas
     columns = (
@@ -218,10 +222,35 @@ class DiffusionHead(nn.Module):
         # With more rows than steps it is cheaper to embed every step once and to look them up.
         if len(t) <= STEPS:
             return self._embedded(time_embedding(t))
-        return F.embedding(t, self._embedded(_every_time(t.device)))
+        return F.embedding(t, self._embedded(every_time(t.device)))
 
     def _embedded(self, angles: Float[Tensor, "m c"]) -> Float[Tensor, "m w"]:
         return self.time_out(F.silu(self.time_in(angles.to(self.time_in.weight.dtype))))
+
+
+class DenoisingErrors(nn.Module):
+    """What training asks of the head: tokens are noised and predicted, and the errors taken. One piece to compile."""
+
+    def __init__(self, prediction: Prediction) -> None:
+        super().__init__()
+        self.prediction: Prediction = prediction
+
+    def forward(
+        self,
+        head: DiffusionHead,
+        x0: Float[Tensor, "m d"],
+        t: Int[Tensor, " m"],
+        noise: Float[Tensor, "m d"],
+        condition: Float[Tensor, "m w"],
+        bound: bool,
+    ) -> Float[Tensor, " m"]:
+        """Error of each token at its step, plus its variance bound with `bound`."""
+        xt = add_noise(x0, t, noise)
+        output = head(xt, t, condition)
+        error = prediction_error(self.prediction, output, x0, noise, t)
+        if bound:
+            error = error + variance_bound(as_noise(self.prediction, output, xt, t), x0, xt, t)
+        return error
 
 
 def time_embedding(t: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:
@@ -232,9 +261,13 @@ def time_embedding(t: Int[Tensor, " m"]) -> Float[Tensor, "m c"]:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def every_time(device: torch.device) -> Float[Tensor, "steps c"]:
+    """The embedding of every step, computed once on a device."""
+    return _every_time(device)
+
+
 @lru_cache(maxsize=16)
 def _every_time(device: torch.device) -> Float[Tensor, "steps c"]:
-    """The embedding of every step."""
     with torch.inference_mode(False):
         return time_embedding(torch.arange(STEPS, device=device))
 

@@ -20,7 +20,7 @@ from lightgen.model.blocks import (
     norm,
 )
 from lightgen.model.config import StudentConfig
-from lightgen.model.diffusion import DiffusionHead
+from lightgen.model.diffusion import DenoisingErrors, DiffusionHead, every_time, tables
 from lightgen.model.masking import gather_tokens, scatter_tokens
 from lightgen.model.positions import PositionTable
 
@@ -103,6 +103,7 @@ class Student(nn.Module):
             self.late = nn.ModuleList(CrossBlock(*sizes, config.skip_after_norm) for _ in range(config.text_depth))
             self.late_norm = norm(width)
         self.head = DiffusionHead(config.token_dim, config.head_width, config.head_depth, width)
+        self.errors = DenoisingErrors(config.prediction)
 
     def _table(self) -> PositionTable:
         return PositionTable(self.config.grid, self.config.width, self.config.quirky_positions)
@@ -123,22 +124,28 @@ class Student(nn.Module):
         return [block for block in blocks if isinstance(block, CrossBlock | InterleavedBlock)]
 
     def blocks(self) -> list[nn.Module]:
-        """All repeated blocks, of aligner, trunk and head: what is compiled or sharded as one piece."""
+        """All repeated blocks, of aligner, trunk and head: what is sharded as one piece."""
+        return [*self._attending_blocks(), *self.head.blocks]
+
+    def _attending_blocks(self) -> list[nn.Module]:
         late = [] if self.config.text == "interleaved" else self.late
-        return [*self.text.blocks, *self.encoder, *self.decoder, *late, *self.head.blocks]
+        return [*self.text.blocks, *self.encoder, *self.decoder, *late]
 
-    def compile_blocks(self, backend: str | Callable[..., object] = "inductor") -> Self:
-        """Compile each block in place: once for each shape and kind of block, however many there are; returns itself.
+    def compile_pieces(self, backend: str | Callable[..., object] = "inductor") -> Self:
+        """Compile in place each block of aligner and trunk, and noise, head and errors as one piece; returns itself.
 
-        Names of parameters stay. Raises torch's limits on compilations in this process.
+        A kind of block is compiled once for each shape, however many there are. Names of parameters stay. Raises
+        torch's limits on compilations in this process.
         """
         from torch._dynamo import config as limits  # costs a second
 
+        for constant in (tables, every_time):
+            torch.compiler.assume_constant_result(constant)
         limits.recompile_limit = max(limits.recompile_limit, COMPILED_SHAPES)
         # All blocks share one code object, `Module._call_impl`, to which this second limit applies.
         limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, COMPILED_SHAPES)
-        for block in self.blocks():
-            block.compile(backend=backend, dynamic=False)
+        for piece in [*self._attending_blocks(), self.errors]:
+            piece.compile(backend=backend, dynamic=False)
         return self
 
     def init(self, seed: int) -> "Student":

@@ -18,7 +18,10 @@ class LaunchConfig(BaseModel):
     strategy: Strategy = Field(default="ddp", description="fsdp: parameters and optimizer are sharded too")
     accumulate: int = Field(default=1, ge=1, description="microbatches that a process's part of a batch is cut into")
     workers: int = Field(default=0, ge=0, description="processes that read features ahead, for each training process")
-    compile: bool = Field(default=False, description="torch.compile the blocks; wants masks.visible_multiple")
+    compile: bool = Field(
+        default=False,
+        description="torch.compile blocks, and noise, head and errors as one piece; wants masks.visible_multiple",
+    )
     recompute: bool = Field(default=False, description="compute blocks again in the backward pass: less memory")
 
     @model_validator(mode="after")

@@ -154,7 +154,7 @@ def make_trainer(
     freeze_untrained(student, objective)
     student.recompute = launch.recompute
     if launch.compile:
-        student.compile_blocks()
+        student.compile_pieces()
     module = parallelize(LossModule(student, objective), world, launch.strategy, student.blocks())
     if launch.strategy == "fsdp":
         parallelize(ema, world, "fsdp", ema.blocks())

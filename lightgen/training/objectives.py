@@ -7,7 +7,7 @@ from typing import Protocol
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lightgen.model.diffusion import STEPS, add_noise, as_noise, prediction_error, variance_bound
+from lightgen.model.diffusion import STEPS
 from lightgen.model.flops import forward_flops
 from lightgen.model.masking import MaskLaw, gather_tokens, patchify
 from lightgen.model.student import Grid, Student, Text
@@ -112,11 +112,7 @@ def denoising_errors(
     (z,) = student.conditions(encoded, drawn.visible, grid, text)
     condition = student.head.condition(gather_tokens(z, drawn.masked).flatten(0, 1)).repeat(drawn.copies, 1)
     x0 = gather_tokens(tokens, drawn.masked).flatten(0, 1).repeat(drawn.copies, 1)
-    xt = add_noise(x0, drawn.times, drawn.noise)
-    output, prediction = student.head(xt, drawn.times, condition), student.config.prediction
-    error = prediction_error(prediction, output, x0, drawn.noise, drawn.times)
-    if bound:
-        error = error + variance_bound(as_noise(prediction, output, xt, drawn.times), x0, xt, drawn.times)
+    error = student.errors(student.head, x0, drawn.times, drawn.noise, condition, bound)
     return error.unflatten(0, (drawn.copies, *drawn.masked.shape))
 
 
