@@ -6,7 +6,8 @@ Held in memory are ids and places: 24 bytes a row, and what `TextsOnDisk` holds.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import dropwhile
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -135,8 +136,9 @@ class FeaturesOnDisk:
         into.ids.copy_(self.ids[torch.from_numpy(rows)])
         into.epochs.copy_(torch.from_numpy(epochs))
         sources = self._sources(rows, into)
-        # What is in memory first, which is mostly all. The disk reads the others side by side.
-        late = [source for source in sources if not self._read(source, wait=False)]
+        # Mostly all is in memory, and asking the disk for it takes time too. From the first row on that is not there,
+        # the disk reads all rows side by side.
+        late = list(dropwhile(partial(self._read, wait=False), sources))
         for source in late:
             self._prefetch(source)
         for source in late:
