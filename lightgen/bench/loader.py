@@ -9,7 +9,7 @@ slows all ways down.
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from lightgen.training.data import rows_of_step
 from lightgen.training.features_on_disk import FeaturesOnDisk, open_feature_files
 from lightgen.training.loader import Loader
 from lightgen.training.texts_on_disk import open_text_files
+from lightgen.training.workers import slots
 from schemas import features as features_schema
 from schemas import texts as texts_schema
 
@@ -37,7 +38,9 @@ SHARD_ROWS = 512
 GROUP_ROWS = (1, 16)  # the best case for pyarrow, and a usual one
 SLOW_ROWS = 512  # baselines read no more than this, for they take up to twice the space and far longer
 ROUNDS = 3
+PASSES = 4  # of ours in a round: one is over in a tenth of a second
 Rows = list[int]
+Steps = Generator[object, None, None]
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
         (folder / "short").mkdir()
         short = write_features(folder / "short", rows, short=True)
         few = min(rows, SLOW_ROWS)
-        ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]] = {}
+        ways: dict[str, tuple[int, Callable[[int], Steps]]] = {}
         for number in range(workers + 1):
             name = "lightgen, 1 worker" if number == 1 else f"lightgen, {number} workers"
-            ways[name] = (rows, partial(_ours, features, batch, number))
-            ways[f"{name}, 8 bits"] = (rows, partial(_ours, short, batch, number))
+            ways[name] = (PASSES * rows, partial(_ours, features, batch, number))
+            ways[f"{name}, 8 bits"] = (PASSES * rows, partial(_ours, short, batch, number))
         for group in GROUP_ROWS:
             file = _write_groups(folder, few, group)
             ways[f"pyarrow, groups of {group}"] = (few, partial(_row_groups, file, group, batch, few))
@@ -71,33 +74,35 @@ def bench_loader(rows: int, workers: int, batch: int) -> list[LoaderRate]:
             read = partial(_npz, _Npz(folder, features.longest_text), batch, few, number)
             ways[f"npz per sample, {number} workers"] = (few, read)
         sizes = {name: _row_bytes(short if name.endswith("8 bits") else features) for name in ways}
-        return _measure(ways, batch, sizes)
+        return _measure(ways, batch, sizes, slots(workers, Loader.prefetch))
 
 
 def _measure(
-    ways: dict[str, tuple[int, Callable[[int], Iterator[object]]]], batch: int, sizes: dict[str, float]
+    ways: dict[str, tuple[int, Callable[[int], Steps]]], batch: int, sizes: dict[str, float], warm_up: int
 ) -> list[LoaderRate]:
-    """Rows a second of whole passes; workers have started and read a first batch before the clock starts."""
+    """Rows a second of whole passes, once every slot of the workers' memory was written; they end off the clock."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, (rows, read) in ways.items():
-            steps = read(1 + rows // batch)
-            next(steps)
+            steps = read(warm_up + rows // batch)
+            for _ in range(warm_up):
+                next(steps)
             began = time.perf_counter()
-            for _ in steps:
-                pass
+            for _ in range(rows // batch):
+                next(steps)
             seconds[name].append(time.perf_counter() - began)
+            steps.close()
     rates = {name: ways[name][0] // batch * batch / statistics.median(taken) for name, taken in seconds.items()}
     return [LoaderRate(name, rate, rate * sizes[name] / 1e9, sizes[name]) for name, rate in rates.items()]
 
 
-def _ours(features: FeaturesOnDisk, batch: int, workers: int, steps: int) -> Iterator[object]:
+def _ours(features: FeaturesOnDisk, batch: int, workers: int, steps: int) -> Steps:
     with Loader(features, partial(rows_of_step, 0, rows=len(features), batch_size=batch), workers=workers) as loader:
         for step in range(steps):
             yield loader.at(step)
 
 
-def _row_groups(file: Path, group_rows: int, batch: int, rows: int, steps: int) -> Iterator[object]:
+def _row_groups(file: Path, group_rows: int, batch: int, rows: int, steps: int) -> Steps:
     """pyarrow decodes the row groups in which the rows of a batch lie."""
     opened = pq.ParquetFile(file, memory_map=True)
     longest = int(opened.read(["text_tokens"]).column(0).to_numpy().max())
@@ -119,7 +124,7 @@ def _padded(latents: list[list[pa.Buffer]], texts: list[np.ndarray], longest: in
     return mean, std, torch.from_numpy(text)
 
 
-def _npz(dataset: "_Npz", batch: int, rows: int, workers: int, steps: int) -> Iterator[object]:
+def _npz(dataset: "_Npz", batch: int, rows: int, workers: int, steps: int) -> Steps:
     """The published code's way: two npz files of an image, torch's own collation."""
     yield from DataLoader(dataset, batch_sampler=_shuffled(rows, batch, steps), num_workers=workers)
 

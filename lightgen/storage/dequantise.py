@@ -10,17 +10,11 @@ HALF, TIE = np.uint32(0x7FFF), np.uint32(1)
 @numba.njit(cache=True, nogil=True)
 def scaled_to_bfloat16(codes: np.ndarray, scales: np.ndarray, into: np.ndarray) -> None:
     """`into` becomes codes x scales, [groups, numbers], rounded to the nearest even; both are bits of bfloat16."""
-    values = np.empty(codes.shape[1], np.float32)
-    bits = values.view(np.uint32)
-    widened = np.empty(1, np.uint32)
     for group in range(codes.shape[0]):
-        widened[0] = np.uint32(scales[group]) << np.uint32(16)
-        scale = widened.view(np.float32)[0]
+        scale = np.uint32(np.uint32(scales[group]) << np.uint32(16)).view(np.float32)
         for place in range(codes.shape[1]):
-            values[place] = np.float32(codes[group, place]) * scale
-        for place in range(codes.shape[1]):
-            bit = bits[place]
-            into[group, place] = np.uint16((bit + HALF + ((bit >> np.uint32(16)) & TIE)) >> np.uint32(16))
+            bits = np.float32(np.float32(codes[group, place]) * scale).view(np.uint32)
+            into[group, place] = np.uint16((bits + HALF + ((bits >> np.uint32(16)) & TIE)) >> np.uint32(16))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -13,6 +13,7 @@ an error; with a memory map it would be a SIGBUS. Random reads of a large versio
 which would take 2 MB for each GB in every process.
 """
 
+import errno
 import mmap
 import os
 import zlib
@@ -26,14 +27,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from lightgen.errors import SchemaMismatch, StoreCorrupt
 from lightgen.storage.page_headers import DataPage, data_pages
 
 LENGTH_PREFIX = 4  # bytes before each value of variable size, which hold its size
 MAX_OPEN_FILES = 256  # a version may have more shards than a process may have open files
-Bytes = UInt8[np.ndarray, " size"]
+# What reading without waiting ends with: a disk is to be waited for, or the file system always waits (tmpfs, NFS).
+NOT_NOW = (errno.EAGAIN, errno.EOPNOTSUPP)
 
 
 class OpenFiles:
@@ -44,9 +46,9 @@ class OpenFiles:
 
     def __init__(self, max_open: int = MAX_OPEN_FILES) -> None:
         self.max_open = max_open
-        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+        self._descriptors: OrderedDict[str, int] = OrderedDict()
 
-    def descriptor(self, path: Path) -> int:
+    def descriptor(self, path: str) -> int:
         """The file descriptor of `path`, valid until `max_open` other files were asked for. Raises OSError."""
         if path not in self._descriptors:
             while len(self._descriptors) >= self.max_open:
@@ -72,26 +74,37 @@ class BinaryColumn:
     """Offset and size in bytes of every value of one binary column; `label` names the column in errors."""
 
     label: str
-    path: Path
+    path: str
     offsets: Int64[np.ndarray, " rows"]
     sizes: Int64[np.ndarray, " rows"]
     has_length_prefix: bool
 
     def prefetch(self, files: OpenFiles, row: int) -> None:
         """Ask the system to load the value of `row`, so that the disk reads the rows of a batch side by side."""
-        descriptor, offset = files.descriptor(self.path), int(self.offsets[row])
-        os.posix_fadvise(descriptor, offset, int(self.sizes[row]), os.POSIX_FADV_WILLNEED)
+        descriptor = files.descriptor(self.path)
+        os.posix_fadvise(descriptor, self.offsets.item(row), self.sizes.item(row), os.POSIX_FADV_WILLNEED)
 
-    def read(self, files: OpenFiles, row: int, into: Bytes) -> None:
-        """Copy the value of `row` into `into`, which must have its size. Raises StoreCorrupt."""
-        offset, size = int(self.offsets[row]), len(into)
+    def read(self, files: OpenFiles, row: int, into: np.ndarray, wait: bool = True) -> bool:
+        """Copy the value of `row` into `into`, contiguous memory of its size; whether it is there now.
+
+        Without `wait` it is not where a disk would have to be waited for. Raises StoreCorrupt, OSError.
+        """
+        offset, size = self.offsets.item(row), into.nbytes
         prefix = bytearray(LENGTH_PREFIX if self.has_length_prefix else 0)
-        count = os.preadv(files.descriptor(self.path), [prefix, into.data], offset - len(prefix))
-        if count != len(prefix) + size or (self.has_length_prefix and int.from_bytes(prefix, "little") != size):
+        try:
+            flags = 0 if wait else os.RWF_NOWAIT
+            count = os.preadv(files.descriptor(self.path), [prefix, into.data], offset - len(prefix), flags)
+        except OSError as error:
+            if wait or error.errno not in NOT_NOW:
+                raise
+            return False
+        right = count == len(prefix) + size and (not prefix or int.from_bytes(prefix, "little") == size)
+        if wait and not right:
             raise StoreCorrupt(
                 f"{self.label}: row {row} does not hold {size} bytes at {offset}; the file was changed: run "
                 "`lightgen verify`, then make this version again"
             )
+        return right
 
 
 class UncompressedParquet:
@@ -184,7 +197,7 @@ class UncompressedParquet:
         _check_page_sizes(label, pages, bytes_before[last] - bytes_before[last - counts])
         page_offsets = np.array([page.offset for page in pages], np.int64)
         offsets = np.repeat(page_offsets - bytes_before[last - counts], counts) + bytes_before[:-1] + prefix
-        return BinaryColumn(label, self.path, offsets, sizes, bool(prefix))
+        return BinaryColumn(label, str(self.path), offsets, sizes, bool(prefix))
 
 
 def _check_page_sizes(label: str, pages: list[DataPage], expected: Int64[np.ndarray, " pages"]) -> None:

@@ -10,7 +10,8 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -52,9 +53,7 @@ def read_text(raw: Bytes, into: UInt16[np.ndarray, "l t"], dtype: torch.dtype) -
     codes = raw[:count].view(np.int8).reshape(-1, group)
     scales = raw[count:].view(np.uint16)
     if dtype == torch.bfloat16:
-        from lightgen.storage.dequantise import scaled_to_bfloat16
-
-        scaled_to_bfloat16(codes, scales, into.reshape(-1, group))
+        _loops().scaled_to_bfloat16(codes, scales, into.reshape(-1, group))
     else:
         factors = (scales.astype(np.uint32) << 16).view(np.float32)
         into.view(np.float16).reshape(-1, group)[:] = codes.astype(np.float32) * factors[:, None]
@@ -90,10 +89,16 @@ def quantised_std(std: Float[Tensor, "n ... h w"]) -> UInt8[np.ndarray, "n size"
 
 def read_std(raw: Bytes, into: Float16[np.ndarray, "planes numbers"]) -> None:
     """Write the deviations of these bytes into `into`: a row for each channel."""
-    from lightgen.storage.dequantise import looked_up
-
     cut = HEAD * len(into)
-    looked_up(_meaning(raw[:cut].tobytes()), raw[cut:].reshape(len(into), -1), into.view(np.uint16))
+    _loops().looked_up(_meaning(raw[:cut].tobytes()), raw[cut:].reshape(len(into), -1), into.view(np.uint16))
+
+
+@cache
+def _loops() -> ModuleType:
+    """The inner loops. Asking for a module takes 0.7 us, where a row of deviations takes 6: so it is asked for once."""
+    from lightgen.storage import dequantise
+
+    return dequantise
 
 
 @lru_cache(maxsize=4096)

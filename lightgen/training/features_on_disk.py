@@ -6,8 +6,11 @@ Held in memory are ids and places: 24 bytes a row, and what `TextsOnDisk` holds.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import dropwhile
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +22,7 @@ from lightgen.errors import ConfigError, SchemaMismatch, StoreCorrupt
 from lightgen.storage.feature_codec import id_numbers, id_of
 from lightgen.storage.parquet import read_parquet
 from lightgen.storage.parquet_rows import BinaryColumn, OpenFiles, UncompressedParquet
-from lightgen.storage.quantised import bits_of, read_std, std_bytes
+from lightgen.storage.quantised import Bytes, bits_of, read_std, std_bytes
 from lightgen.storage.version import Version
 from lightgen.training import counter_rng
 from lightgen.training.data import Batch, number_ids
@@ -38,7 +41,7 @@ class FeatureFormat:
     has_mirrored: bool = False
     short_std: bool = False
 
-    @property
+    @cached_property
     def std_bytes(self) -> int:
         """Bytes of a row's standard deviations."""
         return std_bytes(self.latent_shape) if self.short_std else 2 * prod(self.latent_shape)
@@ -53,19 +56,35 @@ class FeatureShard:
     std: BinaryColumn
     mirrored: tuple[BinaryColumn, BinaryColumn] | None = None
 
-    def read_std(self, column: BinaryColumn, files: OpenFiles, row: int, into: UInt8[np.ndarray, " size"]) -> None:
-        """Write the standard deviations of a row, in float16. Raises StoreCorrupt."""
+    def read_std(self, column: BinaryColumn, files: OpenFiles, row: int, into: Bytes, wait: bool = True) -> bool:
+        """Write the standard deviations of a row, in float16; whether they are there now (see `BinaryColumn.read`).
+
+        Raises StoreCorrupt.
+        """
         if not self.format.short_std:
-            column.read(files, row, into)
-            return
+            return column.read(files, row, into, wait)
         raw = np.empty(self.format.std_bytes, np.uint8)
-        column.read(files, row, raw)
+        if not column.read(files, row, raw, wait):
+            return False
         rows, columns = self.format.latent_shape[-2:]
         read_std(raw, into.view(np.float16).reshape(-1, rows * columns))
+        return True
 
     def moments(self, mirror: bool) -> tuple[BinaryColumn, BinaryColumn]:
         """Mean and standard deviation of the latents; of the mirrored images where asked for and stored."""
         return self.mirrored if mirror and self.mirrored else (self.mean, self.std)
+
+
+class Source(NamedTuple):
+    """Where a row of a batch lies: in a shard, with its text elsewhere; and the memory that it is to be written to."""
+
+    shard: FeatureShard
+    moments: tuple[BinaryColumn, BinaryColumn]
+    row: int
+    text_place: tuple[BinaryColumn, int]
+    mean: Bytes
+    std: Bytes | None
+    text: UInt16[np.ndarray, "l t"]
 
 
 @dataclass(frozen=True)
@@ -116,27 +135,46 @@ class FeaturesOnDisk:
         """Read the given rows into `into`: a batch of zeros, or one that this wrote before. Raises StoreCorrupt."""
         into.ids.copy_(self.ids[torch.from_numpy(rows)])
         into.epochs.copy_(torch.from_numpy(epochs))
+        sources = self._sources(rows, into)
+        # Mostly all is in memory, and asking the disk for it takes time too. From the first row on that is not there,
+        # the disk reads all rows side by side.
+        late = list(dropwhile(partial(self._read, wait=False), sources))
+        for source in late:
+            self._prefetch(source)
+        for source in late:
+            self._read(source)
+
+    def _sources(self, rows: np.ndarray, into: Batch) -> list[Source]:
         numbers = self.text_numbers[rows]
         tokens, text = self.texts.tokens[numbers].tolist(), bits_of(into.text)
         _write_text_mask(tokens, into.keep, text)
         stored = self.rows[rows]
         places = np.searchsorted(self.first_row, stored, side="right") - 1
-        shards = [self.shards[place] for place in places]
-        moments = [shard.moments(bool(mirror)) for shard, mirror in zip(shards, _mirror_coins(into), strict=True)]
+        shards = [self.shards[place] for place in places.tolist()]
+        mirror = _mirror_coins(into) if self.format.has_mirrored else [False] * len(rows)
+        moments = [shard.moments(coin) for shard, coin in zip(shards, mirror, strict=True)]
         at = (stored - self.first_row[places]).tolist()
-        sources = list(zip(shards, moments, at, self.texts.places(numbers), strict=True))
-        for _, (mean, std), row, (column, text_row) in sources:
-            mean.prefetch(self.files, row)
-            if self.has_std:
-                std.prefetch(self.files, row)
-            column.prefetch(self.files, text_row)
-        means = _bytes_of(into.mean)
-        stds = None if into.std is None else _bytes_of(into.std)
-        for number, (shard, (mean, std), row, place) in enumerate(sources):
-            mean.read(self.files, row, means[number])
-            self.texts.read(self.files, place, text[number, : tokens[number]])
-            if stds is not None:
-                shard.read_std(std, self.files, row, stds[number])
+        stds = [None] * len(rows) if into.std is None else _bytes_of(into.std)
+        texts = [words[:count] for words, count in zip(text, tokens, strict=True)]
+        parts = (shards, moments, at, self.texts.places(numbers), _bytes_of(into.mean), stds, texts)
+        return [Source(*one) for one in zip(*parts, strict=True)]
+
+    def _read(self, source: Source, wait: bool = True) -> bool:
+        """Read a row; whether all of it is there now (see `BinaryColumn.read`)."""
+        mean, std = source.moments
+        return (
+            mean.read(self.files, source.row, source.mean, wait)
+            and (source.std is None or source.shard.read_std(std, self.files, source.row, source.std, wait))
+            and self.texts.read(self.files, source.text_place, source.text, wait)
+        )
+
+    def _prefetch(self, source: Source) -> None:
+        mean, std = source.moments
+        mean.prefetch(self.files, source.row)
+        if source.std is not None:
+            std.prefetch(self.files, source.row)
+        column, row = source.text_place
+        column.prefetch(self.files, row)
 
     @property
     def _empty(self) -> Batch:
@@ -234,10 +272,10 @@ def _format(file: UncompressedParquet) -> FeatureFormat:
         raise SchemaMismatch(f"{file.path}: {error} is missing or unknown; stage encode did not write this") from None
 
 
-def _mirror_coins(batch: Batch) -> np.ndarray:
+def _mirror_coins(batch: Batch) -> list[bool]:
     """One fair coin for each sample in its epoch: whether the mirrored image is read."""
     keys = counter_rng.stream(counter_rng.sample_keys(batch.ids, batch.epochs, 0), "mirror")
-    return (counter_rng.bits(keys, 1)[:, 0] < 0).numpy()
+    return (counter_rng.bits(keys, 1)[:, 0] < 0).tolist()
 
 
 def _any_std(shard: FeatureShard) -> bool:
@@ -256,7 +294,8 @@ def _write_text_mask(tokens: list[int], keep: Bool[Tensor, "b l"], text: UInt16[
 
     Zeroing all padding would take as long as reading: texts are mostly padding.
     """
-    for number, (new, old) in enumerate(zip(tokens, keep.sum(1).tolist(), strict=True)):
+    were = np.count_nonzero(keep.numpy(), axis=1).tolist()
+    for number, (new, old) in enumerate(zip(tokens, were, strict=True)):
         text[number, new:old] = 0
     # An empty text keeps one padding vector, for attention needs a key.
     kept = np.arange(keep.shape[1]) < np.maximum(tokens, 1)[:, None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class TextFormat:
     dtype: torch.dtype
     quantised: bool = False
 
-    @property
+    @cached_property
     def token_bytes(self) -> int:
         """Bytes of a token on the disk."""
         return text_bytes(self.dim) if self.quantised else self.dim * self.dtype.itemsize
@@ -66,15 +67,19 @@ class TextsOnDisk:
         rows = numbers - self.first[shards]
         return [(self.columns[shard], row) for shard, row in zip(shards.tolist(), rows.tolist(), strict=True)]
 
-    def read(self, files: OpenFiles, place: tuple[BinaryColumn, int], into: UInt16[np.ndarray, "l t"]) -> None:
-        """Write the text at that place into `into`, the bits of as many tokens as it has. Raises StoreCorrupt."""
+    def read(
+        self, files: OpenFiles, place: tuple[BinaryColumn, int], into: UInt16[np.ndarray, "l t"], wait: bool = True
+    ) -> bool:
+        """Write the text at that place into `into`, the bits of as many tokens as it has; whether it is there now (see
+        `BinaryColumn.read`). Raises StoreCorrupt."""
         column, row = place
-        if self.format.quantised:
-            raw = np.empty(into.shape[0] * self.format.token_bytes, np.uint8)
-            column.read(files, row, raw)
-            read_text(raw, into, self.format.dtype)
-        else:
-            column.read(files, row, into.reshape(-1).view(np.uint8))
+        if not self.format.quantised:
+            return column.read(files, row, into, wait)
+        raw = np.empty(len(into) * self.format.token_bytes, np.uint8)
+        if not column.read(files, row, raw, wait):
+            return False
+        read_text(raw, into, self.format.dtype)
+        return True
 
 
 def open_texts(version: Version, verify: bool = False) -> TextsOnDisk:

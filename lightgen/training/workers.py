@@ -28,6 +28,13 @@ SHARED_MEMORY = "/dev/shm"
 LAST = -100  # of finalizers of multiprocessing, whose own are -5 and above
 
 
+def slots(workers: int, prefetch: int) -> int:
+    """Slots of the ring of a `Prefetcher`."""
+    # Beside the steps being read, one for the step in use, and one for the step before: copies of it to a GPU may still
+    # be under way when the next is asked for.
+    return workers * prefetch + 2
+
+
 class Prefetcher:
     """The microbatches of every step from `first` on, read up to `workers * prefetch` steps ahead.
 
@@ -45,9 +52,7 @@ class Prefetcher:
         prefetch: int,
         pin: bool,
     ) -> None:
-        # Beside the steps being read, a slot for the step in use, and one for the step before: copies of it to a GPU
-        # may still be under way when the next is asked for.
-        self.ring = _shared_ring(workers * prefetch + 2, microbatches, layout.nbytes)
+        self.ring = _shared_ring(slots(workers, prefetch), microbatches, layout.nbytes)
         self.layout, self.step = layout, first
         self._pinned = _PinnedMemory(self.ring) if pin else None
         loader = DataLoader(

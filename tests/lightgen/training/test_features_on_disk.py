@@ -1,7 +1,10 @@
 """Features on disk give the batches of features in memory, bit for bit."""
 
+import errno
+import os
 import pickle
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +60,42 @@ def test_a_batch_is_written_over_another(tmp_path):
         rows = order[first : first + 5]
         stored.read_into(rows, rows, into)
         assert_same(into, memory.batch(rows, rows))
+
+
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.EOPNOTSUPP, None])
+@pytest.mark.parametrize("at", [0, 1, 4, 11])
+def test_rows_that_are_not_in_memory_are_waited_for(tmp_path, monkeypatch, short, code, at):
+    """Reading without waiting fails, or ends early (None), at the given read."""
+    stored, *tables = write_shards(tmp_path, short=short)
+    expected = read_features(*tables).batch(ROWS, ROWS)
+    preadv, flags_given, asked = os.preadv, [], []
+
+    def slow(descriptor, buffers, offset, flags):
+        flags_given.append(flags)
+        if len(flags_given) != at + 1:
+            return preadv(descriptor, buffers, offset, flags)
+        if code:
+            raise OSError(code, "not now")
+        return preadv(descriptor, [memoryview(buffers[1])[:3]], offset, 0)
+
+    monkeypatch.setattr(os, "preadv", slow)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: asked.append(given))
+    assert_same(stored.batch(ROWS, ROWS), expected)
+    rows = len(ROWS) - at // 3
+    assert flags_given == [os.RWF_NOWAIT] * (at + 1) + [0] * 3 * rows
+    assert len(asked) == 3 * rows
+
+
+def test_a_disk_that_fails_is_an_error(tmp_path, monkeypatch):
+    stored, *_ = write_shards(tmp_path)
+
+    def broken(*_):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "preadv", broken)
+    with pytest.raises(OSError, match="broken"):
+        stored.batch(ROWS, ROWS)
 
 
 def test_one_spread_in_the_last_row_counts_and_minus_zero_does_not(tmp_path):
@@ -169,9 +208,9 @@ def test_a_version_on_s3_is_downloaded_once(s3_uri, tmp_path):
     stored = opened("cache")
     assert_same(stored.batch(rows, rows), memory.batch(rows, rows))
     columns = [*(shard.mean for shard in stored.shards), *stored.texts.columns]
-    written_at = [column.path.stat().st_mtime_ns for column in columns]
+    written_at = [Path(column.path).stat().st_mtime_ns for column in columns]
     opened("cache")
-    assert [column.path.stat().st_mtime_ns for column in columns] == written_at
+    assert [Path(column.path).stat().st_mtime_ns for column in columns] == written_at
     elsewhere = opened("other")
-    assert tmp_path / "other" in elsewhere.shards[0].mean.path.parents
+    assert tmp_path / "other" in Path(elsewhere.shards[0].mean.path).parents
     assert_same(elsewhere.batch(rows, rows), memory.batch(rows, rows))

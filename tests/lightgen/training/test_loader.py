@@ -149,7 +149,7 @@ def test_what_a_worker_cannot_read_is_said_by_name(stored):
     with Loader(stored, rows_of(stored), workers=1) as loader:
         loader.at(0)
         for shard in stored.shards:
-            shard.mean.path.write_bytes(b"cut")
+            Path(shard.mean.path).write_bytes(b"cut")
         with pytest.raises(StoreCorrupt, match="the file was changed"):
             read(loader, range(1, 9))
 
