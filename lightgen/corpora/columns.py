@@ -72,9 +72,15 @@ def inner(values: pa.Array, names: list[str]) -> pa.Array:
 
 def _lists(views: pa.Array) -> pa.LargeListArray:
     """Views of lists as lists. A cast would do, but that of pyarrow 26 loses values."""
-    counts = pc.fill_null(pc.list_value_length(views), 0).to_numpy(False)
+    counts = _lengths(views)
     bounds = pa.array(np.append(0, np.cumsum(counts)), pa.int64())
     return pa.LargeListArray.from_arrays(bounds, views.flatten(), mask=views.is_null())
+
+
+def _lengths(lists: pa.Array) -> Counts:
+    """How many values each list has; none if it is null. To fill in nulls takes long where there are none too."""
+    lengths = pc.list_value_length(lists)
+    return (pc.fill_null(lengths, 0) if lengths.null_count else lengths).to_numpy(False)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -164,7 +170,7 @@ def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
     if plain or not no_utf8(values):
         return values, np.arange(first, first + len(values)), None, {}
     lists = pc.split_pattern(values, BETWEEN)
-    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(False)
+    counts = _lengths(lists)
     texts, rows, parts, _ = _numbered(lists.flatten(), counts, first)
     refusing = pc.fill_null(pc.starts_with(texts, REFUSED), False)
     reasons = texts.filter(refusing).to_pylist()
@@ -176,7 +182,7 @@ def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
 
 def _in_lists(values: pa.Array) -> tuple[pa.LargeBinaryArray, Counts] | None:
     """The texts in a column of lists, one after the other, and how many are in each row; None as in `joined`."""
-    counts = pc.fill_null(pc.list_value_length(values), 0).to_numpy(False)
+    counts = _lengths(values)
     texts = values.flatten()
     if texts.null_count:
         there = texts.is_valid().to_numpy(False)

@@ -17,11 +17,12 @@ ODD_TURNS: list[Any] = [
 ]  # fmt: skip
 
 
-def test_turns_are_read_all_at_once_as_they_are_one_by_one() -> None:
+@pytest.mark.parametrize("speaker", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_turns_are_read_all_at_once_as_they_are_one_by_one(speaker: pa.DataType) -> None:
     """So are the values of rows, and the batch that is made without them."""
     table = ConversationTable(path="a.parquet", source="test", column="turns")
     for rows in (ODD_TURNS, ODD_TURNS[::-1], [TURNS] * 3):
-        column = pa.array([None, *rows], pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())])))
+        column = pa.array([None, *rows], pa.list_(pa.struct([("from", speaker), ("value", pa.string())])))
         for part in (column, column[3:], column[:1], column[1:], column[:0]):
             one_by_one = encoded([answer_in({"turns": value}, "turns") for value in part.to_pylist()])
             at_once = table.at_once(part, 5)
