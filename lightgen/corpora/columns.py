@@ -28,6 +28,7 @@ TEXT_TYPES = (
     pa.types.is_large_binary,
 )
 UNICODE = (pa.string(), pa.large_string())
+AT_ONCE = (*UNICODE, pa.binary(), pa.large_binary())  # of texts in lists
 NOT_UTF8 = "caption_encoding", "not UTF-8"
 Counts = Int64[np.ndarray, " n"]
 Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"] | None, dict[int, tuple[str, str]]]
@@ -117,7 +118,7 @@ def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> 
     """Values of rows as bytes: see the module. `found_in` is asked about lists and structs."""
     if pa.types.is_dictionary(values.type) or is_text(values.type):
         return as_bytes(values)
-    at_once = joined(values) if is_list(values.type) and values.type.value_type in UNICODE else None
+    at_once = joined(values) if is_list(values.type) and values.type.value_type in AT_ONCE else None
     return encoded(found_in(values)) if at_once is None else at_once
 
 
@@ -139,8 +140,12 @@ def encoded(found: list[Found]) -> pa.LargeBinaryArray:
 
 
 def lists_of_texts(values: pa.Array) -> list[Found]:
-    """The captions in each row of a column of lists."""
-    return [captions_of(value) for value in python_values(values)]
+    """The captions in each row of a column of lists, of texts or of bytes."""
+    return [captions_of(value and [_text(one) for one in value]) for value in python_values(values)]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def joined(values: pa.Array) -> pa.LargeBinaryArray | None:
@@ -161,7 +166,7 @@ def batch_of_column(column: pa.Array, first: int) -> Batch | None:
     """
     if pa.types.is_string(column.type):
         return as_bytes(column), np.arange(first, first + len(column)), None, {}
-    found = _in_lists(column) if is_list(column.type) and column.type.value_type in UNICODE else None
+    found = _in_lists(column) if is_list(column.type) and column.type.value_type in AT_ONCE else None
     return None if found is None else _numbered(*found, first)
 
 

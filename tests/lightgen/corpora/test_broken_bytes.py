@@ -133,6 +133,8 @@ def as_dictionaries(rows: list[Any]) -> pa.Array:
 
 LAYOUTS: dict[str, Callable[[list[Any]], pa.Array]] = {
     "list": lists,
+    "bytes": lambda rows: pa.array(rows, pa.list_(pa.binary())),
+    "large bytes": lambda rows: pa.array(rows, pa.large_list(pa.large_binary())),
     "large texts": lambda rows: lists(rows, pa.large_string()),
     "text views": lambda rows: lists(rows, pa.string_view()),
     "large_list": as_large,
