@@ -307,6 +307,18 @@ def test_names_that_are_no_utf8_cost_no_sample_of_a_tar(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_broken_byte_in_a_json_of_a_tar_costs_what_it_costs_in_a_txt(tmp_path: Path) -> None:
+    """It cost the record wherever it stood."""
+    files = {
+        "a.txt": b"caf\xe9 noir", "b.json": b'{"caption": "caf\xe9 noir"}', "d.json": b'{"caption": ["a cup", "\xff"]}',
+        "c.json": b'{"caption": "a red kite", "by": "Ren\xe9"}', "e.json": '{"caption": "a tin cup"}'.encode("utf-16"),
+    }  # fmt: skip
+    path = str(tar_of(tmp_path / "odd.tar", files))
+    assert [one for *_, one in all_ways(WebdatasetCorpus(path=path, source="test"), tmp_path / "scratch")] == [
+        "caption_encoding", "caption_encoding", b"a cup", "caption_encoding", b"a red kite", b"a tin cup"
+    ]  # fmt: skip
+
+
 def test_names_that_are_no_utf8_cost_no_picture(tmp_path: Path) -> None:
     files = {"a\udcff.jpg": b"1", "a\udcff.txt": b"a tin cup", "b.jpg": b"2", "b.json": b'{"\\ud800": 1}'}
     (tmp_path / "folder").mkdir()
