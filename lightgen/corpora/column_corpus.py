@@ -46,7 +46,7 @@ class ColumnCorpus(FileCorpus):
 
     def cut(self, rows: int) -> Inventory:
         """See `Corpus.cut`."""
-        with places.whole(self.path) as file:
+        with places.native(self.path) as file:
             with sound(self.path):
                 _, columns = self.columns_in(file)
                 ranges = cut_values(map(self.values, columns), rows, self.limit)
@@ -54,7 +54,7 @@ class ColumnCorpus(FileCorpus):
 
     def batches(self) -> Iterator[RawCaptions]:
         """See `Corpus.batches`."""
-        with places.whole(self.path) as file, sound(self.path):
+        with places.native(self.path) as file, sound(self.path):
             (kind, columns), row = self.columns_in(file), 0
             for column in columns:
                 some = column if self.limit is None else column[: self.limit - row]

@@ -28,6 +28,7 @@ TEXT_TYPES = (
     pa.types.is_large_binary,
 )
 UNICODE = (pa.string(), pa.large_string())
+AT_ONCE = (*UNICODE, pa.binary(), pa.large_binary())  # of texts in lists
 NOT_UTF8 = "caption_encoding", "not UTF-8"
 Counts = Int64[np.ndarray, " n"]
 Batch = tuple[pa.LargeBinaryArray, Int64[np.ndarray, " n"], Int64[np.ndarray, " n"] | None, dict[int, tuple[str, str]]]
@@ -72,9 +73,15 @@ def inner(values: pa.Array, names: list[str]) -> pa.Array:
 
 def _lists(views: pa.Array) -> pa.LargeListArray:
     """Views of lists as lists. A cast would do, but that of pyarrow 26 loses values."""
-    counts = pc.fill_null(pc.list_value_length(views), 0).to_numpy(False)
+    counts = _lengths(views)
     bounds = pa.array(np.append(0, np.cumsum(counts)), pa.int64())
     return pa.LargeListArray.from_arrays(bounds, views.flatten(), mask=views.is_null())
+
+
+def _lengths(lists: pa.Array) -> Counts:
+    """How many values each list has; none if it is null. To fill in nulls takes long where there are none too."""
+    lengths = pc.list_value_length(lists)
+    return (pc.fill_null(lengths, 0) if lengths.null_count else lengths).to_numpy(False)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -111,7 +118,7 @@ def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> 
     """Values of rows as bytes: see the module. `found_in` is asked about lists and structs."""
     if pa.types.is_dictionary(values.type) or is_text(values.type):
         return as_bytes(values)
-    at_once = joined(values) if is_list(values.type) and values.type.value_type in UNICODE else None
+    at_once = joined(values) if is_list(values.type) and values.type.value_type in AT_ONCE else None
     return encoded(found_in(values)) if at_once is None else at_once
 
 
@@ -133,8 +140,12 @@ def encoded(found: list[Found]) -> pa.LargeBinaryArray:
 
 
 def lists_of_texts(values: pa.Array) -> list[Found]:
-    """The captions in each row of a column of lists."""
-    return [captions_of(value) for value in python_values(values)]
+    """The captions in each row of a column of lists, of texts or of bytes."""
+    return [captions_of(value and [_text(one) for one in value]) for value in python_values(values)]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def joined(values: pa.Array) -> pa.LargeBinaryArray | None:
@@ -155,7 +166,7 @@ def batch_of_column(column: pa.Array, first: int) -> Batch | None:
     """
     if pa.types.is_string(column.type):
         return as_bytes(column), np.arange(first, first + len(column)), None, {}
-    found = _in_lists(column) if is_list(column.type) and column.type.value_type in UNICODE else None
+    found = _in_lists(column) if is_list(column.type) and column.type.value_type in AT_ONCE else None
     return None if found is None else _numbered(*found, first)
 
 
@@ -164,7 +175,7 @@ def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
     if plain or not no_utf8(values):
         return values, np.arange(first, first + len(values)), None, {}
     lists = pc.split_pattern(values, BETWEEN)
-    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(False)
+    counts = _lengths(lists)
     texts, rows, parts, _ = _numbered(lists.flatten(), counts, first)
     refusing = pc.fill_null(pc.starts_with(texts, REFUSED), False)
     reasons = texts.filter(refusing).to_pylist()
@@ -176,7 +187,7 @@ def batch_of(values: pa.LargeBinaryArray, first: int, plain: bool) -> Batch:
 
 def _in_lists(values: pa.Array) -> tuple[pa.LargeBinaryArray, Counts] | None:
     """The texts in a column of lists, one after the other, and how many are in each row; None as in `joined`."""
-    counts = pc.fill_null(pc.list_value_length(values), 0).to_numpy(False)
+    counts = _lengths(values)
     texts = values.flatten()
     if texts.null_count:
         there = texts.is_valid().to_numpy(False)

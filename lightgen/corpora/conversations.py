@@ -23,12 +23,14 @@ from lightgen.corpora.columns import (
     BETWEEN,
     NOT_UTF8,
     REFUSED,
+    UNICODE,
     Batch,
     as_bytes,
     holding,
     is_list,
     is_text,
     no_utf8,
+    plain_type,
     python_values,
     refusal,
 )
@@ -51,6 +53,7 @@ NO_ANSWER = NOT_TEXT, "no turn is an answer"
 NOT_SEEN = NO_IMAGE, "no image, and no mark of one in what is asked"
 ANSWERS = {"gpt", "assistant", "model"}
 ANSWERING = binary([name.encode() for name in sorted(ANSWERS)])
+ANSWERS_BYTES = set(ANSWERING.to_pylist())
 
 
 class ConversationsCorpus(JsonDocument):
@@ -114,6 +117,12 @@ class ConversationTable(ParquetColumn):
         """See `ColumnCorpus.reads`."""
         return is_list(kind) or pa.types.is_struct(kind)
 
+    def few(self, kind: pa.DataType) -> list[str]:
+        """See `ParquetColumn.few`: who speaks."""
+        turn = kind.value_type if is_list(kind) else kind  # an object of lists has no texts
+        texts = [field.name for field in turn.fields if field.type in UNICODE] if pa.types.is_struct(turn) else []
+        return [name for name in SAID[0] if name in texts]
+
     def at_once(self, column: pa.Array, first: int) -> Batch | None:
         """See `ColumnCorpus.at_once`."""
         found = answers_in(column)
@@ -159,7 +168,7 @@ def answers_in(column: pa.Array) -> AtOnce | None:
     turn = column.type.value_type if is_list(column.type) else pa.null()
     names = [field.name for field in turn.fields] if pa.types.is_struct(turn) else []
     if sorted(names) not in (["from", "value"], ["content", "role"]) or not all(
-        is_text(one.type) for one in turn.fields
+        is_text(plain_type(one.type)) for one in turn.fields
     ):
         return None
     flat, rows = column.flatten(), pc.list_parent_indices(column).to_numpy()
@@ -193,9 +202,10 @@ def _first_answers(who: pa.Array, said: pa.LargeBinaryArray, rows: np.ndarray, s
 
     `rows` says whose the turns are, and `seen` which rows have an image beside them.
     """
-    answers = _answers(who)
-    first = np.full(len(seen), -1)
-    first[rows[answers][::-1]] = answers[::-1]
+    first = answers = _answers(who)
+    if not np.array_equal(rows[answers], np.arange(len(seen))):  # else each has one
+        first = np.full(len(seen), -1)
+        first[rows[answers][::-1]] = answers[::-1]
     if not seen.all():
         seen[rows[_true(pc.starts_with(said, MARK))]] = True
     if not seen.all():
@@ -210,6 +220,10 @@ def _first_answers(who: pa.Array, said: pa.LargeBinaryArray, rows: np.ndarray, s
 
 def _answers(who: pa.Array) -> Int64[np.ndarray, " m"]:
     """At which turns the speaker is the model, in any case. What is no ASCII is none of its names."""
+    if pa.types.is_dictionary(who.type):
+        of_model = [(name or b"").lower() in ANSWERS_BYTES for name in as_bytes(who.dictionary).to_pylist()]
+        places = who.indices.fill_null(len(of_model)) if who.null_count else who.indices
+        return np.flatnonzero(np.array([*of_model, False])[places.to_numpy()])
     names = as_bytes(who)
     if not _is_lower(names):
         names = as_bytes(pc.ascii_lower(names.view(pa.large_string())))

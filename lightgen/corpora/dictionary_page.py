@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 LONG = 64 << 10  # bytes of a value: what is shorter has two zeros in its length
 MAX_PAGE = 16 << 20  # bytes; larger dictionaries are left to the decoder
-BLOCK = 128 << 10  # bytes that are looked at together
+BLOCK = 256 << 10  # bytes that are looked at together
 HEADER_BYTES = 64  # what a header has at most
 CODECS = {"SNAPPY": "snappy", "ZSTD": "zstd", "GZIP": "gzip"}
 DICTIONARY_PAGE, I32 = 2, 5
@@ -95,8 +95,7 @@ def _is_chain_of_short(page: np.ndarray) -> bool:
     last = len(page) - LONG
     if last <= 0:
         return True
-    high = _pairs_of_zeros(page[2 : last + 6])
-    begins = high[np.append(np.diff(high) > 1, True)[: len(high)]]  # of zeros in a row the last are the upper bytes
+    begins = _ends_of_zeros(page[2 : last + 6])  # of zeros in a row the last two are the upper bytes
     begins = begins[begins < last]
     if not len(begins):
         return False
@@ -105,10 +104,13 @@ def _is_chain_of_short(page: np.ndarray) -> bool:
     return bool(begins[0] == 0 and last <= ends[-1] <= len(page) and (ends[:-1] == begins[1:]).all())
 
 
-def _pairs_of_zeros(page: np.ndarray) -> np.ndarray:
-    """Where two zeros stand beside each other. They are looked for in blocks: room for a whole page takes longer."""
+def _ends_of_zeros(page: np.ndarray) -> np.ndarray:
+    """Where two zeros stand beside each other and something else behind them; nothing of the last two bytes.
+
+    They are looked for in blocks: room for a whole page takes longer.
+    """
     found = [np.zeros(0, np.int64)]
-    for at in range(0, len(page) - 1, BLOCK):
-        signs = page[at : at + BLOCK + 1]
-        found.append(np.flatnonzero((signs[:-1] | signs[1:]) == 0) + at)
+    for at in range(0, len(page) - 2, BLOCK):
+        zeros = page[at : at + BLOCK + 2] == 0
+        found.append(np.flatnonzero(zeros[:-2] & zeros[1:-1] & ~zeros[2:]) + at)
     return np.concatenate(found)

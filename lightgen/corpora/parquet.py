@@ -12,7 +12,7 @@ from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
 from lightgen.corpora.column_corpus import ColumnCorpus
 from lightgen.corpora.columns import inner, type_of
-from lightgen.corpora.parquet_limits import check, sound, unchecked
+from lightgen.corpora.parquet_limits import check, sound, unchecked, with_dictionaries
 from lightgen.corpora.ranges import Inventory, Place, values_digest
 from lightgen.corpora.raw import BATCH_ROWS, RawCaptions
 from lightgen.corpora.spool import read_spool, write_spool
@@ -24,17 +24,20 @@ SPOOLED = 8  # a row group of more ranges than this is decoded into a scratch fi
 
 @dataclass(frozen=True)
 class Opened:
-    """A file whose column may be read: its type, and the names on the way to it."""
+    """A file whose column may be read: its type, the names on the way to it, and whether dictionaries are in it."""
 
     parquet: pq.ParquetFile
     names: list[str]
     kind: pa.DataType
+    dictionaries: bool
 
     def columns(self, groups: Sequence[int]) -> Iterator[pa.Array]:
         """The column in these row groups, in parts."""
         wanted = [".".join(self.names)]  # one column, which threads would only hand to and fro
-        for batch in self.parquet.iter_batches(BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
-            yield inner(batch.column(0), self.names)
+        together = [[group] for group in groups] if self.dictionaries else [groups]  # each group has its own dictionary
+        for some in together:
+            for batch in self.parquet.iter_batches(BATCH_ROWS, row_groups=some, columns=wanted, use_threads=False):
+                yield inner(batch.column(0), self.names)
 
 
 class ParquetColumn(ColumnCorpus):
@@ -98,7 +101,29 @@ class ParquetColumn(ColumnCorpus):
         schema = parquet.schema_arrow  # made again each time that it is asked for
         names = self.names_in(schema)
         check(parquet, file, self.path, [".".join(names)], rows)
-        return Opened(parquet, names, type_of(schema, names))
+        kind = type_of(schema, names)
+        if repeated := _repeated(parquet.metadata, names, self.few(kind)):
+            parquet = with_dictionaries(file, parquet.metadata, repeated)
+        return Opened(parquet, names, kind, bool(repeated))
+
+    def few(self, kind: pa.DataType) -> list[str]:
+        """Fields within a column of this type that may have few values, each of which is read once."""
+        return []
+
+
+def _repeated(meta: pq.FileMetaData, names: list[str], fields: list[str]) -> list[str]:
+    """Leaves of these fields whose values take less than a byte each, so that they must repeat."""
+    if not fields or not meta.num_row_groups:
+        return []
+    group, within, ends = meta.row_group(0), ".".join(names) + ".", tuple(f".{name}" for name in fields)
+    chunks = [group.column(at) for at in range(group.num_columns)]
+    return [
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.path_in_schema.startswith(within)
+        and chunk.path_in_schema.endswith(ends)
+        and chunk.total_uncompressed_size < chunk.num_values
+    ]
 
 
 class ParquetCorpus(ParquetColumn):

@@ -48,6 +48,11 @@ def unchecked(file: BinaryIO, path: str) -> pq.ParquetFile:
     return parquet
 
 
+def with_dictionaries(file: BinaryIO, meta: pq.FileMetaData, leaves: list[str]) -> pq.ParquetFile:
+    """The same of a file that was checked, with these leaves as dictionaries and places in them."""
+    return pq.ParquetFile(file, metadata=meta, read_dictionary=leaves, page_checksum_verification=True)
+
+
 @contextlib.contextmanager
 def sound(path: str) -> Iterator[None]:
     """Raises InputCorrupt with the path where what is read within is no Parquet or Arrow file.

@@ -35,6 +35,7 @@ class PictureTars(PictureFiles):
 
     ENDING: ClassVar[str] = ".tar"
 
+    REVISION: ClassVar[int] = 2
     kind: Literal["webdataset"] = "webdataset"
 
     def cut(self, rows: int) -> Inventory:

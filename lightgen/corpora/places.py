@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import pyarrow as pa
+
 from lightgen.errors import InputCorrupt
 from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.file_digests import file_digest
@@ -28,17 +30,27 @@ T = TypeVar("T")
 @contextlib.contextmanager
 def whole(path: str) -> Iterator[io.BufferedReader]:
     """The file, at its first byte; of an object a local copy, since S3 verifies whole reads only."""
-    with explained(path):
-        if not path.startswith(S3):
-            with open(path, "rb") as file:
-                yield file
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "corpus"
-            _asked("read", path, lambda remote: remote.get_file(path, str(copy)))
-            copy.touch()  # s3fs makes no file of an empty object
-            with copy.open("rb") as file:
-                yield file
+    with explained(path), _local(path) as local, open(local, "rb") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def native(path: str) -> Iterator[Any]:
+    """The same as pyarrow opens files: it reads them without asking Python for each part."""
+    with explained(path), _local(path) as local, pa.OSFile(os.fsencode(local), "rb") as file:  # bytes: of any name
+        yield file
+
+
+@contextlib.contextmanager
+def _local(path: str) -> Iterator[str]:
+    if not path.startswith(S3):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "corpus"
+        _asked("read", path, lambda remote: remote.get_file(path, str(copy)))
+        copy.touch()  # s3fs makes no file of an empty object
+        yield str(copy)
 
 
 @contextlib.contextmanager
@@ -60,10 +72,10 @@ def part(path: str, offset: int, size: int) -> bytes:
             return file.read(size)
 
 
-def sha256_of(path: str, copy: io.BufferedReader | None = None) -> str:
+def sha256_of(path: str, copy: Any = None) -> str:
     """sha256 of the file, in hex. A local file that has not changed since it was read last is not read again.
 
-    `copy` is what `whole` gives of the path, for whoever has it open.
+    `copy` is what `whole` or `native` gives of the path, for whoever has it open.
     """
     if not path.startswith(S3):
         with explained(path):

@@ -61,9 +61,9 @@ def bytes_of(member: tarfile.TarInfo, file: BinaryIO) -> bytes:
 
 
 def record_of(data: bytes) -> dict[str, Any] | str:
-    """The object in a .json member, or why there is none."""
+    """The object in a .json member, or why there is none. Bytes that are no UTF-8 cost the text that they are in."""
     try:
-        found = json.loads(data)
+        found = json.loads(data.decode(json.detect_encoding(data), "surrogateescape"))
     except (ValueError, RecursionError) as error:
         return f".json is not JSON: {error}"
     return found if isinstance(found, dict) else ".json is no object"

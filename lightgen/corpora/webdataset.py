@@ -30,6 +30,7 @@ class WebdatasetCorpus(FileCorpus):
     """The captions of one tar, of all `.tar` of a folder, or of those that fit a pattern."""
 
     ENDINGS: ClassVar[tuple[str, ...]] = (".tar",)
+    REVISION: ClassVar[int] = 2
     kind: Literal["webdataset"] = "webdataset"
     field: str | None = Field(
         default=None,

@@ -133,6 +133,8 @@ def as_dictionaries(rows: list[Any]) -> pa.Array:
 
 LAYOUTS: dict[str, Callable[[list[Any]], pa.Array]] = {
     "list": lists,
+    "bytes": lambda rows: pa.array(rows, pa.list_(pa.binary())),
+    "large bytes": lambda rows: pa.array(rows, pa.large_list(pa.large_binary())),
     "large texts": lambda rows: lists(rows, pa.large_string()),
     "text views": lambda rows: lists(rows, pa.string_view()),
     "large_list": as_large,
@@ -183,20 +185,24 @@ def test_lists_in_a_struct_and_of_too_many_texts(tmp_path: Path) -> None:
     assert found[2] == (1, 0, "2", "caption_not_text")
 
 
+@pytest.mark.parametrize("times", [1, 90])
 @pytest.mark.parametrize("more", [(), ("id",)])
 def test_a_broken_turn_costs_its_conversation_only_where_it_is_the_caption(
-    tmp_path: Path, more: tuple[str, ...]
+    tmp_path: Path, more: tuple[str, ...], times: int
 ) -> None:
-    """Whether turns have the two fields that are read all at once, or more of them."""
-    in_json(tmp_path / "right.jsonl", TURNS)
-    pq.write_table(pa.table({"caption": turns(TURNS, *more)}), tmp_path / "odd.parquet", row_group_size=4)
+    """Whether turns have the two fields that are read all at once, or more; and whether few speak, or one a row."""
+    in_json(tmp_path / "right.jsonl", TURNS * times)
+    table = pa.table({"caption": turns(TURNS * times, *more)})
+    pq.write_table(table, tmp_path / "odd.parquet", row_group_size=4 * times)
     files = [
         ConversationsCorpus(path=str(tmp_path / name), source="test", field="caption").files()[0]
         for name in ("right.jsonl", "odd.parquet")
     ]
     right, found = told(list(files[0].read())), all_ways(files[1], tmp_path / "scratch")
     assert found == right
-    assert [one for *_, one in right] == [
+    with (tmp_path / "odd.parquet").open("rb") as file:
+        assert ("dictionary<" in str(next(files[1].columns_in(file)[1]).type)) is (times > 1)
+    assert [one for *_, one in right] == times * [
         b"a red kite", "caption_encoding", "caption_not_text", "caption_not_text", "caption_not_text",
         "caption_encoding", b"a red kite", b"a red kite", "caption_not_text", "record_without_image", b"a red kite",
     ]  # fmt: skip
@@ -301,6 +307,18 @@ def test_names_that_are_no_utf8_cost_no_sample_of_a_tar(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_broken_byte_in_a_json_of_a_tar_costs_what_it_costs_in_a_txt(tmp_path: Path) -> None:
+    """It cost the record wherever it stood."""
+    files = {
+        "a.txt": b"caf\xe9 noir", "b.json": b'{"caption": "caf\xe9 noir"}', "d.json": b'{"caption": ["a cup", "\xff"]}',
+        "c.json": b'{"caption": "a red kite", "by": "Ren\xe9"}', "e.json": '{"caption": "a tin cup"}'.encode("utf-16"),
+    }  # fmt: skip
+    path = str(tar_of(tmp_path / "odd.tar", files))
+    assert [one for *_, one in all_ways(WebdatasetCorpus(path=path, source="test"), tmp_path / "scratch")] == [
+        "caption_encoding", "caption_encoding", b"a cup", "caption_encoding", b"a red kite", b"a tin cup"
+    ]  # fmt: skip
+
+
 def test_names_that_are_no_utf8_cost_no_picture(tmp_path: Path) -> None:
     files = {"a\udcff.jpg": b"1", "a\udcff.txt": b"a tin cup", "b.jpg": b"2", "b.json": b'{"\\ud800": 1}'}
     (tmp_path / "folder").mkdir()
@@ -368,3 +386,10 @@ def test_broken_turns_in_a_json_document(tmp_path: Path) -> None:
     files = [ConversationsCorpus(path=str(tmp_path / name), source="test", field="caption").files()[0]
              for name in ("odd.json", "right.jsonl")]  # fmt: skip
     assert told(list(files[0].read())) == told(list(files[1].read()))
+
+
+@pytest.mark.parametrize("write", [in_parquet, in_arrow])
+def test_a_file_whose_name_is_no_utf8_is_read(tmp_path: Path, write: Write) -> None:
+    corpus = write(tmp_path / "plain", pa.array(["a red kite"]))
+    named = Path(corpus.path).rename(tmp_path / "odd\udcff")
+    assert [row.text for row in corpus.model_copy(update={"path": str(named)}).read()] == [b"a red kite"]

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lightgen.corpora.columns import Batch, as_bytes, batch_of, batch_of_column, encoded, joined
+from lightgen.corpora.columns import Batch, as_bytes, batch_of, batch_of_column, encoded, joined, lists_of_texts
 from lightgen.corpora.conversations import ConversationTable, answer_in
 from lightgen.corpora.fields import captions_of, gathered
 
@@ -17,11 +17,12 @@ ODD_TURNS: list[Any] = [
 ]  # fmt: skip
 
 
-def test_turns_are_read_all_at_once_as_they_are_one_by_one() -> None:
+@pytest.mark.parametrize("speaker", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_turns_are_read_all_at_once_as_they_are_one_by_one(speaker: pa.DataType) -> None:
     """So are the values of rows, and the batch that is made without them."""
     table = ConversationTable(path="a.parquet", source="test", column="turns")
     for rows in (ODD_TURNS, ODD_TURNS[::-1], [TURNS] * 3):
-        column = pa.array([None, *rows], pa.list_(pa.struct([("from", pa.string()), ("value", pa.string())])))
+        column = pa.array([None, *rows], pa.list_(pa.struct([("from", speaker), ("value", pa.string())])))
         for part in (column, column[3:], column[:1], column[1:], column[:0]):
             one_by_one = encoded([answer_in({"turns": value}, "turns") for value in part.to_pylist()])
             at_once = table.at_once(part, 5)
@@ -45,19 +46,23 @@ def listed(batch: Batch) -> list[Any]:
 LISTS: list[Any] = [["a", None, "b"], [], None, [None], [""], ["c", ""], ["d"] * 3]
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.binary())])
-def test_lists_of_texts_are_read_all_at_once_as_they_are_one_by_one(kind: pa.DataType) -> None:
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()])
+@pytest.mark.parametrize("listed_as", [pa.list_, pa.large_list])
+def test_lists_of_texts_are_read_all_at_once_as_they_are_one_by_one(text: pa.DataType, listed_as: Any) -> None:
     """Their values are those of `captions_of`, and so are texts, rows, parts and refusals of a batch of such values."""
-    column = pa.array(LISTS if kind.value_type != pa.binary() else [[b"x"], None], kind)
-    for part in (column, column[1:], column[:0]):
-        one_by_one = [captions_of(value) for value in part.to_pylist()]
-        at_once = joined(part) if kind.value_type != pa.binary() else None
-        values = encoded(one_by_one)
-        assert at_once is None or at_once.equals(values)
+    plain = pa.array(LISTS, listed_as(pa.string()))
+    column = plain.cast(listed_as(text))
+    for at in (slice(None), slice(1, None), slice(0)):
+        part, one_by_one = column[at], [captions_of(value) for value in plain[at].to_pylist()]
+        assert lists_of_texts(part) == one_by_one
+        at_once, values = joined(part), encoded(one_by_one)
+        assert at_once is not None
+        assert at_once.equals(values)
         given = listed(gathered(one_by_one, np.arange(7, 7 + len(part)), lambda _: b""))
         assert listed(batch_of(values, 7, False)) == given
         unjoined = batch_of_column(part, 7)
-        assert unjoined is None if kind.value_type == pa.binary() else unjoined and listed(unjoined) == given
+        assert unjoined is not None
+        assert listed(unjoined) == given
 
 
 def test_a_long_or_odd_list_is_told_one_by_one() -> None:
