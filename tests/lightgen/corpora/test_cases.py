@@ -2,9 +2,12 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import shutil
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +309,38 @@ def test_a_large_column_that_nobody_reads_is_no_bomb() -> None:
 
 def test_captions_of_a_tar_are_read_beside_its_pictures() -> None:
     assert read("webdataset", CASES / "text_to_image_shard.tar") == [TEXT, "two blue cups", "an image is missing here"]
+
+
+def cut_within_a_header(data: bytes) -> bytes:
+    return data[:1200]
+
+
+def cut_between_members(data: bytes) -> bytes:
+    return data[:1024]
+
+
+def damaged_header(data: bytes) -> bytes:
+    return data[:1024] + b"?" * 8 + data[1032:]
+
+
+def twice(data: bytes) -> bytes:
+    return data * 2
+
+
+@pytest.mark.parametrize("harm", [cut_within_a_header, cut_between_members, damaged_header, twice])
+def test_a_tar_of_which_a_part_cannot_be_read_is_refused(harm: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, text in (("0.txt", TEXT), ("1.txt", "two blue cups"), ("2.txt", "a door")):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    assert read("webdataset", path) == [TEXT, "two blue cups", "a door"]
+    path.write_bytes(harm(path.read_bytes()))
+    with pytest.raises(InputCorrupt, match="Fetch it again"):
+        list(corpus("webdataset", path).read())
+    with pytest.raises(InputCorrupt, match="Fetch it again"):
+        corpus("webdataset", path).cut(2)
 
 
 @pytest.mark.parametrize("name", ["metadata", "metadata_blank_end", "metadata_bom"])
