@@ -34,6 +34,9 @@ NO_LANGUAGE = {
         rf"\S*\.(?:{FILE_ENDINGS})|(?:img|dscn?|dscf|dcim|pxl|mvimg|p)[-_]?\d{{3}}[-\w]*", re.IGNORECASE
     ),
     "an address": re.compile(rf"(?:https?://|www\.)\S+|[\w-]+(?:\.[\w-]+)*\.(?:{DOMAINS})(?:/\S*)?", re.IGNORECASE),
+    "a mark of a missing value": re.compile(
+        r"nan|none|null|nil|undefined|n/?a|#n/a|<na>|#(?:div/0|name|null|num|ref|value)[!?]", re.IGNORECASE
+    ),
 }
 REASONS = ("caption_encoding", "caption_empty", "caption_too_short", "caption_too_long", "caption_not_language")
 

@@ -246,3 +246,13 @@ def test_what_cannot_be_kept_has_a_reason(text: str | bytes | None, reason: str,
 )
 def test_what_has_a_letter_a_digit_an_ideograph_or_an_emoji_is_a_caption(text: str) -> None:
     assert clean(text, Limits(min_characters=2), words) == Cleaned(text, words(text))
+
+
+@pytest.mark.parametrize(
+    "mark", ["nan", "NaN", "None", "NULL", "n/a", "N/A", "#N/A", "<NA>", "undefined", "#REF!", "#NAME?"]
+)
+def test_a_mark_of_a_missing_value_is_no_caption(mark: str) -> None:
+    limits = Limits()
+    assert clean(mark, limits, words) == ("caption_not_language", "a mark of a missing value")
+    for text in (f"a sign that says {mark}", f"{mark}y"):
+        assert isinstance(clean(text, limits, words), Cleaned)

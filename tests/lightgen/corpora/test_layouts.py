@@ -301,7 +301,7 @@ def test_a_saved_data_set_is_read_as_the_library_wrote_it(tmp_path: Path) -> Non
         ('[{"caption": "x"}, {"caption"', "is not sound JSON: it is cut short"),
         ('[{"caption": "x"} {"caption": "y"}]', "record_malformed"),
         ('[{"text": "x"}]', "has no field 'caption'; it has text: set `field`"),
-        ("", "is no array of records"),
+        ("", "is empty"),
         ('{"images": [1, 2', "no array|cut short"),
     ],
 )
