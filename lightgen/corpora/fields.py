@@ -1,7 +1,7 @@
 """Finds the field of the captions in records and tables, and what of its value is a caption.
 
-A name may be a path: `Task2.Caption` is the field `Caption` of the object `Task2`. A field of that very name comes
-first, and case and white space around it do not matter where only one name fits then.
+A name may be a path: `Task2.Caption` is the field `Caption` of the object `Task2`, or of each object of a list.
+A field of that very name comes first, and case and white space around it do not matter where only one name fits then.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +40,9 @@ def value_of(record: dict[str, Any], field: str) -> tuple[bool, Value]:
     if not rest:
         return True, record[name]
     inner = record[name]
+    if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
+        found = [value_of(one, rest) for one in inner]
+        return any(there for there, _ in found), [value for _, value in found]
     return value_of(inner, rest) if isinstance(inner, dict) else (False, None)
 
 
