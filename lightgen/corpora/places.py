@@ -127,7 +127,7 @@ def _check_local(path: str) -> None:
     if os.path.exists(path):
         if not os.path.isfile(path):
             raise InputCorrupt(f"{path} is no regular file, and a corpus is read more than once. Write it to a file")
-    elif re.match(r"[a-z0-9]+:/", path):
+    elif re.match(r"\w+:/", path):
         raise InputCorrupt(f"{path} is neither a local path nor s3://bucket/key. Fetch it, and give where it lies")
 
 
@@ -141,9 +141,13 @@ def state_of(path: str) -> str:
 
 
 def _objects(path: str, endings: str | tuple[str, ...]) -> list[str]:
+    if not path.removeprefix(S3).strip("/"):
+        raise InputCorrupt(f"{path} names no bucket. Give s3://bucket/key")
     magic = glob.has_magic(path)
-    found = _asked("list", path, lambda remote: remote.glob(path) if magic else remote.find(path))
-    files = [f"{S3}{one}" for one in found]
+    found = _asked(
+        "list", path, lambda remote: remote.glob(path, detail=True) if magic else remote.find(path, detail=True)
+    )
+    files = [f"{S3}{one}" for one, facts in found.items() if facts["type"] == "file"]
     if files == [path]:
         return files
     return sorted(one for one in files if _counts(one, path) and (magic or one.lower().endswith(endings)))

@@ -379,8 +379,20 @@ def test_what_is_no_file_or_elsewhere_is_refused_by_name(tmp_path: Path) -> None
     for path in (tmp_path / "a.txt", tmp_path, "/dev/null"):
         with pytest.raises(InputCorrupt, match="is no regular file"):
             read("text", path)
-    for path in ("https://example.com/a.txt", "hf://datasets/x/a.txt", "gs://bucket/a.txt", "s3:/bucket/a.txt"):
+    for path in (
+        "https://example.com/a.txt",
+        "hf://datasets/x/a.txt",
+        "gs://bucket/a.txt",
+        "s3:/bucket/a.txt",
+        "S3://b/a",
+    ):
         with pytest.raises(InputCorrupt, match="neither a local path nor s3://"):
+            read("text", path)
+
+
+def test_a_path_without_a_bucket_is_refused_by_name() -> None:
+    for path in ("s3://", "s3:///"):
+        with pytest.raises(InputCorrupt, match="names no bucket"):
             read("text", path)
 
 
