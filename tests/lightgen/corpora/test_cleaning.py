@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lightgen.corpora.cleaning import Cleaned, Limits, clean, clean_all
 from lightgen.corpora.tokenizer import counter
@@ -256,3 +257,9 @@ def test_a_mark_of_a_missing_value_is_no_caption(mark: str) -> None:
     assert clean(mark, limits, words) == ("caption_not_language", "a mark of a missing value")
     for text in (f"a sign that says {mark}", f"{mark}y"):
         assert isinstance(clean(text, limits, words), Cleaned)
+
+
+def test_lengths_that_no_text_has_are_refused_by_name() -> None:
+    for name in ("min_characters", "max_characters"):
+        with pytest.raises(ValidationError, match="less than or equal to 1073741824"):
+            Limits.model_validate({name: 10**20})
