@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Int32, Int64, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt32
 
 from lightgen.decisions.mapped import forget
 from lightgen.decisions.minhash import Bands, plan_bands
@@ -19,15 +19,24 @@ COUNTED = 1 << 16  # captions that say which n-grams are rare
 
 
 class Recall(NamedTuple):
-    """Pairs of a sample with all captions that are at the threshold or above, and those that share a band."""
+    """Pairs of a sample with all captions that are at the threshold or above, and those of them that are found."""
 
     pairs: int
     found: int
 
 
-def recall(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplicateConfig, sample: int = SAMPLE) -> Recall:
+def recall(
+    marks: Marks,
+    order: Int64[np.ndarray, " k"],
+    config: NearDuplicateConfig,
+    sample: int = SAMPLE,
+    stays: Bool[np.ndarray, " n"] | None = None,
+) -> Recall:
     """Of the captions that `order` names, the first `sample` compared with all; fewer of them, where those are like
     more than MOST_PAIRS, as captions of one template are.
+
+    A pair is found if it shares a band and, where `stays` says who does, not both stay: bands of many captions are not
+    looked at pair by pair.
 
     Exact. Captions at the threshold share so many n-grams that, leave a few of the first out and the second holds one
     of the rest: so only those are compared that hold one of its rarest. Time: a look at each n-gram of all captions,
@@ -46,7 +55,10 @@ def recall(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplicateCo
         apart &= marks.content[one] != marks.content[other]
         left, other = left[~apart], other[~apart]
         theirs = replace(bands, grams=marks.grams.take(other)).keys(0, bands.count)
-        told, found = told + len(left), found + int((keys[:, left] == theirs).any(axis=0).sum())
+        seen = (keys[:, left] == theirs).any(axis=0)
+        if stays is not None:
+            seen &= ~(stays[order[left]] & stays[other])
+        told, found = told + len(left), found + int(seen.sum())
     return Recall(told, found)
 
 

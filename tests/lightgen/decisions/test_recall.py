@@ -68,3 +68,11 @@ def test_captions_of_one_template_take_no_memory_for_each_pair(monkeypatch: pyte
     assert len(texts) / 2 < found.pairs <= 5000
     shuffled = [texts[place] for place in order]
     assert recall(marks_of(shuffled, config), np.arange(len(texts)), config) == found
+
+
+def test_a_pair_of_which_both_stay_is_not_found() -> None:
+    config = NearDuplicateConfig(short_words=0)
+    marks = marks_of(["a red bird on a wall near the sea at dawn"] * 2 + ["two blue cups"], config)
+    order = np.arange(3)
+    assert recall(marks, order, config, stays=np.array([True, False, True])) == (1, 1)
+    assert recall(marks, order, config, stays=np.array([True, True, True])) == (1, 0)
