@@ -1,14 +1,15 @@
 """Texts repaired, and as plain words: what stays the same however a text is typed.
 
 Evaluation prompts and captions are compared by their plain words. Removed are case, accents, punctuation, white space,
-tags, invisible marks, and the ways in which one letter can be encoded (ligatures, full width, entities, text that was
-decoded wrongly). Letters of other scripts that look like Latin ones count as those. Ideographs are words by themselves.
-Numbers to twelve count as digits, British spellings of colours as American ones.
+tags, invisible marks, and the ways in which one letter can be encoded (ligatures, full width, entities, addresses, text
+that was decoded wrongly). Letters of other scripts that look like Latin ones count as those. Ideographs are words by
+themselves. Numbers to twelve count as digits, British spellings of some words as American ones.
 """
 
 import json
 import re
 import unicodedata
+from urllib.parse import unquote_plus
 
 import ftfy
 from ftfy.badness import is_bad
@@ -24,7 +25,10 @@ APART = (
     r"hr|html|image(?:_\d+)?|img|input|label|li|link|meta|nav|ol|option|p|pre|script|section|select|style|table|tbody|td|"
     r"tfoot|th|thead|title|tr|ul|video"
 )
-TAGS = re.compile(rf"<!--.*?-->|</?(?:(?P<inline>{INLINE})|{APART})(?:\s[^<>]*)?/?>", re.IGNORECASE | re.DOTALL)
+# Without `=` what stands after the name is no attribute, and `<a dog>` no tag.
+TAGS = re.compile(
+    rf"<!--.*?-->|</?(?:(?P<inline>{INLINE})|{APART})(?:\s[^<>=]*=[^<>]*|\s*)/?>", re.IGNORECASE | re.DOTALL
+)
 ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 AGAIN = re.compile(r"<|\\u|&#?\w+;")
 FIXES = ftfy.TextFixerConfig(unescape_html=True, normalization="NFC", explain=False)
@@ -39,23 +43,37 @@ HIDDEN = re.compile(
     "\U00100000-\U0010fffd]"
 )
 JOINERS = re.compile("(?<![^\x00-\x7f\\s])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\\s])")
-TAG = re.compile(r"<[a-zA-Z/!][^<>]*>")
+# A tag is one word, or has attributes; other words between angle brackets are words.
+TAG = re.compile(r"<!\[CDATA\[|<[a-zA-Z/!][^<>\s]*(?:\s[^<>=]*=[^<>]*|\s*/)?>")
+WRITTEN_ENDS, URL_SIGN = re.compile(r"\\[nrt]"), re.compile("%[0-9a-fA-F]{2}")
 # Ideographs and kana stand for words without white space between them.
 IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 WORD = re.compile(rf"[{IDEOGRAPH}]|[^\W_{IDEOGRAPH}]+")
-PLAIN = re.compile(r"[a-z0-9]+")
+PLAIN, ODD = re.compile(r"[a-z0-9]+"), re.compile(r"[&<%\\]")
 # Categories of Unicode that no reader takes for a letter, vowel signs of Indic scripts among them; and the tatweel.
 INVISIBLE, TATWEEL = {"Cf", "Co", "Cn", "Cc", "Mn", "Mc", "Me", "Sk"}, "\u0640"
 LOOKALIKES = str.maketrans(
-    "аеорсухіјѕԁһӏԛԝкмтвнАЕОРСУХІЈѕКМТВН" "αοριυνκτχ" "ıłøđ",
-    "aeopcyxijsdhlqwkmtbnaeopcyxijskmtbn" "aopiuvktx" "ilod",
+    "аеорсухіјѕԁһӏԛԝкмтвнАЕОРСУХІЈЅКМТВН" "αοριυνκτχηεγω" "օսհոցզյ" "ıłøđ" "\u115f\u1160",
+    "aeopcyxijsdhlqwkmtbnaeopcyxijskmtbn" "aopiuvktxneyw" "ouhngqj" "ilod" "  ",
 )  # fmt: skip
+DRAWN = re.compile(r"(?:LATIN LETTER SMALL CAPITAL|NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER) ([A-Z])")
+LOOKALIKES |= {
+    code: found[1].lower()
+    for code in (*range(0x250, 0x2B0), *range(0x1D00, 0x1D30), *range(0xA730, 0xA732), *range(0x1F150, 0x1F18A))
+    if (found := DRAWN.fullmatch(unicodedata.name(chr(code), "")))
+}
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 SPELLINGS: dict[str, str] = {"grey": "gray", "colour": "color", "coloured": "colored", "photograph": "photo"}
+SPELLINGS |= {"doughnut": "donut", "doughnuts": "donuts", "aeroplane": "airplane", "aeroplanes": "airplanes"}
+SPELLINGS |= {"racquet": "racket", "racquets": "rackets", "dryer": "drier", "dryers": "driers"}
 SPELLINGS |= {word: str(number) for number, word in enumerate(NUMBERS, 1)}
-ARTICLES = {"a", "an", "the"}
-# What the prompts of known benchmarks begin with, which says nothing of what is to be seen.
-FRAME = re.compile(r"^(?:(?:photo|picture|image|pic|shot|snapshot|photography|painting|drawing|render) of )+")
+ARTICLES = {"a", "an", "the", "1"}
+# What the prompts of known benchmarks begin with, and its like, which says nothing of what is to be seen.
+PICTURE = "(?:photo|picture|image|pic|shot|snapshot|photograph|painting|drawing|render)s?|photography"
+FRAME = re.compile(
+    rf"^(?:(?:(?:close up |closeup |stock |high quality |realistic )*(?:{PICTURE}) (?:of|showing|depicting)|"
+    r"there (?:is|are)|this is|please|draw|generate|create|imagine) )+"
+)
 
 
 def repaired(text: str) -> str:
@@ -115,14 +133,16 @@ def _decoded(found: re.Match[str]) -> str:
 
 def plain_words(text: str) -> str:
     """The words of a text in order, with single spaces between; empty for a text without any, such as emoji."""
-    plain = text.isascii() and text.isprintable() and "&" not in text and "<" not in text
+    plain = text.isascii() and text.isprintable() and not ODD.search(text)
     words: list[str] = PLAIN.findall(text.lower()) if plain else WORD.findall(_plain(text))
     return " ".join(SPELLINGS.get(word, word) for word in words)
 
 
 def _plain(text: str) -> str:
     """`text` in the simplest letters that a reader would take it for."""
-    whole = TAG.sub(" ", repaired(text))
+    if URL_SIGN.search(text) and not any(sign.isspace() for sign in text):
+        text = unquote_plus(text)
+    whole = TAG.sub(" ", WRITTEN_ENDS.sub(" ", repaired(text)))
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", _without_marks(whole)).casefold())
     return unicodedata.normalize("NFKC", _without_marks(decomposed).translate(LOOKALIKES))
 

@@ -24,6 +24,7 @@ ODD = re.compile("[\0\ufffd\ud800-\udfff]")
 # What no repair changes but for white space around it, in words of two or more.
 PLAIN = rf"^[ \t\r\n]*[{READY_SIGNS}]+(?: [{READY_SIGNS}]+)+[ \t\r\n]*$"
 LETTER = "[0-9A-Za-z]"
+MOST_CHARACTERS = 1 << 30  # lengths are counted in 32 bits
 EMOJI = re.compile("[\u203c-\u3299\U0001f000-\U0001faff]")
 FILE_ENDINGS = (
     "jpe?g|png|gif|webp|bmp|tiff?|svg|heic|avif|psd|ico|mp4|mov|avi|mp3|wav|pdf|docx?|pptx?|xlsx?|zip|html?|php|aspx?"
@@ -34,6 +35,9 @@ NO_LANGUAGE = {
         rf"\S*\.(?:{FILE_ENDINGS})|(?:img|dscn?|dscf|dcim|pxl|mvimg|p)[-_]?\d{{3}}[-\w]*", re.IGNORECASE
     ),
     "an address": re.compile(rf"(?:https?://|www\.)\S+|[\w-]+(?:\.[\w-]+)*\.(?:{DOMAINS})(?:/\S*)?", re.IGNORECASE),
+    "a mark of a missing value": re.compile(
+        r"nan|none|null|nil|undefined|n/?a|#n/a|<na>|#(?:div/0|name|null|num|ref|value)[!?]", re.IGNORECASE
+    ),
 }
 REASONS = ("caption_encoding", "caption_empty", "caption_too_short", "caption_too_long", "caption_not_language")
 
@@ -41,8 +45,8 @@ REASONS = ("caption_encoding", "caption_empty", "caption_too_short", "caption_to
 class Limits(Config):
     """What a caption must be."""
 
-    min_characters: int = Field(default=3, ge=1, description="fewer are refused")
-    max_characters: int = Field(default=2000, ge=1, description="more are refused")
+    min_characters: int = Field(default=3, ge=1, le=MOST_CHARACTERS, description="fewer are refused")
+    max_characters: int = Field(default=2000, ge=1, le=MOST_CHARACTERS, description="more are refused")
     max_tokens: int = Field(default=128, ge=1, description="what the student's text encoder reads; the paper's 128")
 
 

@@ -1,7 +1,7 @@
 """Finds the field of the captions in records and tables, and what of its value is a caption.
 
-A name may be a path: `Task2.Caption` is the field `Caption` of the object `Task2`. A field of that very name comes
-first, and case does not matter where only one name fits then.
+A name may be a path: `Task2.Caption` is the field `Caption` of the object `Task2`, or of each object of a list.
+A field of that very name comes first, and case and white space around it do not matter where only one name fits then.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,11 +22,11 @@ Found = list[bytes] | tuple[str, str] | None
 
 
 def same_name(names: Iterable[str], wanted: str) -> str | None:
-    """The name that is meant: the very same, else the only one that differs in case alone."""
+    """The name that is meant: the very same, else the only one that differs in case and in white space around it."""
     names = list(names)
     if wanted in names:
         return wanted
-    alike = [name for name in names if name.casefold() == wanted.casefold()]
+    alike = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -40,6 +40,9 @@ def value_of(record: dict[str, Any], field: str) -> tuple[bool, Value]:
     if not rest:
         return True, record[name]
     inner = record[name]
+    if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
+        found = [value_of(one, rest) for one in inner]
+        return any(there for there, _ in found), [value for _, value in found]
     return value_of(inner, rest) if isinstance(inner, dict) else (False, None)
 
 

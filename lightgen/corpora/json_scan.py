@@ -98,10 +98,14 @@ def find_array(file: BinaryIO, head: bytes, key: str, path: str) -> tuple[int, b
     """
     reader = _Reader(file, head, path)
     sign = reader.sign()
+    if not sign:
+        raise InputCorrupt(f"{path} is empty. Fetch or write it again")
     if not key:
         if sign == b"[":
             return reader.skip(1)
-        keys = _shown(reader.keys()) if sign == b"{" else "none"
+        if sign != b"{":
+            raise InputCorrupt(f"{path} is no JSON document: it begins with {reader.rest[:20]!r}. Check its kind")
+        keys = _shown(reader.keys())
         raise InputCorrupt(f"{path} is no array of records; keys at its top: {keys}: set `items`, or use kind `jsonl`")
     if sign != b"{":
         raise InputCorrupt(f"{path} has no key {key!r}: it is no JSON object")
@@ -110,7 +114,7 @@ def find_array(file: BinaryIO, head: bytes, key: str, path: str) -> tuple[int, b
         seen.append(name)
         if name == key and reader.sign() == b"[":
             return reader.skip(1)
-    raise InputCorrupt(f"{path} has no array under the key {key!r}; it has {_shown(seen)}")
+    raise InputCorrupt(f"{path} has no array under the key {key!r}; it has {_shown(seen)}: set `items`")
 
 
 class _Reader:

@@ -86,12 +86,18 @@ class JsonLines(JsonRecords):
         begins = head.lstrip()
         if begins.startswith(b"[") or begins.split(b"\n", 1)[0].strip() == b"{":
             raise one_document(self.path)
-        return ()
+        return super().told(head)
 
     def check(self, records: Records, inventory: Inventory) -> None:
-        """See `LineCorpus.check`: some of the first records must have the field."""
+        """See `LineCorpus.check`: some of the first lines must be objects, and have the field."""
         lines = [line for line in lines_of(records.first(LOOKED_AT)) if line.strip()]
-        known = [record for line in lines if isinstance(record := parsed(line, self.field), dict)]
+        read = [parsed(line, self.field) for line in lines]
+        known = [record for record in read if isinstance(record, dict)]
+        if len(read) > 1 and not known:
+            raise InputCorrupt(
+                f"{self.path} holds no JSON lines: none of its first {len(read)} lines is an object; of the first: "
+                f"{read[0][1]}. Use the kind that its layout has, or write one object a line"
+            )
         if not known or any(map(self.has_captions, known)):
             return
         if any(_is_list_of_objects(value) for value in known[0].values()) and len(known) == 1:

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 from lightgen.config import QUIET
 from lightgen.corpora import places
 from lightgen.corpora.base import FileCorpus, input_changed
-from lightgen.corpora.plain_bytes import BLOCK, UTF8, check_encoding, compression_of, plain_bytes
+from lightgen.corpora.plain_bytes import BLOCK, UTF8, check_encoding, check_line_ends, compression_of, plain_bytes
 from lightgen.corpora.ranges import Cutter, Inventory, Place
 from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputCorrupt
@@ -75,12 +75,14 @@ class LineCorpus(FileCorpus):
         try:
             info = codecs.lookup(name)
             "".encode(name)
-        except LookupError:
+            codecs.getincrementaldecoder(name)("replace").decode(b"", final=True)
+        except (LookupError, UnicodeError):
             raise ValueError(f"there is no encoding {name!r}; utf-8, utf-16, latin-1, cp1252 are some") from None
         return UTF8 if info.name in (UTF8, "utf-8-sig") else info.name
 
     def told(self, head: bytes) -> tuple[str, ...]:
-        """What the first bytes of the text tell of how the records are written: see `Inventory.form`."""
+        """What the first bytes tell of how the records are written, see `Inventory.form`. Raises InputCorrupt."""
+        check_line_ends(head, self.path)
         return ()
 
     def begin(self, file: BinaryIO, head: bytes, found: Inventory) -> tuple[Inventory, bytes]:

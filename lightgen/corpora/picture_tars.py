@@ -69,7 +69,7 @@ class PictureTars(PictureFiles):
         if hashlib.sha256(data).hexdigest() != place.range.sha256:
             raise input_changed(self.path, place)
         file = io.BytesIO(data)
-        for at, sample in enumerate(samples(file, self.path)):
+        for at, sample in enumerate(samples(file, self.path, part=True)):
             yield self._found(place.first + at, sample, file)
 
     def write(self, path: Path, captions: list[str]) -> Path:

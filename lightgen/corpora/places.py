@@ -10,8 +10,9 @@ import hashlib
 import io
 import itertools
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -23,6 +24,7 @@ from lightgen.settings import cache_folder, s3_endpoint
 from lightgen.storage.file_digests import file_digest
 
 S3 = "s3://"
+HIDDEN = (".", "_")  # begins names that are passed over
 AHEAD = 1 << 20  # bytes that are fetched of an object at least
 T = TypeVar("T")
 
@@ -90,18 +92,55 @@ def sha256_of(path: str, copy: Any = None) -> str:
 def files_of(path: str, endings: str | tuple[str, ...]) -> list[str]:
     """The files that a path means, sorted: itself, those that fit it as a pattern, or all with an ending in a folder.
 
-    Of a folder or a pattern those are left out that are hidden, begin with `_`, or lie in such a folder.
+    Of a folder or a pattern those are left out that are hidden, begin with `_`, or lie in such a folder. A link that
+    leads nowhere is a file that cannot be read. Raises InputCorrupt.
     """
     with explained(path):
         if path.startswith(S3):
             return _objects(path, endings)
+        path = os.path.expanduser(path)
         if os.path.isdir(path):
-            found = [str(one) for one in Path(path).rglob("*") if str(one).lower().endswith(endings) and one.is_file()]
+            found = [one for one in _files_within(path) if one.lower().endswith(endings)]
         elif glob.has_magic(path) and not Path(path).exists():
-            found = [one for one in glob.glob(path, recursive=True) if Path(one).is_file()]
+            found = _once([one for one in glob.glob(path, recursive=True) if not os.path.isdir(one)])
         else:
+            _check_local(path)
             return [path]
-    return sorted(one for one in found if _counts(one, path))
+    found = sorted(one for one in found if _counts(one, path))
+    for one in found:
+        _check_local(one)
+    return found
+
+
+def _files_within(path: str) -> Iterator[str]:
+    """All files of a folder, links and their folders among them, each folder once. Raises OSError."""
+
+    def failed(error: OSError) -> None:
+        raise error
+
+    seen = set[str]()
+    for folder, folders, names in os.walk(path, onerror=failed, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def _once(paths: list[str]) -> Iterable[str]:
+    """Of the paths that lead to one name in one folder, as where a link leads back up, the first."""
+    known = ((os.path.realpath(os.path.dirname(one)), os.path.basename(one)) for one in paths)
+    return dict(reversed(list(zip(known, paths, strict=True)))).values()
+
+
+def _check_local(path: str) -> None:
+    """Raises InputCorrupt for what is neither a local file nor missing, which is found when it is read."""
+    if os.path.exists(path):
+        if not os.path.isfile(path):
+            raise InputCorrupt(f"{path} is no regular file, and a corpus is read more than once. Write it to a file")
+    elif re.match(r"\w+:/", path):
+        raise InputCorrupt(f"{path} is neither a local path nor s3://bucket/key. Fetch it, and give where it lies")
 
 
 def state_of(path: str) -> str:
@@ -114,9 +153,13 @@ def state_of(path: str) -> str:
 
 
 def _objects(path: str, endings: str | tuple[str, ...]) -> list[str]:
+    if not path.removeprefix(S3).strip("/"):
+        raise InputCorrupt(f"{path} names no bucket. Give s3://bucket/key")
     magic = glob.has_magic(path)
-    found = _asked("list", path, lambda remote: remote.glob(path) if magic else remote.find(path))
-    files = [f"{S3}{one}" for one in found]
+    found = _asked(
+        "list", path, lambda remote: remote.glob(path, detail=True) if magic else remote.find(path, detail=True)
+    )
+    files = [f"{S3}{one}" for one, facts in found.items() if facts["type"] == "file"]
     if files == [path]:
         return files
     return sorted(one for one in files if _counts(one, path) and (magic or one.lower().endswith(endings)))
@@ -125,7 +168,7 @@ def _objects(path: str, endings: str | tuple[str, ...]) -> list[str]:
 def _counts(file: str, path: str) -> bool:
     """Whether no name below the folder or the fixed part of the pattern is hidden or begins with `_`."""
     fixed = list(itertools.takewhile(lambda name: not glob.has_magic(name), os.path.normpath(path).split("/")))
-    return not any(name.startswith((".", "_")) for name in os.path.normpath(file).split("/")[len(fixed) :])
+    return not any(name.startswith(HIDDEN) for name in os.path.normpath(file).split("/")[len(fixed) :])
 
 
 class _Object(io.RawIOBase):

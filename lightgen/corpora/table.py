@@ -90,6 +90,7 @@ class TableCorpus(LineCorpus):
 
     def told(self, head: bytes) -> tuple[str, ...]:
         """See `LineCorpus.told`: whether quotes are around values."""
+        super().told(head)
         quoted = self.quoting == "minimal"
         if self.quoting == "auto":
             quoted = self.delimiter != "\t" or written_quoted(head, self.delimiter, self.quote)
@@ -99,8 +100,10 @@ class TableCorpus(LineCorpus):
         """See `LineCorpus.begin`: the header."""
         if self.header is not None:
             return found.model_copy(update={"column": self._place(self.header)}), head
+        if not head.strip():
+            raise InputCorrupt(f"{self.path} is empty: it has no header. Fetch or write it again")
         size = self._first_size(head, found.form)
-        names = self._fields(head[:size], found.form) if head and not head.isspace() else []
+        names = self._fields(head[:size], found.form)
         if isinstance(names, tuple):
             raise InputCorrupt(f"{self.path}: the header cannot be read: {names[1]}")
         if not is_utf8(head[:size]):

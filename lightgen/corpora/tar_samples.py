@@ -9,14 +9,18 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from lightgen.corpora.plain_bytes import BLOCK
 from lightgen.errors import InputCorrupt
 
 MAX_MEMBER = 64 << 20  # bytes; a larger one is no picture and no caption
 Sample = list[tarfile.TarInfo]
 
 
-def samples(file: BinaryIO, path: str) -> Iterator[Sample]:
-    """Members of each key, in order. Raises InputCorrupt for what is no tar, or ends too early."""
+def samples(file: BinaryIO, path: str, part: bool = False) -> Iterator[Sample]:
+    """Members of each key, in order. Raises InputCorrupt for what is no tar, or ends too early.
+
+    `part`: the file holds members of a tar, and nothing marks its end.
+    """
     held: Sample = []
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
@@ -28,10 +32,26 @@ def samples(file: BinaryIO, path: str) -> Iterator[Sample]:
                     yield held
                     held = []
                 held.append(member)
+            if not part:
+                _check_end(file, tar.offset, path)
     except tarfile.TarError as error:
         raise InputCorrupt(f"{path} is no sound tar: {error}. Fetch it again; a compressed one is not read") from error
     if held:
         yield held
+
+
+def _check_end(file: BinaryIO, end: int, path: str) -> None:
+    """Raises InputCorrupt unless zeros alone follow the last member: `tarfile` ends at a header that it cannot read."""
+    file.seek(end)
+    if len(block := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+        raise InputCorrupt(f"{path} was cut short: no block of zeros ends it after byte {end}. Fetch it again")
+    while block:
+        if block.strip(b"\0"):
+            raise InputCorrupt(
+                f"{path} goes on after byte {end}, where no header of a tar can be read: it is damaged, or tars were "
+                "written one after the other. Fetch it again, or give each tar by itself"
+            )
+        block = file.read(BLOCK)
 
 
 def key_of(name: str) -> str:

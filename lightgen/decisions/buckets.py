@@ -40,10 +40,10 @@ class Buckets:
 def share_a_band(bands: Banded) -> Buckets:
     """The buckets of all bands that hold two or more texts, band by band.
 
-    A bucket of more than LIMIT is split by the keys of the next band, and so on until it fits or the bands end. So who
-    shares a bucket depends on the keys alone, not on the order of texts. Time: bands x n. Memory: the keys of GROUP
-    bands, 8 bytes each a text, and 4 bytes for each bucket that a text is in, of which there are at most as many as
-    bands.
+    A bucket of more than LIMIT is there as a whole, and is split by the keys of the next band, and so on until it fits
+    or the bands end. So who shares a bucket depends on the keys alone, not on the order of texts. Time: bands x n.
+    Memory: the keys of GROUP bands, 8 bytes each a text, and 4 bytes for each bucket that a text is in, of which there
+    are at most two a band.
     """
     found = [part for first in range(0, bands.count, GROUP) for part in _group(bands, first)]
     members = np.concatenate([np.zeros(0, np.int32), *(part for part, _ in found)])
@@ -68,18 +68,19 @@ def _band(bands: Banded, key: UInt64[np.ndarray, " n"], band: int) -> Iterator[t
     members = _not_alone(key)
     members, sizes = _sorted_by(key[members], members)
     label = np.zeros(0, np.int32)
+    # As a whole too: a text that a further band parts from the crowd may be like it all the same.
+    yield members[np.repeat(sizes > LIMIT, sizes)], sizes[sizes > LIMIT]
     while True:
         fits, crowded = (sizes > 1) & (sizes <= LIMIT), sizes > LIMIT
         yield members[np.repeat(fits, sizes)], sizes[fits]
         members, sizes = members[np.repeat(crowded, sizes)], sizes[crowded]
         band += 1
         if not len(members) or band == bands.count:
-            break
+            return
         label = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         further = bands.keys_of(band, members)
         order = np.lexsort((further, label))
         members, sizes = members[order], _runs(further[order], label[order])
-    yield members, sizes
 
 
 def _sorted_by(key: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

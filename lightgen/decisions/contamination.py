@@ -1,8 +1,9 @@
 """Which captions give an evaluation prompt away: of the same plain words, holding its n-grams, or nearly the same."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numba
 import numpy as np
@@ -12,8 +13,9 @@ from scipy import sparse
 
 from lightgen.config import Config
 from lightgen.decisions.shingles import FNV_OFFSET, Shingles, Words, ngrams, read_words, shingle, stirred, without
-from lightgen.texts import ARTICLES, plain_words, subject
+from lightgen.texts import ARTICLES, NUMBERS, plain_words, subject
 
+SPOKEN = {str(number): word for number, word in enumerate(NUMBERS, 1)}
 BLOCK = 4096
 KNOWN_BITS = 20
 
@@ -35,7 +37,7 @@ def contaminated(captions: Sequence[str], prompts: Sequence[str], config: Contam
     if not prompts:
         return {}
     mine, theirs = ([plain_words(text) for text in texts] for texts in (captions, prompts))
-    exact = {_about(words, prompt): prompt for words, prompt in zip(theirs, prompts, strict=True)}
+    exact = _said(tuple(prompts))
     found = {
         i: f"equals the evaluation prompt {exact[about]!r}"
         for i, (words, caption) in enumerate(zip(mine, captions, strict=True))
@@ -53,6 +55,36 @@ def contaminated(captions: Sequence[str], prompts: Sequence[str], config: Contam
         for i, share, which in _closest(mine, theirs, 2, config.similarity, of_prompt=False):
             found.setdefault(i, f"is {share:.0%} like the evaluation prompt {prompts[which]!r}")
     return found
+
+
+@lru_cache(4)
+def _said(prompts: tuple[str, ...]) -> dict[str, str]:
+    """What a caption must not be about, and the prompt that says it: as it stands, else in other ways."""
+    words = {prompt: plain_words(prompt) for prompt in prompts}
+    other_ways = {way: prompt for prompt in prompts for way in _ways(words[prompt])}
+    return other_ways | {_about(words[prompt], prompt): prompt for prompt in prompts}
+
+
+def _ways(words: str) -> Iterator[str]:
+    """Other ways to say what a prompt of these plain words is about."""
+    about = subject(words)
+    parts = about.split()
+    if not parts:
+        return
+    for text in (words, about):
+        for together in ("".join(text.split()), "".join(SPOKEN.get(word, word) for word in text.split())):
+            yield together
+            yield subject(" ".join(together))  # letter by letter
+    yield f"exactly {about}"
+    for at, (word, following) in enumerate(itertools.pairwise(parts)):
+        yield " ".join([*parts[:at], word + following, *parts[at + 2 :]])  # hotdog
+    for at, word in enumerate(parts):
+        plurals = [word.removesuffix("s")] if word.endswith("s") else []
+        for other in [*plurals, word.removesuffix("es"), f"{word}s", f"{word}es"]:
+            yield " ".join([*parts[:at], other, *parts[at + 1 :]])
+    one, both, other = about.partition(" and ")
+    if both:
+        yield from (f"{one} {other}", f"{other} {one}", f"{other} and {one}", f"{one} with {other}")
 
 
 def _about(words: str, text: str) -> str:
@@ -95,7 +127,7 @@ def _incidence(grams: Shingles, known: np.ndarray) -> sparse.csr_array:
 class Screen:
     """What a caption must hold to be contaminated at all, so that only a few are compared text by text.
 
-    subjects: hashes of the words of each prompt without articles, from the last word to the first
+    subjects: hashes of the words of each prompt without articles, from the last word to the first, in all its ways
     grams: n-grams of `words` words of the prompts, with articles and without
     """
 
@@ -115,7 +147,7 @@ class Screen:
         """The screen before `contaminated` with the same arguments; it lets through all that could be contaminated."""
         words = config.words if config.similarity is None else min(2, config.words)
         plain = [plain_words(prompt) for prompt in prompts]
-        bare = read_words([subject(text) for text in plain])
+        bare = read_words([*map(subject, plain), *_said(tuple(prompts))])
         held = [ngrams(read_words([form(text) for text in plain]), words).hashes for form in (str, subject)]
         wanted = config.containment is not None or config.similarity is not None
         grams = np.unique(np.concatenate(held)) if wanted else np.zeros(0, np.uint32)

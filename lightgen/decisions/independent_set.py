@@ -18,6 +18,7 @@ from numba.extending import overload
 from lightgen.decisions.buckets import LIMIT, Buckets, by_text
 from lightgen.decisions.shingles import Shingles
 
+CROWD = 64  # kept texts of a larger bucket that a text is compared with
 Alike = Callable[[Any, int, int, float], float]
 
 
@@ -72,8 +73,8 @@ def similar_by(kind: type) -> Callable[[Alike], Alike]:
 def first_kept(texts: Any, n: int, buckets: Buckets, threshold: float) -> tuple[Int64[np.ndarray, " n"], int, int]:
     """For each of `n` texts the first kept one that is alike, -1 if it is kept itself; pairs compared; pairs skipped.
 
-    Two texts are alike if they share a bucket and their similarity is at least `threshold`. In a bucket with more than
-    LIMIT kept texts, only the LIMIT that are nearest before a text are compared, the others skipped.
+    Two texts are alike if they share a bucket and their similarity is at least `threshold`. In a bucket of more than
+    LIMIT texts only the CROWD kept ones that are nearest before a text are compared, the others skipped.
     """
     mine, starts = by_text(buckets, n)
     twin, compared, skipped = _first_kept(buckets.members, buckets.starts, mine, starts, texts, threshold)
@@ -165,7 +166,7 @@ def _first_kept(
         first = n
         for bucket in mine[mine_starts[i] : mine_starts[i + 1]]:
             end = starts[bucket] + filled[bucket]
-            begin = max(starts[bucket], end - LIMIT)
+            begin = max(starts[bucket], end - (LIMIT if starts[bucket + 1] - starts[bucket] <= LIMIT else CROWD))
             skipped += int(begin - starts[bucket])
             for at in range(begin, end):
                 j = members[at]

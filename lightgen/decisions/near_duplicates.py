@@ -91,12 +91,12 @@ def _marks(texts: Sequence[str], config: NearDuplicateConfig) -> Marks:
 def refuse_near(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplicateConfig) -> NearDuplicates:
     """Which captions are kept of those that `order` names, from the highest priority down.
 
-    Captions with the same n-grams and the same words but for fillers are compared once, and go together. A bucket of
-    more than 256 is split by further bands; in one that no band splits, each caption is compared with the 256 kept
-    ones that come nearest before it. A caption without a word is kept.
+    Captions with the same n-grams and the same words but for fillers are compared once, and go together. In a bucket
+    of more than 256 each caption is compared with the 64 kept ones that come nearest before it, and the bucket is split
+    by further bands, where others are near. A caption without a word is kept.
 
-    Time: bands x n, and at most bands x 256 comparisons a caption. Memory beside the marks: their n-grams twice, 64
-    bytes a caption, 12 bytes for each bucket that a caption shares.
+    Time: bands x n, and at most bands x (256 + 64) comparisons a caption. Memory beside the marks: their n-grams twice,
+    64 bytes a caption, 12 bytes for each bucket that a caption shares.
     """
     same, alone, mine = _alone(marks, order, config.short_words)
     bands = Bands(Shingles(mine.hashes, mine.offsets), *plan_bands(config.threshold, config.recall))

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int64, UInt8, UInt64
 from lightgen.decisions.shingles import FNV_OFFSET, FNV_PRIME, as_bytes, ends_of, word_hash
 from lightgen.texts import SPELLINGS, plain_words
 
-SPACE, AND, LESS, DELETE = 32, 38, 60, 127
+SPACE, PERCENT, AND, LESS, BACKSLASH, DELETE = 32, 37, 38, 60, 92, 127
 
 
 class _Spellings(NamedTuple):
@@ -56,11 +56,13 @@ def _joined(words: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 @numba.njit(cache=True)
 def _simple(data: np.ndarray, starts: np.ndarray) -> Bool[np.ndarray, " n"]:
-    """Which texts `plain_words` takes as they are: printable ASCII without tags and entities."""
+    """Which texts `plain_words` takes as they are: printable ASCII without tags, entities, escapes and coded signs."""
     out = np.ones(len(starts) - 1, np.bool_)
     for i in range(len(out)):
         for at in range(starts[i], starts[i + 1]):
-            out[i] &= SPACE <= data[at] < DELETE and data[at] != AND and data[at] != LESS
+            sign = data[at]
+            odd = sign in (PERCENT, AND, LESS, BACKSLASH)
+            out[i] &= SPACE <= sign < DELETE and not odd
     return out
 
 

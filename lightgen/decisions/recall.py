@@ -1,52 +1,75 @@
 """How many near-duplicates the bands find: some captions compared with all, without any signature."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Int32, Int64, UInt32
+from jaxtyping import Bool, Int32, Int64, UInt32
 
 from lightgen.decisions.mapped import forget
 from lightgen.decisions.minhash import Bands, plan_bands
 from lightgen.decisions.near_duplicates import Marks, NearDuplicateConfig
-from lightgen.decisions.shingles import FILE_BLOCK, Shingles
+from lightgen.decisions.shingles import BLOCK, FILE_BLOCK, Shingles
 
 SAMPLE = 1000
+FEWER = 8  # the sample is so many times smaller where its captions are like too many others
+MOST_PAIRS = 1 << 20
 COUNTED = 1 << 16  # captions that say which n-grams are rare
 
 
 class Recall(NamedTuple):
-    """Pairs of a sample with all captions that are at the threshold or above, and those that share a band."""
+    """Pairs of a sample with all captions that are at the threshold or above, and those of them that are found."""
 
     pairs: int
     found: int
 
 
-def recall(marks: Marks, order: Int64[np.ndarray, " k"], config: NearDuplicateConfig, sample: int = SAMPLE) -> Recall:
-    """Of the captions that `order` names, the first `sample` compared with all.
+def recall(
+    marks: Marks,
+    order: Int64[np.ndarray, " k"],
+    config: NearDuplicateConfig,
+    sample: int = SAMPLE,
+    stays: Bool[np.ndarray, " n"] | None = None,
+) -> Recall:
+    """Of the captions that `order` names, the first `sample` compared with all; fewer of them, where those are like
+    more than MOST_PAIRS, as captions of one template are.
+
+    A pair is found if it shares a band and, where `stays` says who does, not both stay: bands of many captions are not
+    looked at pair by pair.
 
     Exact. Captions at the threshold share so many n-grams that, leave a few of the first out and the second holds one
     of the rest: so only those are compared that hold one of its rarest. Time: a look at each n-gram of all captions,
-    and the n-grams of those that share a rare one; memory: 4 bytes a caption.
+    and the n-grams of those that share a rare one; memory: 4 bytes a caption, and 16 a pair.
     """
-    some = order[:sample]
-    left, right = _pairs(marks.grams, order, marks.grams.take(some), config.threshold)
-    if not len(left):
-        return Recall(0, 0)
-    apart = (marks.length[some[left]] <= config.short_words) | (marks.length[order[right]] <= config.short_words)
-    apart &= marks.content[some[left]] != marks.content[order[right]]
-    left, right = left[~apart], right[~apart]
-    bands, rows = plan_bands(config.threshold, config.recall)
-    mine, theirs = (
-        Bands(marks.grams.take(rows_of), bands, rows).keys(0, bands) for rows_of in (some[left], order[right])
-    )
-    return Recall(len(left), int((mine == theirs).any(axis=0).sum()))
+    pairs = _pairs(marks.grams, order, order[:sample], config.threshold)
+    while len(pairs) > MOST_PAIRS and sample > 1:
+        sample = max(sample // FEWER, 1)
+        pairs = _pairs(marks.grams, order, order[:sample], config.threshold)
+    bands = Bands(marks.grams.take(order[:sample]), *plan_bands(config.threshold, config.recall))
+    keys, told, found = bands.keys(0, bands.count), 0, 0
+    for first in range(0, len(pairs), BLOCK):
+        left, right = pairs[first : first + BLOCK].T
+        one, other = order[left], order[right]
+        apart = (marks.length[one] <= config.short_words) | (marks.length[other] <= config.short_words)
+        apart &= marks.content[one] != marks.content[other]
+        left, other = left[~apart], other[~apart]
+        theirs = replace(bands, grams=marks.grams.take(other)).keys(0, bands.count)
+        seen = (keys[:, left] == theirs).any(axis=0)
+        if stays is not None:
+            seen &= ~(stays[order[left]] & stays[other])
+        told, found = told + len(left), found + int(seen.sum())
+    return Recall(told, found)
 
 
 def _pairs(
-    grams: Shingles, order: np.ndarray, sample: Shingles, threshold: float
-) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """(place in the sample, place in `order`) of all pairs at the threshold or above; each pair of a sample once."""
+    grams: Shingles, order: Int64[np.ndarray, " k"], some: Int64[np.ndarray, " sample"], threshold: float
+) -> Int64[np.ndarray, "pairs 2"]:
+    """(place in the sample, place in `order`) of all pairs at the threshold or above; each pair of a sample once.
+
+    Of more than MOST_PAIRS only so many that this can be told, unless the sample is a single caption.
+    """
+    sample = grams.take(some)
     place_of = np.full(len(grams.offsets) - 1, -1, np.int32)
     place_of[order] = np.arange(len(order))
     rare, text = _rarest(sample, grams.take(order[: max(COUNTED, len(sample.offsets))]), threshold)
@@ -55,7 +78,7 @@ def _pairs(
     starts = np.append(starts, len(by_hash))
     maybe = np.zeros(1 << 20, bool)
     maybe[known >> np.uint32(12)] = True
-    found = [np.zeros((0, 2), np.int64)]
+    found, left = [np.zeros((0, 2), np.int64)], MOST_PAIRS + 1 if len(some) > 1 else len(order)
     for first in range(0, len(place_of), FILE_BLOCK):
         last = min(first + FILE_BLOCK, len(place_of))
         found.append(
@@ -72,11 +95,12 @@ def _pairs(
                 sample.offsets,
                 maybe,
                 threshold,
+                left,
             )
         )
         forget(grams.hashes)
-    left, right = np.concatenate(found).T
-    return left, right
+        left -= len(found[-1])
+    return np.concatenate(found)
 
 
 def _rarest(
@@ -111,11 +135,15 @@ def least_shared(sizes: Int64[np.ndarray, " n"], threshold: float) -> Int64[np.n
 def _compare(
     hashes: np.ndarray, offsets: np.ndarray, first: int, last: int, place_of: np.ndarray, known: np.ndarray,
     starts: np.ndarray, holders: np.ndarray, sample: np.ndarray, ends: np.ndarray, maybe: np.ndarray, threshold: float,
+    most: int,
 ) -> np.ndarray:  # fmt: skip
+    """Up to `most` pairs of these texts with those of the sample."""
     met = np.full(len(ends) - 1, -1, np.int64)
     out, count = np.empty((1024, 2), np.int64), 0
     for i in range(first, last):
         place = place_of[i]
+        if count >= most:
+            break
         if place < 0:
             continue
         mine = hashes[offsets[i] : offsets[i + 1]]

@@ -104,7 +104,8 @@ class _Verdicts:
     def refuse_near(self, config: NearDuplicateConfig) -> Summary:
         """Near-duplicates of captions that stay."""
         alive = self.alive()
-        found, sure = refuse_near(self.given.marks, alive, config), recall(self.given.marks, alive, config)
+        found = refuse_near(self.given.marks, alive, config)
+        sure = recall(self.given.marks, alive, config, stays=found.refused < 0)
         refused = np.flatnonzero(found.refused >= 0)
         self._refuse(refused, NEAR, found.refused[refused])
         return {"pairs_compared": found.compared, "pairs_skipped": found.skipped, "near_recall": sure._asdict()}

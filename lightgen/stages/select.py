@@ -231,6 +231,6 @@ def _summary(selection: Selection, config: SelectConfig, lists: list[PromptList]
 
 
 def told_recall(found: Mapping[str, int]) -> str:
-    """How many near-duplicates the bands find, for people."""
+    """How many near-duplicates are found, for people."""
     pairs, share = found["pairs"], found["found"] / max(found["pairs"], 1)
-    return f"of {pairs:,} near pairs of a sample the bands find {share:.2%}" if pairs else "a sample has no near pairs"
+    return f"of {pairs:,} near pairs of a sample {share:.2%} are found" if pairs else "a sample has no near pairs"

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lightgen.corpora.cleaning import Cleaned, Limits, clean, clean_all
 from lightgen.corpora.tokenizer import counter
@@ -246,3 +247,19 @@ def test_what_cannot_be_kept_has_a_reason(text: str | bytes | None, reason: str,
 )
 def test_what_has_a_letter_a_digit_an_ideograph_or_an_emoji_is_a_caption(text: str) -> None:
     assert clean(text, Limits(min_characters=2), words) == Cleaned(text, words(text))
+
+
+@pytest.mark.parametrize(
+    "mark", ["nan", "NaN", "None", "NULL", "n/a", "N/A", "#N/A", "<NA>", "undefined", "#REF!", "#NAME?"]
+)
+def test_a_mark_of_a_missing_value_is_no_caption(mark: str) -> None:
+    limits = Limits()
+    assert clean(mark, limits, words) == ("caption_not_language", "a mark of a missing value")
+    for text in (f"a sign that says {mark}", f"{mark}y"):
+        assert isinstance(clean(text, limits, words), Cleaned)
+
+
+def test_lengths_that_no_text_has_are_refused_by_name() -> None:
+    for name in ("min_characters", "max_characters"):
+        with pytest.raises(ValidationError, match="less than or equal to 1073741824"):
+            Limits.model_validate({name: 10**20})

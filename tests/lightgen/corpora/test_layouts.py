@@ -301,7 +301,7 @@ def test_a_saved_data_set_is_read_as_the_library_wrote_it(tmp_path: Path) -> Non
         ('[{"caption": "x"}, {"caption"', "is not sound JSON: it is cut short"),
         ('[{"caption": "x"} {"caption": "y"}]', "record_malformed"),
         ('[{"text": "x"}]', "has no field 'caption'; it has text: set `field`"),
-        ("", "is no array of records"),
+        ("", "is empty"),
         ('{"images": [1, 2', "no array|cut short"),
     ],
 )
@@ -365,3 +365,18 @@ def test_real_files() -> None:
     assert len(texts(REAL / "layouts" / "dsg_1k_excerpt.csv", dsg)) == 137
     tar = REAL / "layouts" / "webdataset_dirs_and_double_ext.tar"
     assert set(texts(tar, {"kind": "webdataset"})) == {"no_caption"}
+
+
+def test_a_path_goes_through_a_list_of_objects(tmp_path: Path) -> None:
+    rows = [
+        {"sentences": [{"raw": "a dog"}, {"raw": "a cat"}]},
+        {"sentences": [{"raw": None}, {"tokens": ["a"]}, {"raw": "a cow"}]},
+        {"sentences": []},
+        {"sentences": ["a text", {"raw": "a hen"}]},
+        {"sentences": [{"raw": 5}]},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"images": rows}))
+    found = texts(tmp_path / "a.json", {"kind": "json", "items": "images", "field": "sentences.raw"})
+    assert found == ["a dog", "a cat", "a cow", "", "", "caption_not_text"]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert texts(tmp_path / "a.jsonl", {"kind": "jsonl", "field": "sentences.raw"}) == found

@@ -259,3 +259,10 @@ def test_s3_is_read_in_ranges_and_verified(s3_uri: str, s3_endpoint: str, tmp_pa
         files.put_file(local.path, f"{s3_uri}/corpus")
         with pytest.raises(InputChanged):
             read_ranges(remote, inventory, tmp_path)
+
+
+def test_a_pattern_on_s3_means_objects_and_no_folders(s3_uri: str, s3_endpoint: str) -> None:
+    files = s3fs.S3FileSystem(endpoint_url=s3_endpoint, skip_instance_cache=True)
+    files.pipe({f"{s3_uri}/captions.txt": b"a red bird\n", f"{s3_uri}/captions/a.txt": b"two blue cups\n"})
+    for path, texts in (("cap*", [b"a red bird"]), ("captions", [b"two blue cups"]), ("*/*.txt", [b"two blue cups"])):
+        assert [row.text for row in TextCorpus(path=f"{s3_uri}/{path}", source="test").read()] == texts

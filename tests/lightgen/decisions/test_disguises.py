@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import unicodedata
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SOME = [
 ]  # fmt: skip
 CYRILLIC = str.maketrans("aeopcx", "аеорсх")
 FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+SMALL_CAPITALS = str.maketrans("abcdeghijklmnoprtuvwz", "ᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡᴢ")
 DISGUISES: dict[str, Callable[[str], str]] = {
     "as it is": str,
     "upper case": str.upper,
@@ -48,6 +50,30 @@ DISGUISES: dict[str, Callable[[str], str]] = {
     "decoded wrongly": lambda text: f"‘{text}’".encode().decode("cp1252", "replace"),
     "a tail": lambda text: f"{text}, 4k, highly detailed",
     "a head": lambda text: f"Professional lighting, {text}",
+    "blank letters": lambda text: text.replace(" ", "\u3164"),
+    "small capitals": lambda text: text.translate(SMALL_CAPITALS),
+    "white on black": lambda text: "".join(chr(0x1F170 + ord(sign) - 97) if sign.islower() else sign for sign in text),
+    "letters of Armenian": lambda text: text.translate(str.maketrans("oghnu", "\u0585\u0581\u0570\u0578\u057d")),
+    "an address": urllib.parse.quote,
+    "an address sign by sign": lambda text: "".join(f"%{ord(sign):02x}" for sign in text),
+    "written ends of lines": lambda text: text.replace(" ", r"\n"),
+    "escapes": lambda text: "".join(f"\\u{ord(sign):04x}" for sign in text),
+    "character data": lambda text: f"<![CDATA[{text}]]>",
+    "angle brackets": lambda text: f"<{text.removeprefix('a photo of ')}>",
+    "one word": lambda text: text.replace(" ", ""),
+    "words by capitals": lambda text: text.title().replace(" ", ""),
+    "hyphens between letters": "-".join,
+    "spaces between letters": " ".join,
+    "another number": lambda text: text[:-1] if text.endswith("s") else f"{text}s",
+    "one of it": lambda text: text.replace("a photo of a ", "one "),
+    "exactly": lambda text: text.replace("a photo of", "exactly"),
+    "turned around": lambda text: " and ".join(reversed(text.removeprefix("a photo of ").split(" and "))),
+    "an ampersand": lambda text: text.replace(" and ", " & "),
+    "a list": lambda text: text.replace(" and ", ", "),
+    "together": lambda text: text.replace("stop sign", "stopsign").replace("teddy bear", "teddybear"),
+    "there is": lambda text: text.replace("a photo of", "There is"),
+    "a request": lambda text: f"Please generate {text}",
+    "showing": lambda text: text.replace("a photo of", "a high quality image showing"),
 }
 
 
@@ -68,6 +94,9 @@ def test_what_is_about_something_else_passes():
         "two clocks and a dog",
         "a yellow cup and a green bowl",
         "stop signs",
+        "a cup and a bowl",
+        "<b>a bent</b>",
+        "100%25 cotton shirt",
         "a photo of a",
     ]
     assert contaminated(others, SOME, ContaminationConfig()) == {}

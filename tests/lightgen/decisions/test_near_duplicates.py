@@ -244,6 +244,13 @@ def test_crowded_buckets_give_the_same_captions_in_any_order_and_what_they_skip_
         assert found.skipped > 0
 
 
+def test_captions_of_one_template_go_however_many_there_are() -> None:
+    said = "a photo of the very same long sentence about one single {}x standing on a wall near the sea"
+    texts = [said.format(number) for number in range(1500)]
+    found = near_duplicates([f"{place:05d}" for place in range(len(texts))], texts, NearDuplicateConfig())
+    assert (found.refused[1:] == 0).all()
+
+
 def test_short_captions_must_be_equal_but_for_articles() -> None:
     texts = ["a photo of a green cup and a yellow pizza", "a photo of a green cup and a yellow bird"]
     texts += [

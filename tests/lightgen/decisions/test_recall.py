@@ -1,6 +1,7 @@
 """The estimate of recall against all pairs, and a plan of bands that must be seen to miss."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,3 +57,22 @@ def test_no_pairs_are_no_recall() -> None:
     config = NearDuplicateConfig()
     assert recall(marks_of(["a", "b"], config), np.arange(2), config) == (0, 0)
     assert recall(marks_of([], config), np.arange(0), config) == (0, 0)
+
+
+def test_captions_of_one_template_take_no_memory_for_each_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightgen.decisions.recall.MOST_PAIRS", 5000)
+    texts = [f"a photo of one very long sentence about a {i}x that stands on a wall near the sea" for i in range(3000)]
+    config = NearDuplicateConfig(short_words=0)
+    order = np.random.default_rng(0).permutation(len(texts))
+    found = recall(marks_of(texts, config), order, config)
+    assert len(texts) / 2 < found.pairs <= 5000
+    shuffled = [texts[place] for place in order]
+    assert recall(marks_of(shuffled, config), np.arange(len(texts)), config) == found
+
+
+def test_a_pair_of_which_both_stay_is_not_found() -> None:
+    config = NearDuplicateConfig(short_words=0)
+    marks = marks_of(["a red bird on a wall near the sea at dawn"] * 2 + ["two blue cups"], config)
+    order = np.arange(3)
+    assert recall(marks, order, config, stays=np.array([True, False, True])) == (1, 1)
+    assert recall(marks, order, config, stays=np.array([True, True, True])) == (1, 0)

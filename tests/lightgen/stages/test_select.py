@@ -166,6 +166,19 @@ def test_a_version_says_which_evaluation_prompts_were_used(store: Store, tmp_pat
     assert selected(given, SelectConfig(evaluation=[moved]), store).ref != version.ref
 
 
+def test_rows_of_an_evaluation_that_hold_no_prompt_are_told(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (listed,) = evaluation(tmp_path, ["a photo of a red bench"])
+    with Path(listed.path).open("ab") as file:
+        file.write(b'\n{"prompt": null}\n{"prompt": "a caf\xe9"}\nno json\n')
+    version = selected(captions(store, tmp_path, TEXTS), SelectConfig(evaluation=[listed]), store)
+    (facts,) = summary(version)["evaluation"]
+    assert (facts["prompts"], facts["unread"]) == (1, 3)
+    assert "3 rows hold no prompt" in caplog.text
+    assert f"{listed.path}:2: no text" in caplog.text
+
+
 def test_evaluation_prompts_that_change_under_the_stage_are_told(store: Store, tmp_path: Path) -> None:
     class Meanwhile(Silent):
         def start(self, title: str, total: int, unit: str, done: int = 0) -> None:
