@@ -89,8 +89,10 @@ def repaired(text: str) -> str:
         read = _read(plain)
         bare = _without_hidden(read)
         fixed = " ".join(bare.split())
-        # What is decoded may be a tag, an entity or an escape again, and what stood apart stands together now.
-        if fixed == text or (bare == read and not AGAIN.search(fixed)):
+        # What is decoded may be a tag, an entity or an escape again, and what stood apart stands together now, where
+        # ftfy may see letters that were decoded wrongly.
+        same = bare == read and (fixed == bare or fixed.isascii() or not is_bad(fixed))
+        if fixed == text or (same and not AGAIN.search(fixed)):
             return fixed
         text = fixed
     return text

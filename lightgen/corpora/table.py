@@ -190,8 +190,9 @@ class TableCorpus(LineCorpus):
         name = same_name(header, self.column)
         if name is None:
             raise InputCorrupt(missing_field(self.path, self.column, header, "column") + self._hint(header))
-        # Of columns of one name the last counts.
-        return len(header) - 1 - header[::-1].index(name)
+        if header.count(name) > 1:
+            raise InputCorrupt(f"{self.path} has {header.count(name)} columns {name!r}. Rename all but one of them")
+        return header.index(name)
 
     def _hint(self, header: list[str]) -> str:
         """What would give the column: another separator, if the first line has it then, else a header."""

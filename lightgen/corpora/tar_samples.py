@@ -13,6 +13,7 @@ from lightgen.corpora.plain_bytes import BLOCK
 from lightgen.errors import InputCorrupt
 
 MAX_MEMBER = 64 << 20  # bytes; a larger one is no picture and no caption
+FORKS = "._"  # of files beside them, which tar on a Mac writes
 Sample = list[tarfile.TarInfo]
 
 
@@ -26,7 +27,7 @@ def samples(file: BinaryIO, path: str, part: bool = False) -> Iterator[Sample]:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # a tar of millions is not remembered
-                if not member.isfile():
+                if not member.isfile() or member.name.rpartition("/")[2].startswith(FORKS):
                     continue
                 if held and key_of(member.name) != key_of(held[0].name):
                     yield held

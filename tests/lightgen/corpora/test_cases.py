@@ -402,6 +402,23 @@ def test_the_home_of_a_user_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read("text", "~/a.txt") == read("text", "~/*.txt") == [TEXT]
 
 
+def test_a_table_with_two_columns_of_the_wanted_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("caption,url,caption\na red cat,u,a blue dog\n")
+    with pytest.raises(InputCorrupt, match=r"a\.csv has 2 columns 'caption'. Rename all but one"):
+        read("table", tmp_path / "a.csv")
+    assert read("table", tmp_path / "a.csv", column="url") == ["u"]
+
+
+def test_what_a_mac_adds_to_a_tar_is_no_sample(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "mac.tar", "w") as tar:
+        members = {"._1.txt": b"Mac OS X", "1.txt": b"a red cat", "a/._2.txt": b"fork", "a/2.txt": b"a dog"}
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    assert read("webdataset", tmp_path / "mac.tar") == ["a red cat", "a dog"]
+
+
 def test_captions_of_a_tar_are_read_beside_its_pictures() -> None:
     assert read("webdataset", CASES / "text_to_image_shard.tar") == [TEXT, "two blue cups", "an image is missing here"]
 
