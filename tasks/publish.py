@@ -12,7 +12,12 @@ from lightgen.pages.curves import curve_sheet, training_figures
 from lightgen.pages.evaluation import read_published
 from lightgen.pages.gallery import thumbnails
 from lightgen.pages.report import headline
+from lightgen.pages.rows import shown_table
 from lightgen.pages.scores import published_lines, published_title, score_table
+from lightgen.pages.selected import diversity_facts, novelty_by_rank, novelty_charts, summary_of
+from lightgen.pages.sheet import Chart, sheet_of
+from lightgen.pages.tokens import token_facts
+from lightgen.stages import select
 from lightgen.stages.audit import read_audit
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
@@ -46,7 +51,7 @@ NOUNS: dict[Kind, str] = {
 def publish(label: str, ref: ArtifactRef, store: Store, worked: bool) -> None:
     """Write both artifacts of a stage; `worked` is False where the version was sealed before this run."""
     version = store.open(ref)
-    lines, text = figures(version, worked), page(label, version, worked)
+    lines, text = figures(version, worked), page(label, version, worked, store)
     with forgiven(f"figures and page of {label}"):
         create_table_artifact(lines, key=f"{label}-figures", description=f"**{label}** → `{ref}`")
         create_markdown_artifact(text, key=f"{label}-page", description=f"what {label} made: {_made(version)}")
@@ -65,7 +70,7 @@ def figures(version: Version, worked: bool) -> list[dict[str, str]]:
     return [{"what": what, "value": value} for what, value in lines.items()]
 
 
-def page(label: str, version: Version, worked: bool) -> str:
+def page(label: str, version: Version, worked: bool, store: Store) -> str:
     """Markdown: one sentence, what the kind has to show, and the commands to see more."""
     ref, rejected = version.ref, sum(version.reject_reasons.values())
     name = f"{ref.kind}@{ref.version[:12]} --store {ref.uri}"
@@ -73,7 +78,7 @@ def page(label: str, version: Version, worked: bool) -> str:
         f"## {label}: {_made(version)}" + (f", {rejected:,} rejected" if rejected else ""),
         f"{'Made in this run' if worked else 'Found sealed; nothing was computed'}. Version `{ref.version}`.",
         _pictures(thumbnails(version, PICTURES)),
-        *_shown_of_kind(version),
+        *_shown_of_kind(version, store),
         "See more:",
         f"```\nlightgen gallery {name}\nlightgen show {name}\n```",
     ]
@@ -124,8 +129,12 @@ def _report_figures(version: Version) -> dict[str, str]:
     }
 
 
-def _shown_of_kind(version: Version) -> list[str]:
-    """Curves and figures of a checkpoint; scores and findings of a report; figures of an audit."""
+def _shown_of_kind(version: Version, store: Store) -> list[str]:
+    """Texts and how diverse they are; curves and figures of a checkpoint; scores and findings of a report; figures of
+    an audit.
+    """
+    if version.ref.kind in ("captions", "prompts"):
+        return _texts(version, store)
     if version.ref.kind == "checkpoint":
         sheet = curve_sheet(version)
         rows = [[what, value] for what, value in training_figures(version).items()]
@@ -141,6 +150,21 @@ def _shown_of_kind(version: Version) -> list[str]:
         lines = [[_harmless(cell) for cell in line] for line in figure_rows(found)]
         return [_harmless(audit_headline(found)), *map(_harmless, reasons(found)), _table(lines)]
     return []
+
+
+def _texts(version: Version, store: Store) -> list[str]:
+    """What is told of them, novelty where they were chosen, and some of them."""
+    facts, charts = token_facts(version, store), list[Chart]()
+    if version.plan.stage == select.STAGE.name:
+        summary, novelty = summary_of(version), novelty_by_rank(version)
+        facts, charts = diversity_facts(summary, novelty), novelty_charts(summary, novelty)
+    sheet, some = sheet_of(charts), shown_table(version, PICTURES)["caption"].to_pylist()
+    told = [[_harmless(what), _harmless(value)] for what, value in facts.items()]
+    return [
+        f"![]({sheet})" if sheet else "",
+        _table([["figure", "value"], *told]) if told else "",
+        _table([["some of them"], *([_harmless(text)] for text in some)]) if some else "",
+    ]
 
 
 def _report(version: Version) -> Report:

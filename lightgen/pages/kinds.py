@@ -10,7 +10,6 @@ from lightgen.encoders.restore import load_vae_of, read_image_encoding
 from lightgen.generators.restore import checkpoint_config
 from lightgen.pages import linked, rows
 from lightgen.pages.answers import answer_charts
-from lightgen.pages.charts import Curve, line_chart
 from lightgen.pages.curves import checkpoint_charts
 from lightgen.pages.fetched import fetched_html
 from lightgen.pages.histogram import Histogram, histogram_chart
@@ -18,17 +17,15 @@ from lightgen.pages.html import data_uri, picture
 from lightgen.pages.kept import kept
 from lightgen.pages.linked import linked_charts, linked_html
 from lightgen.pages.rows import Row
-from lightgen.pages.selected import coverage_html, diversity_facts, novelty_charts, summary_of
+from lightgen.pages.selected import coverage_html, diversity_facts, novelty_by_rank, novelty_charts, summary_of
 from lightgen.pages.shown import PAGE_PX, SAME, Shown, Tile, page_picture, size_of, tile_of
 from lightgen.pages.tokens import token_facts
-from lightgen.stages import fetch, source
+from lightgen.stages import fetch
 from lightgen.storage.feature_codec import latents_from_table
 from lightgen.storage.inspect import declared_schema, list_versions
 from lightgen.storage.store import Store
 from lightgen.storage.version import Version
 from schemas.ref import Kind
-
-DRAWN_POINTS = 99  # of a curve over prompts; of more points the chart would cut the highest
 
 
 def shown_of(version: Version, store: Store, limit: int) -> Shown:
@@ -38,9 +35,8 @@ def shown_of(version: Version, store: Store, limit: int) -> Shown:
 
 def _captions(version: Version, store: Store, limit: int) -> Shown:
     columns = [*(name for name in declared_schema(version).names if name not in ("id", "caption")), "id"]
-    facts = token_facts(version, store) if version.plan.stage == source.STAGE.name else {}
     shown = rows.shown_table(version, limit).to_pylist()
-    return Shown(note=SAME, columns=rows.filled(columns, shown), rows=shown, facts=facts)
+    return Shown(note=SAME, columns=rows.filled(columns, shown), rows=shown, facts=token_facts(version, store))
 
 
 def _prompts(version: Version, store: Store, limit: int) -> Shown:
@@ -48,17 +44,10 @@ def _prompts(version: Version, store: Store, limit: int) -> Shown:
     plain = _captions(version, store, limit)
     if version.plan.stage != "select":
         return plain
-    ranked = version.table(columns=["rank", "novelty"]).sort_by("rank")
-    novelty = ranked["novelty"].to_numpy()
     order = sorted(plain.rows, key=lambda row: row["rank"])
     columns = sorted(plain.columns, key=lambda name: name not in ("rank", "novelty"))
-    summary = summary_of(version)
-    charts, facts = novelty_charts(summary), diversity_facts(summary)
-    if np.isfinite(novelty).any() and len(novelty) > 1:
-        places = np.unique(np.linspace(0, len(novelty) - 1, DRAWN_POINTS).astype(int))
-        curve = Curve("novelty", [(int(place), float(novelty[place])) for place in places])
-        charts.append(line_chart("novelty by rank: distance to all prompts chosen before", [curve]))
-        facts["novelty of the last"] = f"{float(novelty[-1]):.3f}"
+    summary, novelty = summary_of(version), novelty_by_rank(version)
+    charts, facts = [one.drawn() for one in novelty_charts(summary, novelty)], diversity_facts(summary, novelty)
     sections = coverage_html(summary)
     note = f"By rank. {SAME}"
     return replace(

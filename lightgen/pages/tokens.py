@@ -17,7 +17,12 @@ SHARDS = 20
 
 
 def token_facts(version: Version, store: Store) -> dict[str, str]:
-    """Shares of captions beyond each limit, of all; and of clauses, of a sample and where the tokenizer is here."""
+    """Shares of captions beyond each limit, of all; and of clauses, of a sample and where the tokenizer is here.
+
+    Empty for captions that no tokenizer has counted.
+    """
+    if "tokenizer" not in version.plan.config:
+        return {}
     over, clauses = _over(version), _clauses(version, store)
     told = {
         f"beyond {limit} tokens": f"{share:.2%} of captions{clauses.get(limit, '')}"

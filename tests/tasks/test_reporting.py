@@ -28,7 +28,7 @@ def no_server():
 
 
 def make(step: Step, refs: list, context: Context):
-    return build(context.store, plan_of(), rows)
+    return build(context.store, plan_of(kind="sketches"), rows)
 
 
 def run(store, make):

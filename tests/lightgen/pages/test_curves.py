@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from lightgen.pages.curves import SHEET_POINTS, checkpoint_charts, curve_sheet, training_figures
+from lightgen.pages.curves import checkpoint_charts, curve_sheet, training_figures
+from lightgen.pages.sheet import SHEET_POINTS
 from lightgen.storage.store import open_or_create
 from tests.checkpoint_version import SPEED, checkpoint, log_of
 
