@@ -41,11 +41,11 @@ def novelty_charts(summary: dict[str, Any], novelty: Float[np.ndarray, " n"]) ->
     found, charts = summary.get("novelty", {}), list[Chart]()
     curves = [Curve(SETS[name], points, f"c{tone}") for tone, (name, points) in enumerate(found.items()) if points]
     if curves:
-        charts.append(Chart("novelty in samples: distance of each caption to those before", curves))
+        charts.append(Chart("novelty in samples", curves, hint=": distance to those before"))
     if np.isfinite(novelty).any() and len(novelty) > 1:
         places = np.unique(np.linspace(0, len(novelty) - 1, DRAWN_POINTS).astype(int))
         curve = Curve("novelty", [(int(place), float(novelty[place])) for place in places])
-        charts.append(Chart("novelty by rank: distance to all prompts chosen before", [curve]))
+        charts.append(Chart("novelty by rank", [curve], hint=": distance to all chosen before"))
     return charts
 
 

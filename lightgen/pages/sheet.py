@@ -17,9 +17,9 @@ svg { background: #fff } text { font: 10.5px system-ui, sans-serif; fill: #6a6c7
 polyline { fill: none; stroke: var(--tone); stroke-linejoin: round }
 .raw { opacity: .25; stroke-width: 1 } .line { stroke-width: 1.8 }
 .title { font-size: 12.5px; font-weight: 600; fill: #1f2023 } tspan { fill: var(--tone) }
-.c0 { --tone: #35618f } .c2 { --tone: #2f7d5b } .c5 { --tone: #b4473c }
+.c0 { --tone: #35618f } .c1 { --tone: #b57f26 } .c2 { --tone: #2f7d5b } .c5 { --tone: #b4473c }
 """
-SHEET_EDGE, SHEET_TITLE, SHEET_POINTS = 14, 24, 300
+SHEET_EDGE, SHEET_TITLE, SHEET_POINTS = 14, 36, 300
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ def _cell(chart: Chart) -> str:
     if drawn is None:
         return ""
     keys = [f'<tspan class="{one.tone}" dx="8">{escape(one.name)}</tspan>' for one in curves]
-    title = escape(chart.title + chart.hint) + Markup("".join(keys if len(keys) > 1 else []))
-    return (
-        f'<text class="title" y="12">{title}</text><svg y="{SHEET_TITLE}" width="{WIDTH}" height="{HEIGHT}" {drawn[1]}'
-    )
+    key = f'<text class="title" x="-8" y="28">{"".join(keys)}</text>' if len(keys) > 1 else ""
+    title = f'<text class="title" y="12">{escape(chart.title + chart.hint)}</text>{key}'
+    return f'{title}<svg y="{SHEET_TITLE}" width="{WIDTH}" height="{HEIGHT}" {drawn[1]}'
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
