@@ -18,7 +18,7 @@ QUIET: Final[dict[str, Any]] = {"quiet": True}  # in the name only where it is n
 class Config(BaseModel):
     """A frozen value whose unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     # Settings of earlier releases by name, each with what to write in its place: for the message that refuses them.
     GONE: ClassVar[Mapping[str, str]] = {}
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from lightgen.errors import ModelError
@@ -15,6 +16,14 @@ from lightgen.model.config import PRESETS, StudentConfig
 from lightgen.model.student import Student
 
 HEADS = {768: 12, 1024: 16, 1280: 16}  # by width: the three sizes that the authors' code names
+# Tensors that tell the sizes, and how many dimensions each has.
+NEEDED = {
+    "z_proj.weight": 2,
+    "last_pos_embed_learned": 3,
+    "text_emb.text_proj.linear_1.weight": 2,
+    "diffloss.net.input_proj.weight": 2,
+    "encoder_blocks.0.mlp.fc1.weight": 2,
+}
 LISTED = 8  # names in an error
 # Where the authors keep what we keep: lists of blocks, then single layers and parameters.
 BLOCKS = {
@@ -70,6 +79,8 @@ def official_student(tensors: Mapping[str, Tensor], latent_channels: int, heads:
 
     Raises ModelError that names every tensor which is missing, left over, or of another shape.
     """
+    wrong = {name: _trouble(value) for name, value in tensors.items()}
+    _refuse("no weights", [f"{name}: {one}" for name, one in wrong.items() if one])
     student = Student(official_config(tensors, latent_channels, heads))
     ours = student.state_dict()
     names = {official_name(name): name for name in ours}
@@ -92,29 +103,41 @@ def official_name(ours: str) -> str:
 
 def official_config(tensors: Mapping[str, Tensor], latent_channels: int, heads: int | None = None) -> StudentConfig:
     """Sizes as the tensors have them; raises ModelError where they are none of this model."""
-    needed = ("z_proj.weight", "last_pos_embed_learned", "text_emb.text_proj.linear_1.weight")
-    needed += ("diffloss.net.input_proj.weight", "encoder_blocks.0.mlp.fc1.weight")
-    _refuse("not in the file", [name for name in needed if name not in tensors])
-    tokens, text, head, inner = (tensors[needed[place]].shape for place in (0, 2, 3, 4))
-    width, cells = tokens[0], tensors[needed[1]].shape[1]
+    _refuse("not in the file", [name for name in NEEDED if name not in tensors])
+    flat = {name: tuple(tensors[name].shape) for name, rank in NEEDED.items() if tensors[name].ndim != rank}
+    _refuse("of another shape", [f"{name}: {one} for {NEEDED[name]} dimensions" for name, one in flat.items()])
+    tokens, cells, text, head, inner = (tensors[name].shape for name in NEEDED)
+    width = tokens[0]
     patch = math.isqrt(tokens[1] // latent_channels)
     if patch**2 * latent_channels != tokens[1]:
         raise ModelError(f"tokens of {tokens[1]} numbers are no square patches of the VAE's {latent_channels} channels")
     if heads is None and width not in HEADS:
         raise ModelError(f"width {width} is none of the authors' sizes ({', '.join(map(str, HEADS))}): say --heads")
     depths = {stack: _depth(theirs, tensors) for stack, theirs in BLOCKS.items()}
+    _refuse("not in the file", [f"{theirs}.0" for stack, theirs in BLOCKS.items() if not depths[stack]])
     sizes = {
         "width": width, "heads": heads or HEADS[width], "encoder_depth": depths["encoder"],
         "decoder_depth": depths["decoder"], "text_depth": depths["late"], "aligner_depth": depths["text.blocks"],
         "head_width": head[0], "head_depth": depths["head.blocks"], "text_dim": text[1], "patch": patch,
-        "latent_channels": latent_channels, "grid": math.isqrt(cells), "mlp_ratio": inner[0] / width,
+        "latent_channels": latent_channels, "grid": math.isqrt(cells[1]), "mlp_ratio": inner[0] / width,
     }  # fmt: skip
-    return StudentConfig.model_validate(PRESETS["lightgen-official"].model_dump() | sizes)
+    try:
+        return StudentConfig.model_validate(PRESETS["lightgen-official"].model_dump() | sizes)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, one['loc']))} {one['msg']}".strip() for one in error.errors())
+        raise ModelError(f"the tensors have sizes that no student has: {said}") from None
 
 
 def _depth(stack: str, names: Iterable[str]) -> int:
+    """Blocks in a stack; one that is missing between others, or numbered far from them, is not counted."""
     found = [re.match(rf"{re.escape(stack)}\.(\d+)\.", name) for name in names]
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    return len({match[1] for match in found if match})
+
+
+def _trouble(tensor: Tensor) -> str:
+    if not tensor.is_floating_point():
+        return str(tensor.dtype).removeprefix("torch.")
+    return "" if tensor.isfinite().all() else "holds numbers that are not finite"
 
 
 def _refuse(what: str, names: list[str]) -> None:

@@ -9,6 +9,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,6 +38,11 @@ class StudentModel(ModelMixin, ConfigMixin):
             made = cls(sizes=student.config.model_dump(mode="json"), sample_size=size_px, text=text)
         made.net = student
         return made.eval()
+
+    @apply_forward_hook
+    def ready(self) -> Student:
+        """The student where it works: offloading, as diffusers does it, brings it there now."""
+        return self.net.eval()
 
 
 class DecodingScheduler(SchedulerMixin, ConfigMixin):
@@ -73,23 +79,36 @@ class PatchPcaModel(ModelMixin, ConfigMixin):
         made.load_state_dict(vae.tensors())
         return cast(PatchPcaModel, made.eval())
 
-    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> AutoencoderKLOutput:
+    @apply_forward_hook
+    def encode(
+        self, pixels: Float[Tensor, "b 3 H W"], return_dict: bool = True
+    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """Latents; their distribution is a point, for the code is exact."""
         side = self.patch_px
         patches = rearrange(pixels.float(), "b c (h row) (w column) -> b h w (row column c)", row=side, column=side)
         latents = ((patches - self.mean.float()) @ self.basis.float() / self.scale.float()).movedim(-1, 1)
         moments = torch.cat([latents, torch.zeros_like(latents)], dim=1).to(pixels.dtype)
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))
+        point = DiagonalGaussianDistribution(moments, deterministic=True)
+        return AutoencoderKLOutput(latent_dist=point) if return_dict else (point,)
 
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> DecoderOutput:
+    @apply_forward_hook
+    def decode(
+        self, latents: Float[Tensor, "b c h w"], return_dict: bool = True
+    ) -> DecoderOutput | tuple[Float[Tensor, "b 3 H W"]]:
         """Pixels, not clamped."""
         patches = (latents.float().movedim(1, -1) * self.scale.float()) @ self.basis.float().T + self.mean.float()
         side = self.patch_px
         pixels = rearrange(patches, "b h w (row column c) -> b c (h row) (w column)", row=side, column=side, c=3)
-        return DecoderOutput(sample=pixels.to(latents.dtype))
+        pixels = pixels.to(latents.dtype)
+        return DecoderOutput(sample=pixels) if return_dict else (pixels,)
 
 
 VaeModel = PatchPcaModel | AutoencoderKL
+
+
+def works_on(model: ModelMixin) -> torch.device:
+    """Where a component computes; one that is offloaded lies elsewhere until then."""
+    return getattr(getattr(model, "_hf_hook", None), "execution_device", None) or model.device
 
 
 def reduction(vae: VaeModel) -> int:

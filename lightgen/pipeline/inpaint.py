@@ -15,7 +15,11 @@ from lightgen.generators.inpainting import hidden_tokens
 from lightgen.model.masking import patchify
 from lightgen.model.sampling import Hole
 from lightgen.model.student import Grid, Text
-from lightgen.pipeline.text_to_image import Callback, Embeds, Generators, LightGenPipeline, Prompts, StepEnd, seeds_of
+from lightgen.pipeline.arguments import Callback, Embeds, Generators, Prompts, seeds_of
+from lightgen.pipeline.components import works_on
+from lightgen.pipeline.text_to_image import LightGenPipeline
+
+SHAPES = "arrays are [h, w, 3] for `image` and [h, w] for `mask_image`, tensors [3, h, w] and [h, w]"
 
 
 class LightGenInpaintPipeline(LightGenPipeline):
@@ -41,19 +45,19 @@ class LightGenInpaintPipeline(LightGenPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
     ) -> ImagePipelineOutput | tuple[Any]:
         """Images whose pixels outside the mask are those of `image`; the other arguments are `LightGenPipeline`'s.
 
         Args:
-            image: PIL, NumPy [h, w, 3] in 0..1 or torch [3, h, w] in 0..1, one for all prompts or one a prompt.
+            image: PIL, NumPy [h, w, 3] or torch [3, h, w], in 0..1 or of whole numbers to 255, one for all prompts or
+                one a prompt.
             mask_image: white (at least 0.5) where it is drawn again: PIL, NumPy or torch, one or one a prompt.
             height: px; by default that of `image`. Image and mask are resized to it. `width` likewise.
 
         Masks that differ are drawn one prompt after the other, and steps are counted for each.
         """
-        on_step = StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        self._check(output_type, on_step)
+        on_step = self._begin(output_type, callback_on_step_end, callback_on_step_end_tensor_inputs)
         if image is None or mask_image is None:
             raise ValueError("`image` and `mask_image` have to be given.")
         text, against = self._texts(
@@ -61,27 +65,25 @@ class LightGenInpaintPipeline(LightGenPipeline):
             Embeds(negative_prompt_embeds, negative_prompt_attention_mask), num_images_per_prompt,
         )  # fmt: skip
         seeds = seeds_of(generator, len(text.tokens))
+        image, mask_image = _unit("image", image), _unit("mask_image", mask_image)
         own = _size(image)
-        grid = self._grid(height or own[0], width or own[1])
-        pixels, mask = self._read(image, mask_image, height or own[0], width or own[1])
-        masks = len(mask)
-        pixels, mask = (
-            _each(name, one, len(seeds), num_images_per_prompt)
-            for name, one in (("image", pixels), ("mask_image", mask))
-        )
-        size = len(seeds) if masks == 1 else num_images_per_prompt
-        config, known = self._settings(num_inference_steps, guidance_scale), self._encode(pixels)
-        parts = []
+        shape = (height or own[0], width or own[1])
+        grid, (pixels, mask) = self._grid(*shape), self._read(image, mask_image, *shape)
+        size = len(seeds) if len(mask) == 1 else num_images_per_prompt
+        pixels = _each("image", pixels, len(seeds), num_images_per_prompt)
+        mask = _each("mask_image", mask, len(seeds), num_images_per_prompt)
+        known = patchify(self._encode(pixels), self._net.config.patch)
+        config, parts = self._settings(num_inference_steps, guidance_scale), []
         for first in range(0, len(seeds), size):
             some = slice(first, first + size)
-            hole = Hole(patchify(known[some], self._net.config.patch), self._hidden(mask[first], grid))
+            hole = Hole(known[some], self._hidden(mask[first], grid))
             aside = None if against is None else _some(against, some)
             parts.append(self._draw(_some(text, some), aside, grid, seeds[some], config, on_step, hole))
-        latents = torch.cat(parts)
-        if output_type == "latent":
-            return self._finish(latents, output_type, return_dict)
-        drawn = self._decode(latents)
-        return self._finish(torch.where(mask.to(drawn.device), drawn, pixels.to(drawn)), output_type, return_dict)
+        made = torch.cat(parts)
+        if output_type != "latent":
+            drawn = self._decode(made)
+            made = torch.where(mask.to(drawn.device), drawn, pixels.to(drawn))
+        return self._finish(made, output_type, return_dict)
 
     def _read(
         self, image: Any, mask: Any, height: int, width: int
@@ -93,20 +95,38 @@ class LightGenInpaintPipeline(LightGenPipeline):
         pixels = self.image_processor.preprocess(image, height=height, width=width)
         white = masks.preprocess(mask, height=height, width=width)
         if white.shape[1] != 1 or pixels.shape[1] != 3:
-            raise ValueError(f"`image` has {pixels.shape[1]} channels for 3, `mask_image` {white.shape[1]} for 1.")
+            found = f"`image` has {pixels.shape[1]} channels for 3, `mask_image` {white.shape[1]} for 1"
+            raise ValueError(f"{found}: {SHAPES}.")
         return pixels.float(), white >= 0.5
 
     def _encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Latents in the space that the student learned, as float32."""
         settings = self.vae.config
         with self._whole_vae() as dtype:
-            mean = self.vae.encode(pixels.to(self.vae.device, dtype)).latent_dist.mode().float()
+            mean = self.vae.encode(pixels.to(works_on(self.vae), dtype)).latent_dist.mode().float()
         return (mean - (settings.get("shift_factor") or 0.0)) * settings.scaling_factor
 
     def _hidden(self, mask: Bool[Tensor, "1 H W"], grid: Grid) -> Bool[Tensor, " n"]:
         if not mask.any():
             raise ValueError("`mask_image` covers nothing: paint white what is to be drawn again.")
         return hidden_tokens(mask[0].numpy(), grid)
+
+
+def _unit(name: str, given: Any) -> Any:
+    """Pictures in colour and numbers in 0..1; whole numbers, and all of a mask, may be of 255. Raises ValueError."""
+    if isinstance(given, list | tuple) and given:
+        return [_unit(name, one) for one in given]
+    if isinstance(given, Image.Image):
+        return given if name == "mask_image" else given.convert("RGB")
+    if not isinstance(given, np.ndarray | Tensor):
+        raise ValueError(f"`{name}` has to be PIL, NumPy or torch, or a list of them, but is {given!r}")
+    whole = not (given.is_floating_point() if isinstance(given, Tensor) else given.dtype.kind == "f")
+    if given.ndim < (2 if name == "mask_image" else 3):
+        raise ValueError(f"`{name}` has shape {tuple(given.shape)}: {SHAPES}.")
+    most = float(given.max())
+    if most > 1 + 1e-3 and not whole and name != "mask_image":
+        raise ValueError(f"`{name}` holds {most:g}, but floats are in 0..1: divide by 255, or give whole numbers.")
+    return given / 255 if most > 1 + 1e-3 else given / 1 if whole else given
 
 
 def _size(image: Any) -> tuple[int, int]:

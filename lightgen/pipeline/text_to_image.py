@@ -1,8 +1,7 @@
 """`LightGenPipeline`: prompts in, images out, called, saved and loaded like any pipeline of diffusers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,30 +21,24 @@ from lightgen.model.masking import patchify, unpatchify
 from lightgen.model.padding import stack_text
 from lightgen.model.sampling import Hole, SampleConfig, sample_latents, tokens_by_turn
 from lightgen.model.student import Grid, Student, Text
-from lightgen.pipeline.components import DecodingScheduler, StudentModel, VaeModel, reduction
+from lightgen.pipeline.arguments import (
+    Callback,
+    Embeds,
+    Generators,
+    Prompts,
+    StepEnd,
+    check_call,
+    check_copies,
+    check_embeds,
+    seeds_of,
+    settings_of_call,
+    texts_of,
+    tokens_of_size,
+)
+from lightgen.pipeline.components import DecodingScheduler, StudentModel, VaeModel, reduction, works_on
 from lightgen.pipeline.restore import components_of_checkpoint
 
-Prompts = str | Sequence[str] | None
-Generators = torch.Generator | list[torch.Generator] | None
-Callback = Callable[[Any, int, int, dict[str, Tensor]], dict[str, Tensor]]
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "pipeline.py")  # of a folder, and so of a repository
-
-
-@dataclass(frozen=True)
-class Embeds:
-    """Vectors of a text encoder [b, l, t] and which of them are true [b, l], where a caller has computed them."""
-
-    vectors: Tensor | None = None
-    mask: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class StepEnd:
-    """What a caller does between two decoding steps, and which tensors it asks for."""
-
-    call: Callback | None = None
-    tensors: Sequence[str] = field(default=("latents",))
 
 
 class Interrupted(Exception):
@@ -64,6 +57,8 @@ class LightGenPipeline(DiffusionPipeline):
 
     _optional_components: ClassVar[list[str]] = ["text_encoder", "tokenizer"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
+    model_cpu_offload_seq = "text_encoder->student->vae"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["student"]  # layer by layer: it has parameters of its own
 
     def __init__(
         self,
@@ -151,14 +146,14 @@ class LightGenPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callback | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = ("latents",),
     ) -> ImagePipelineOutput | tuple[Any]:
         """Images of each prompt, one after the other; what is left out is as the scheduler and the student say.
 
         Args:
             negative_prompt: what guidance leads away from; by default no text at all. One, or one a prompt.
             num_inference_steps: passes of the trunk, each of which draws some tokens.
-            guidance_scale: strength of the prompt; 1 is none.
+            guidance_scale: strength of the prompt; none at 1 and below, as in diffusers.
             height: px, a multiple of a token's side; by default that of training. `width` likewise.
             generator: gives each image its seed: one for all, one after the other, or a list of one an image.
             prompt_embeds: [b, l, t] of the text encoder, as `encode_prompt` gives them, in place of `prompt`.
@@ -169,8 +164,7 @@ class LightGenPipeline(DiffusionPipeline):
 
         Raises ValueError for what does not fit together.
         """
-        on_step = StepEnd(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        self._check(output_type, on_step)
+        on_step = self._begin(output_type, callback_on_step_end, callback_on_step_end_tensor_inputs)
         grid = self._grid(height, width)
         text, against = self._texts(
             prompt, negative_prompt, Embeds(prompt_embeds, prompt_attention_mask),
@@ -185,7 +179,8 @@ class LightGenPipeline(DiffusionPipeline):
         """The text encoder's vectors of each prompt and which of them are true, for `prompt_embeds` and its mask."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         vectors, mask = stack_text(self._text_encoder().encode(prompts))
-        return vectors.to(self.student.device, self.student.dtype), mask.to(self.student.device)
+        device = works_on(self.student)
+        return vectors.to(device, self.student.dtype), mask.to(device)
 
     def load_text_encoder(self) -> None:
         """Load the T5 that the student's config names, unless there is one or none is needed. Raises ModelError."""
@@ -203,66 +198,54 @@ class LightGenPipeline(DiffusionPipeline):
         device = str(self.text_encoder.device)
         return T5TextEncoder(self.text_settings, device, (self.tokenizer, self.text_encoder))
 
-    def _check(self, output_type: str, on_step: StepEnd) -> None:
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` has to be one of {', '.join(OUTPUT_TYPES)}, but is {output_type!r}")
-        unknown = [name for name in on_step.tensors if name not in self._callback_tensor_inputs]
-        if unknown:
-            known = self._callback_tensor_inputs
-            raise ValueError(f"`callback_on_step_end_tensor_inputs` has to be in {known}, but found {unknown}")
+    def _begin(self, output_type: str, call: Callback | None, tensors: Sequence[str] | None) -> StepEnd:
+        on_step = StepEnd.of(call, tensors)
+        check_call(output_type, on_step, self._callback_tensor_inputs)
+        self._interrupt = False
+        return on_step
 
     def _grid(self, height: int | None, width: int | None) -> Grid:
         side = self.vae_scale_factor * self._net.config.patch
         size: int = self.student.config["sample_size"]
-        height, width = height or size, width or size
-        if height % side or width % side:
-            raise ValueError(f"`height` and `width` have to be divisible by {side} but are {height} and {width}.")
-        return Grid(height // side, width // side)
+        return Grid(*tokens_of_size(height or size, width or size, side))
 
     def _texts(
         self, prompt: Prompts, negative: Prompts, given: Embeds, negative_given: Embeds, copies: int
     ) -> tuple[Text, Text | None]:
         """The aligned text of every image, and what guidance leads away from; None is no text at all."""
-        text = self._aligned("prompt", prompt, given)
+        check_copies(copies)
+        given, negative_given = (
+            self._vectors("prompt", prompt, given), self._vectors("negative_prompt", negative, negative_given)
+        )  # fmt: skip
+        text, against = self._aligned(given), self._aligned(negative_given)
         if text is None:
             raise ValueError("Provide either `prompt` or `prompt_embeds`: both are missing.")
-        if copies < 1:
-            raise ValueError(f"`num_images_per_prompt` has to be at least 1 but is {copies}.")
         count = len(text.tokens)
-        against = self._aligned("negative_prompt", negative, negative_given)
         if against is not None and len(against.tokens) not in (1, count):
             raise ValueError(f"`negative_prompt` has {len(against.tokens)} texts, but there are {count} prompts.")
         if against is not None and len(against.tokens) < count:
             against = _repeat(against, count)
         return _repeat(text, copies), None if against is None else _repeat(against, copies)
 
-    def _aligned(self, name: str, prompt: Prompts, given: Embeds) -> Text | None:
+    def _vectors(self, name: str, prompt: Prompts, given: Embeds) -> Embeds:
         if prompt is not None and given.vectors is not None:
             raise ValueError(f"Cannot forward both `{name}` and `{name}_embeds`. Please make sure to only forward one.")
-        vectors, mask = given.vectors, given.mask
-        if prompt is not None:
-            texts = [prompt] if isinstance(prompt, str) else prompt
-            if not isinstance(texts, list | tuple) or not all(isinstance(one, str) for one in texts):
-                raise ValueError(f"`{name}` has to be of type `str` or `list` of `str` but is {prompt!r}")
-            vectors, mask = self.encode_prompt(prompt)
-        if vectors is None:
+        check_embeds(name, given, self._net.config.text_dim)
+        return given if prompt is None else Embeds(*self.encode_prompt(texts_of(name, prompt)))
+
+    def _aligned(self, given: Embeds) -> Text | None:
+        if given.vectors is None:
             return None
-        wide = self._net.config.text_dim
-        if vectors.ndim != 3 or vectors.shape[2] != wide:
-            raise ValueError(f"`{name}_embeds` has shape {tuple(vectors.shape)}, but the student reads [b, l, {wide}]")
-        mask = torch.ones(vectors.shape[:2]) if mask is None else mask
-        if mask.shape != vectors.shape[:2]:
-            raise ValueError(f"`{name}_attention_mask` has shape {tuple(mask.shape)} for {tuple(vectors.shape)}")
-        self._net.eval()
-        device, dtype = self.student.device, self.student.dtype
-        return self._net.text(vectors.to(device, dtype), mask.to(device).bool())
+        mask = torch.ones(given.vectors.shape[:2]) if given.mask is None else given.mask
+        device = works_on(self.student)
+        return self.student.ready().text(given.vectors.to(device, self.student.dtype), mask.to(device).bool())
 
     def _settings(self, steps: int | None, guidance: float | None) -> SampleConfig:
         """The scheduler's settings and those of this call; weights of half precision are their own precision."""
         precision = None if self.student.dtype == torch.float32 else "fp32"
-        given = {"iterations": steps, "guidance": guidance, "precision": precision}
-        changed = {name: value for name, value in given.items() if value is not None}
-        return SampleConfig.model_validate({**self.scheduler.sample.model_dump(), **changed})
+        # As in diffusers, there is guidance above 1 only: 0 and less do not draw without the prompt.
+        scale = max(guidance, 1.0) if isinstance(guidance, int | float) else guidance
+        return settings_of_call(self.scheduler.sample, {"iterations": steps, "guidance": scale, "precision": precision})
 
     def _draw(
         self,
@@ -275,10 +258,12 @@ class LightGenPipeline(DiffusionPipeline):
         hole: Hole | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Latents of one image a seed, in the space that the student learned."""
+        if hole is not None and self._interrupt:  # while the images before these were drawn
+            return unpatchify(hole.tokens, self._net.config.patch, grid.rows, grid.columns)
         hidden = torch.ones(grid.tokens, dtype=torch.bool) if hole is None else hole.hidden
         counts = tokens_by_turn(grid, hidden, config)
         left = [sum(counts[step + 1 :]) for step in range(len(counts))]
-        self._interrupt, self._num_timesteps = False, len(counts)
+        self._num_timesteps = len(counts)
         progress: Any = self.progress_bar  # diffusers decorates it in a way that hides its arguments
         with progress(total=len(counts)) as bar:
 
@@ -291,7 +276,7 @@ class LightGenPipeline(DiffusionPipeline):
 
             try:
                 tokens = sample_latents(
-                    self._net, text, grid, seeds, config, hole=hole, against=against, on_step=after
+                    self.student.ready(), text, grid, seeds, config, hole=hole, against=against, on_step=after
                 )  # fmt: skip
             except Interrupted as stop:
                 tokens = stop.tokens
@@ -302,16 +287,14 @@ class LightGenPipeline(DiffusionPipeline):
         if on_step.call is None:
             return tokens
         latents = unpatchify(tokens, self._net.config.patch, grid.rows, grid.columns)
-        wanted = {"latents": latents} if "latents" in on_step.tensors else {}
-        latents = (on_step.call(self, step, left, wanted) or {}).get("latents", latents)
-        return patchify(latents, self._net.config.patch).to(tokens)
+        return patchify(on_step.latents(self, step, left, latents), self._net.config.patch).to(tokens)
 
     def _decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Pixels in [-1, 1] as float32, not clamped."""
         settings = self.vae.config
         z = latents / settings.scaling_factor + (settings.get("shift_factor") or 0.0)
         with self._whole_vae() as dtype:
-            return self.vae.decode(z.to(self.vae.device, dtype)).sample.float()
+            return self.vae.decode(z.to(works_on(self.vae), dtype)).sample.float()
 
     @contextmanager
     def _whole_vae(self) -> Iterator[torch.dtype]:
@@ -330,22 +313,6 @@ class LightGenPipeline(DiffusionPipeline):
         made: Any = images if output_type == "latent" else self.image_processor.postprocess(images, output_type)
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=made) if return_dict else (made,)
-
-
-def seeds_of(generator: Generators, count: int) -> list[int]:
-    """The seed of each image, drawn from its generator, or from one for all, one after the other."""
-    if isinstance(generator, list) and len(generator) != count:
-        raise ValueError(
-            f"You have passed a list of generators of length {len(generator)}, but requested an effective batch size "
-            f"of {count}. Make sure the batch size matches the length of the generators."
-        )
-    each = generator if isinstance(generator, list) else [generator] * count
-    return [_seed(one) for one in each]
-
-
-def _seed(generator: torch.Generator | None) -> int:
-    device = "cpu" if generator is None else generator.device
-    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
 
 
 def _repeat(text: Text, copies: int) -> Text:

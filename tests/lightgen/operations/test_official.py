@@ -261,13 +261,49 @@ def test_a_checkpoint_knows_what_it_was_made_of(models: Path, weights: Weights, 
             lambda found: [found.pop(name) for name in list(found) if name.startswith("encoder_blocks.0.attn")],
             r"4 tensors are not in the file: encoder_blocks\.0\.attn\.proj\.bias",
         ),
+        (
+            lambda found: found.update({"z_proj.weight": torch.zeros(24)}),
+            r"1 tensors are of another shape: z_proj\.weight: \(24,\) for 2 dimensions",
+        ),
+        (
+            lambda found: found.update({"encoder_blocks.999999999.attn.proj.bias": torch.zeros(24)}),
+            r"tensors are not in the file: encoder_blocks\.2\.",
+        ),
+        (
+            lambda found: [found.pop(name) for name in list(found) if name.startswith("diffloss.net.res_blocks")],
+            r"1 tensors are not in the file: diffloss\.net\.res_blocks\.0",
+        ),
+        (
+            lambda found: found.update({"z_proj.weight": torch.zeros(25, 16)}),
+            "sizes that no student has: .*width 25 is not a multiple of heads 3",
+        ),
+        (
+            lambda found: found["cross_norm.bias"].copy_(torch.tensor(float("nan"))),
+            r"1 tensors are no weights: cross_norm\.bias: holds numbers that are not finite",
+        ),
+        (
+            lambda found: found.update({"cross_norm.bias": torch.zeros(24, dtype=torch.int64)}),
+            r"1 tensors are no weights: cross_norm\.bias: int64",
+        ),
     ],
-    ids=["missing", "needed for the sizes", "left over", "shape", "several"],
+    ids=[
+        "missing",
+        "needed for the sizes",
+        "left over",
+        "shape",
+        "several",
+        "dimensions",
+        "a number far off",
+        "no block",
+        "sizes",
+        "nan",
+        "whole numbers",
+    ],
 )
 def test_what_does_not_fit_is_listed(
     change: Callable[[Weights], object], message: str, models: Path, weights: Weights, tmp_path: Path
 ) -> None:
-    broken = dict(weights)
+    broken = {name: value.clone() for name, value in weights.items()}
     change(broken)
     with pytest.raises(ModelError, match=message):
         imported(models, broken, tmp_path)

@@ -292,7 +292,7 @@ def test_output_types_have_the_shapes_and_ranges_of_diffusers(words: LightGenPip
         ({"prompt_embeds": torch.zeros(1, 2, 15)}, r"the student reads \[b, l, 16\]"),
         ({"prompt_embeds": torch.zeros(1, 2, 16), "prompt_attention_mask": torch.ones(1, 3)}, "attention_mask"),
         ({"prompt": PROMPT, "num_images_per_prompt": 0}, "has to be at least 1"),
-        ({"prompt": PROMPT, "num_inference_steps": 0}, "iterations"),
+        ({"prompt": PROMPT, "num_inference_steps": 0}, "`num_inference_steps` is 0: "),
         ({"prompt": PROMPT, "callback_on_step_end_tensor_inputs": ["noise"]}, r"found \['noise'\]"),
     ],
 )
