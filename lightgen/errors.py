@@ -24,6 +24,7 @@
     ├── ResumeMismatch       a run is resumed with other settings
     ├── TrainingDiverged     the loss stopped being a number
     ├── TrainingFailed       processes of a training run ended early
+    ├── RunsFailed           some of many runs have no report
     ├── WorkersLost          all workers of a stage ended early
     ├── WorkerMismatch       a worker has another store, other code or other models than the run it is to join
     ├── NotMade              a version is asked for that is not made yet
@@ -157,6 +158,10 @@ class TrainingDiverged(LightgenError):
 
 class TrainingFailed(LightgenError):
     """Processes of a training run ended before it did."""
+
+
+class RunsFailed(LightgenError):
+    """Some runs of an ablation have no report; the others are sealed."""
 
 
 class WorkersLost(LightgenError):

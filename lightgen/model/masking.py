@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lightgen.config import Config
@@ -25,6 +26,12 @@ class MaskLaw(Config):
         ge=1,
         description="round the number of visible tokens to multiples of this, never to none: few lengths to compile",
     )
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}; no share lies between them")
+        return self
 
     def ratio(self, uniform: float) -> float:
         """The law's quantile at `uniform`."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from scipy.stats import t as student_t
 
 from lightgen.config import Config
-from lightgen.errors import ConfigError
+from lightgen.errors import ConfigError, LightgenError, RunsFailed
 from lightgen.operations.lineage import ancestors, step
 from lightgen.operations.outlook import Line
 from lightgen.operations.preflight import preflight
@@ -192,9 +192,23 @@ def _key(one: Step, keys: Mapping[str, str], seed: int) -> str:
 
 
 def make_all(runs: Mapping[Run, Recipe], make: Callable[[Run, Recipe], ArtifactRef]) -> dict[Run, ArtifactRef]:
-    """The report of every run. All variants of one seed, then those of the next: a part of the seeds is whole."""
+    """The report of every run. All variants of one seed, then those of the next: a part of the seeds is whole.
+
+    One that fails keeps none of the others from its report. Raises RunsFailed that names all that failed.
+    """
     ordered = sorted(runs, key=lambda run: [*dict.fromkeys(one.seed for one in runs)].index(run.seed))
-    made = {run: make(run, runs[run]) for run in ordered}
+    made: dict[Run, ArtifactRef] = {}
+    failed: list[str] = []
+    for run in ordered:
+        try:
+            made[run] = make(run, runs[run])
+        except LightgenError as error:
+            failed.append(f"variant {run.variant!r}, seed {run.seed}: {error}")
+    if failed:
+        raise RunsFailed(
+            f"{len(failed)} of {len(runs)} runs have no report, so there is no page: {'; '.join(failed)}. The others "
+            "are sealed and found again: correct or leave out what failed, and run the same command"
+        )
     return {run: made[run] for run in runs}
 
 

@@ -111,6 +111,15 @@ def works_on(model: ModelMixin) -> torch.device:
     return getattr(getattr(model, "_hf_hook", None), "execution_device", None) or model.device
 
 
+def check_components(student: StudentModel | None, vae: VaeModel | None) -> None:
+    """Raises ValueError for a pipeline that lacks one of them, and for a VAE of other latents than the student's."""
+    if student is None or vae is None:
+        raise ValueError("A student and a VAE are needed: one of `student` and `vae` is None.")
+    drawn, read = student.net.config.latent_channels, cast(Any, vae.config).latent_channels
+    if drawn != read:
+        raise ValueError(f"The student draws latents of {drawn} channels, but `vae` reads {read}: take its own VAE.")
+
+
 def reduction(vae: VaeModel) -> int:
     """Pixels a side that become one of a latent."""
     settings: Any = vae.config

@@ -35,7 +35,14 @@ from lightgen.pipeline.arguments import (
     texts_of,
     tokens_of_size,
 )
-from lightgen.pipeline.components import DecodingScheduler, StudentModel, VaeModel, reduction, works_on
+from lightgen.pipeline.components import (
+    DecodingScheduler,
+    StudentModel,
+    VaeModel,
+    check_components,
+    reduction,
+    works_on,
+)
 from lightgen.pipeline.restore import components_of_checkpoint
 
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "pipeline.py")  # of a folder, and so of a repository
@@ -69,6 +76,7 @@ class LightGenPipeline(DiffusionPipeline):
         tokenizer: Any = None,
     ) -> None:
         super().__init__()
+        check_components(student, vae)
         self.register_modules(
             student=student, scheduler=scheduler, vae=vae, text_encoder=text_encoder, tokenizer=tokenizer
         )
@@ -177,8 +185,7 @@ class LightGenPipeline(DiffusionPipeline):
 
     def encode_prompt(self, prompt: str | Sequence[str]) -> tuple[Float[Tensor, "b l t"], Bool[Tensor, "b l"]]:
         """The text encoder's vectors of each prompt and which of them are true, for `prompt_embeds` and its mask."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        vectors, mask = stack_text(self._text_encoder().encode(prompts))
+        vectors, mask = stack_text(self._text_encoder().encode(texts_of("prompt", prompt)))
         device = works_on(self.student)
         return vectors.to(device, self.student.dtype), mask.to(device)
 

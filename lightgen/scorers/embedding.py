@@ -114,6 +114,9 @@ class EmbeddingScorer:
         """See `Scorer.score`."""
         pixels = torch.from_numpy(np.stack([self.prepare(image) for image in images]))
         vectors = self._look(pixels.to(self.device)).float().cpu().numpy().astype("<f4")
+        if broken := int((~np.isfinite(vectors).all(axis=1)).sum()):
+            what = f"{broken} of {len(vectors)} vectors are not finite, in float32"
+            raise ModelError(f"model {self.config.weights.model}: {what}: its weights are damaged; fetch them again")
         return answer_table(EmbeddingConfig.ANSWERS, [{VECTOR.name: vector.tobytes()} for vector in vectors])
 
     @torch.inference_mode()

@@ -8,6 +8,7 @@ it is pickled.
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from lightgen.errors import CheckpointCorrupt, ResumeMismatch
 from lightgen.storage.files import sha256_of_file
+from lightgen.storage.local import speaking_of_space
 from lightgen.training.ranks import World
 
 MANIFEST = "manifest.json"
@@ -74,10 +76,11 @@ class Saver:
             self.wait()
 
     def _write(self, folder: Path, step: int, groups: TensorGroups, texts: dict[str, str]) -> None:
-        write_share(folder, self.world.rank, groups, texts)
-        if self.world.is_main:
-            seal(folder, step, self.run, self.world.size)
-            _remove_old(self.folder)
+        with speaking_of_space(self.folder):
+            write_share(folder, self.world.rank, groups, texts)
+            if self.world.is_main:
+                seal(folder, step, self.run, self.world.size)
+                _remove_old(self.folder)
 
 
 def write_share(folder: Path, rank: int, groups: TensorGroups, texts: dict[str, str]) -> None:
@@ -85,7 +88,7 @@ def write_share(folder: Path, rank: int, groups: TensorGroups, texts: dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     paths = {folder / f"{name}.{rank:05d}.safetensors": tensors for name, tensors in groups.items() if tensors}
     for path, tensors in paths.items():
-        save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+        _save(path, tensors)
     for name, text in texts.items():
         (folder / name).write_text(text)
     written = [*paths, *(folder / name for name in texts)]
@@ -93,6 +96,17 @@ def write_share(folder: Path, rank: int, groups: TensorGroups, texts: dict[str, 
         _sync(path)
     facts = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)} for path in sorted(written)}
     _write_atomically(folder / f"receipt.{rank:05d}.json", json.dumps(facts))
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write one file. Raises OSError where the system refuses, which safetensors tells in words only."""
+    try:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+    except SafetensorError as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
 
 
 def seal(folder: Path, step: int, run: str, processes: int, within_s: float = RECEIPTS_WITHIN_S) -> None:

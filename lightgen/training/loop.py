@@ -189,6 +189,8 @@ def _run_steps(
             drawn_with = states.full_student(state.ema)
             if world.is_main:
                 progress.picture(draw_samples(state.step, drawn_with))
+    if 0 < state.bad_steps == state.step:
+        raise TrainingDiverged(_advice(state, config))
     progress.finish()
 
 
@@ -267,13 +269,17 @@ def _roll_back(trainer: Trainer, folder: Path, run_id: str) -> None:
     """Go back to the newest checkpoint and on with other data: the same data would end the same way."""
     state, config, bad = trainer.state, trainer.config, trainer.state.step
     rollbacks, skipped, log = state.rollbacks + 1, state.skipped_batches, state.log
-    advice = (
-        f"{state.bad_steps} steps in a row had no usable gradient, until step {bad}. "
-        f"Lower optimizer.lr (now {config.optimizer.lr:g}) or raise optimizer.warmup_steps, then start again"
-    )
+    advice = _advice(state, config)
     if rollbacks > config.max_rollbacks or not states.resume(state, folder, run_id, trainer.split.world):
         raise TrainingDiverged(advice)
     state.rollbacks, state.bad_steps = rollbacks, 0
     state.skipped_batches = skipped + bad - state.step
     state.log = [*log, json.dumps({"step": bad, "rolled_back_to": state.step})]
     _log.warning("step %d: back to the checkpoint of step %d, on with other data", bad, state.step)
+
+
+def _advice(state: TrainState, config: LoopConfig) -> str:
+    return (
+        f"{state.bad_steps} steps in a row had no usable gradient, until step {state.step}. "
+        f"Lower optimizer.lr (now {config.optimizer.lr:g}) or raise optimizer.warmup_steps, then start again"
+    )

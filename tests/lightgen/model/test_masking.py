@@ -100,3 +100,10 @@ def test_patches_are_channel_row_column_in_row_major_order() -> None:
             block = latents[1, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
             assert torch.equal(tokens[1, 3 * row + column], block.flatten())
     assert torch.equal(unpatchify(tokens, 2, 2, 3), latents)
+
+
+def test_a_range_that_holds_nothing_is_refused() -> None:
+    """Its quantiles would be shares below `low`."""
+    with pytest.raises(ValueError, match=r"low 0\.9 is above high 0\.8"):
+        MaskLaw(low=0.9, high=0.8)
+    assert MaskLaw(low=0.8, high=0.8).ratio(0.5) == 0.8

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lightgen.config import problems_of
-from lightgen.errors import ConfigError
+from lightgen.errors import ConfigError, RunsFailed, TrainingDiverged
 from lightgen.operations.ablation import (
     FOLDER,
     Ablation,
@@ -20,12 +20,15 @@ from lightgen.operations.ablation import (
     forecast,
     interval,
     load_ablation,
+    make_all,
     pool,
     recipes_of,
     step_keys,
 )
 from lightgen.pages.ablation import sentences
+from lightgen.recipe import Recipe
 from lightgen.storage.store import open_store
+from schemas.ref import ArtifactRef
 from tests.lightgen.cli.terminal import lightgen
 
 TINY, SMALL = "tests/recipes/tiny.yaml", "tests/recipes/ablation.yaml"
@@ -103,6 +106,24 @@ def test_steps_that_variants_share_are_counted_once(tmp_path):
     assert not set(two.values()) & set(step_keys(runs[Run("two", 8)]).values()), "another seed shares nothing"
     left = forecast(runs, str(tmp_path / "store"))
     assert len(left) == 2 * (len(two) + len(differ))
+
+
+def test_a_run_that_fails_keeps_no_other_from_its_report():
+    def make(run: Run, loaded: Recipe) -> ArtifactRef:
+        tried.append(run)
+        if run == Run("two", 7):
+            raise TrainingDiverged("10 steps in a row had no usable gradient")
+        return report
+
+    tried: list[Run] = []
+    report = ArtifactRef(kind="report", uri="store", version=32 * "0", content=64 * "0", rows=1, fingerprint=64 * "0")
+    runs = recipes_of(TINY, load_ablation(SMALL))
+    with pytest.raises(RunsFailed, match=r"1 of 4 runs have no report.*variant 'two', seed 7: 10 steps.*leave out"):
+        make_all(runs, make)
+    assert sorted(tried, key=str) == sorted(runs, key=str)
+    assert list(make_all({run: one for run, one in runs.items() if run != Run("two", 7)}, make)) == [
+        run for run in runs if run != Run("two", 7)
+    ]
 
 
 def test_the_interval_is_students_over_seeds():

@@ -128,6 +128,21 @@ def test_a_vae_answers_as_those_of_diffusers(words: LightGenPipeline) -> None:
     assert torch.equal(words.vae.decode(latents, return_dict=False)[0], words.vae.decode(latents).sample)
 
 
+def test_components_that_cannot_draw_together_are_refused(words: LightGenPipeline, tmp_path: Path) -> None:
+    other = tiny.of_t5(tmp_path / "t5").vae
+    with pytest.raises(ValueError, match="draws latents of 8 channels, but `vae` reads 4"):
+        LightGenPipeline(**{**words.components, "vae": other})
+    for name in ("student", "vae"):
+        with pytest.raises(ValueError, match="one of `student` and `vae` is None"):
+            LightGenPipeline(**{**words.components, name: None})
+
+
+@pytest.mark.parametrize("given", [3, []])
+def test_what_is_no_text_is_not_encoded(words: LightGenPipeline, given: Any) -> None:
+    with pytest.raises(ValueError, match="`prompt`"):
+        words.encode_prompt(given)
+
+
 def test_components_are_brought_where_they_work_when_they_are_offloaded(tmp_path: Path) -> None:
     pipeline = tiny.of_t5(tmp_path / "t5")
     pipeline.load_text_encoder()

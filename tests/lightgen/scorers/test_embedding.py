@@ -122,6 +122,14 @@ def test_what_cannot_be_used_is_refused(vit: Path, tmp_path: Path) -> None:
         read_preparation(tmp_path / "absent")
 
 
+def test_a_network_that_gives_no_numbers_is_refused(vit: Path) -> None:
+    """A distance of such vectors is none, and its eigenvalues do not converge."""
+    scorer = EmbeddingScorer(config_of(vit), "cpu")
+    next(iter(scorer.model.parameters())).fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"3 of 3 vectors are not finite.*its weights are damaged"):
+        scorer.score(pictures(), [""] * 3)
+
+
 def test_nothing_is_done_where_the_file_says_so() -> None:
     image = pictures()[0]
     plain = Preparation({"do_resize": False, "do_normalize": False, "do_rescale": False})

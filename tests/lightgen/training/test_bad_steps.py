@@ -3,6 +3,7 @@
 import copy
 import json
 import multiprocessing
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -122,3 +123,37 @@ def test_a_run_that_cannot_be_saved_ends_with_advice(
     config = CONFIG.model_copy(update={"max_bad_steps": 3, "max_rollbacks": rollbacks})
     with pytest.raises(TrainingDiverged, match="3 steps in a row"):
         trained(Poisoned.around(objective, *poisoned), fresh, tmp_path, config)
+
+
+def test_a_run_that_took_no_step_at_all_is_no_trained_student(
+    objective: MaskedDiffusion, fresh: Student, tmp_path: Path
+) -> None:
+    """It is shorter than the number of bad steps that ends a longer one; started again it ends the same."""
+    config = CONFIG.model_copy(update={"steps": 5})
+    for _ in range(2):
+        with pytest.raises(TrainingDiverged, match=r"5 steps in a row .*until step 5\. Lower optimizer\.lr"):
+            trained(Poisoned.around(objective, *range(5)), fresh, tmp_path, config)
+
+
+def test_a_full_disk_is_said_with_what_to_do(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
+    """In a process whose files may not grow beyond 1,000 bytes: the weights are the first that do not fit."""
+    said = multiprocessing.get_context("fork").Queue()
+    process = multiprocessing.get_context("fork").Process(target=_in_no_space, args=(objective, fresh, tmp_path, said))
+    process.start()
+    kind, message = said.get(timeout=60)
+    process.join()
+    assert kind == "StoreFull"
+    assert str(tmp_path) in message
+    assert "free some space and run the same command again" in message
+    run = trained(objective, fresh, tmp_path)
+    assert run.step == STEPS
+
+
+def _in_no_space(objective: MaskedDiffusion, student: Student, folder: Path, said: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        trained(objective, student, folder)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test says so
+        said.put((type(error).__name__, str(error)))
+    else:
+        said.put(("", ""))
