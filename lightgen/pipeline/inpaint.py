@@ -113,7 +113,9 @@ class LightGenInpaintPipeline(LightGenPipeline):
 
 
 def _unit(name: str, given: Any) -> Any:
-    """Pictures in colour and numbers in 0..1; whole numbers, and all of a mask, may be of 255. Raises ValueError."""
+    """Pictures in colour and numbers in 0..1. Bytes of an image, and all of a mask above 1, are of 255. Raises
+    ValueError.
+    """
     if isinstance(given, list | tuple) and given:
         return [_unit(name, one) for one in given]
     if isinstance(given, Image.Image):
@@ -124,9 +126,11 @@ def _unit(name: str, given: Any) -> Any:
     if given.ndim < (2 if name == "mask_image" else 3):
         raise ValueError(f"`{name}` has shape {tuple(given.shape)}: {SHAPES}.")
     most = float(given.max())
-    if most > 1 + 1e-3 and not whole and name != "mask_image":
+    bright, mask = most > 1 + 1e-3, name == "mask_image"
+    if bright and not whole and not mask:
         raise ValueError(f"`{name}` holds {most:g}, but floats are in 0..1: divide by 255, or give whole numbers.")
-    return given / 255 if most > 1 + 1e-3 else given / 1 if whole else given
+    # A mask of 0 and 1 is one, a picture of such bytes is nearly black.
+    return given / 255 if bright or (whole and not mask) else given / 1 if whole else given
 
 
 def _size(image: Any) -> tuple[int, int]:

@@ -184,6 +184,8 @@ def test_pictures_of_any_kind_are_read_as_what_they_show(inpaint: LightGenInpain
     assert np.array_equal(painted(inpaint, Image.fromarray(PICTURE).convert("RGBA"), MASK), expected)
     grey = Image.fromarray(PICTURE).convert("L")
     assert np.array_equal(painted(inpaint, grey, MASK), painted(inpaint, grey.convert("RGB"), MASK))
+    black = np.eye(16, dtype=np.uint8)[..., None].repeat(3, axis=-1)
+    assert np.array_equal(painted(inpaint, black, MASK), painted(inpaint, Image.fromarray(black), MASK))
 
 
 @pytest.mark.parametrize(
