@@ -38,6 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "sha256": ("sha256", "sha256hash"),
     "licence": ("license", "licence"),
 }
+WRITTEN = r"^\s*-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
 def columns_of(names: Sequence[str], caption: str | None) -> dict[str, str]:
@@ -81,11 +82,22 @@ def _firsts(texts: pa.Array, lengths: pa.Array) -> pa.Array:
 
 
 def _number(values: pa.Array) -> pa.Array:
+    if is_text(values.type):
+        values = _written(values)
     kind = values.type
+    if pa.types.is_decimal(kind):
+        values, kind = values.cast(pa.float64()), pa.float64()
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return pa.nulls(len(values), pa.float64())
     numbers = values.cast(pa.float64(), safe=False)
     return pc.if_else(pc.fill_null(pc.is_finite(numbers), False), numbers, pa.scalar(None, pa.float64()))
+
+
+def _written(values: pa.Array) -> pa.Array:
+    """Numbers that are written out, as tables that went through CSV have them; null where a text is none."""
+    texts = values.cast(pa.large_binary())
+    texts = pc.if_else(pc.match_substring_regex(texts, WRITTEN), texts, pa.scalar(None, pa.large_binary()))
+    return pc.ascii_trim_whitespace(texts.cast(pa.large_string())).cast(pa.float64())
 
 
 def _nothing(values: pa.Array) -> pa.Array:

@@ -17,6 +17,7 @@ from jaxtyping import Int32
 from lightgen.encoders.tiny import WORDS, word_tokenizer
 from lightgen.errors import ModelError
 from lightgen.problems import Problem
+from lightgen.storage.networks import check_words
 from lightgen.storage.weights import Weights, folder_here, is_local, pinned
 
 Count = Callable[[str], int]
@@ -112,8 +113,10 @@ def load_tokenizer(tokenizer: TokenizerConfig) -> Any:
 
     revision = {} if is_local(tokenizer) else {"revision": pinned(tokenizer)}
     try:
-        return AutoTokenizer.from_pretrained(
+        found = AutoTokenizer.from_pretrained(
             tokenizer.model, subfolder=tokenizer.subfolder, local_files_only=is_local(tokenizer), **revision
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"tokenizer {tokenizer.model}: cannot be used: {str(error)[:300]}") from None
+    check_words(found, tokenizer.model, tokenizer.model)
+    return found

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lightgen.config import Member
 from lightgen.encoders.tiny import tiny_vae
-from lightgen.errors import ConfigError, ModelError
+from lightgen.errors import ConfigError
+from lightgen.storage.networks import load_network
 from lightgen.storage.weights import Weights, weights_folder
 
 SHAPES = {f"stabilityai/stable-diffusion-3{size}": (16, 8) for size in ("-medium", ".5-medium", ".5-large")}
@@ -90,17 +91,10 @@ class DiffusersVae:
 def load_autoencoder(config: DiffusersVaeConfig) -> Any:
     """The AutoencoderKL, on the CPU. Raises ConfigError, ModelError."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from safetensors import SafetensorError
 
     folder = weights_folder(config)
     # float16 overflows in the decoder of VAEs that say so.
     settings: Any = AutoencoderKL.load_config(folder)
     upcast = config.dtype == "float16" and settings.get("force_upcast", True)
     dtype = torch.float32 if upcast else getattr(torch, config.dtype)
-    try:
-        model: Any = AutoencoderKL.from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model {config.model}: not a usable AutoencoderKL: {str(error)[:300]}") from None
-    return model.eval().requires_grad_(False)
+    return load_network(AutoencoderKL, folder, config.model, "AutoencoderKL", torch_dtype=dtype)

@@ -14,7 +14,10 @@ from lightgen.config import RUN
 from lightgen.encoders.t5 import buckets
 from lightgen.encoders.tiny import tiny_bert
 from lightgen.errors import ModelError
-from lightgen.storage.weights import Weights, model_root, weights_folder
+from lightgen.storage.networks import check_tokens, load_network, load_tokenizer
+from lightgen.storage.weights import Weights, weights_folder
+
+OFF = 0.01  # how far from 1 the length of a vector may be
 
 
 class SentenceConfig(Weights):
@@ -47,11 +50,18 @@ class SentenceEncoder:
         self.dim: int = model.config.hidden_size
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
-        """Unit vectors. Texts of like length share a batch."""
+        """Unit vectors. Texts of like length share a batch. Raises ModelError where the model gives none."""
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.config.max_tokens).input_ids if texts else []
         out = np.zeros((len(texts), self.dim), np.float32)
         for places in buckets([len(tokens) for tokens in ids], self.config.batch_tokens):
             out[places] = self._means([ids[place] for place in places]).cpu().numpy()
+        # As NaN or zero a vector is like no other, and no caption would ever go.
+        lost = np.flatnonzero(~(np.abs(np.linalg.norm(out, axis=1) - 1) < OFF))
+        if len(lost):
+            raise ModelError(
+                f"model {self.config.model} gives {len(lost):,} of {len(texts):,} captions no vector but NaN or zeros, "
+                f"the first {texts[lost[0]][:80]!r}: its weights are damaged; fetch them again"
+            )
         return out
 
     @torch.inference_mode()
@@ -69,12 +79,20 @@ class SentenceEncoder:
 
 def _load(config: SentenceConfig) -> tuple[Any, Any]:
     """Tokenizer and model, on the CPU. Raises ConfigError, ModelError."""
-    from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model_root(config) / config.subfolder, local_files_only=True)
-        model = AutoModel.from_pretrained(weights_folder(config), use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model {config.model}: not a usable model of sentences: {str(error)[:300]}") from None
-    return tokenizer, model.eval().requires_grad_(False)
+    folder = weights_folder(config)
+    model = load_network(AutoModel, folder, config.model, "model of sentences", spare=("pooler.",))
+    settings = model.config
+    if settings.is_encoder_decoder or not hasattr(settings, "hidden_size") or not _reads_words(model):
+        raise ModelError(
+            f"model {config.model}: {type(model).__name__} is no model of sentences: it has no vector for a token; "
+            "take an encoder of text, such as sentence-transformers/all-MiniLM-L6-v2"
+        )
+    tokenizer = load_tokenizer(folder, config.model)
+    check_tokens(model, tokenizer, config.model)
+    return tokenizer, model
+
+
+def _reads_words(model: Any) -> bool:
+    return isinstance(model.get_input_embeddings(), torch.nn.Embedding)

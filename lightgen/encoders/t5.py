@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightgen.config import QUIET, RUN, Member
 from lightgen.encoders.tiny import tiny_t5
-from lightgen.errors import ModelError
+from lightgen.storage.networks import check_tokens, load_network, load_tokenizer
 from lightgen.storage.weights import Weights, model_root, weights_folder
 
 WIDTHS = {"google/flan-t5-xxl": 4096}
@@ -135,14 +135,10 @@ def buckets(lengths: list[int], batch_tokens: int) -> list[list[int]]:
 
 def load_t5(config: T5Config) -> tuple[Any, Any]:
     """Tokenizer and encoder, on the CPU. Raises ConfigError, ModelError."""
-    from safetensors import SafetensorError
-    from transformers import AutoTokenizer, T5EncoderModel
+    from transformers import T5EncoderModel
 
     root, folder = model_root(config), weights_folder(config)
-    dtype = getattr(torch, config.dtype)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(root / config.tokenizer_subfolder, local_files_only=True)
-        model = T5EncoderModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model {config.model}: not a usable T5 encoder: {str(error)[:300]}") from None
-    return tokenizer, model.eval().requires_grad_(False)
+    model = load_network(T5EncoderModel, folder, config.model, "T5 encoder", dtype=getattr(torch, config.dtype))
+    tokenizer = load_tokenizer(root / config.tokenizer_subfolder, config.model)
+    check_tokens(model, tokenizer, config.model)
+    return tokenizer, model

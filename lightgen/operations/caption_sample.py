@@ -75,7 +75,10 @@ def captions_of(recipe: Recipe, store: Store | None, count: int | None) -> Capti
     _refuse_few(recipe, place, lot, len(texts), held, count)
     concepts = joined([all_concepts().found(_words(part)) for part in _blocks(texts)])
     if not (np.diff(concepts.offsets) > 1).any():
-        raise ConfigError(f"{place}: no caption speaks of two concepts of our list, which is English")
+        raise ConfigError(
+            f"{place}: no caption speaks of two concepts of our list, which is English; add lines "
+            "to lightgen/decisions/concepts, or choose the volume without this curve"
+        )
     return Captions(concepts, terms_of(_words(texts.slice(0, TRIED))), held, lot.exact, place)
 
 
@@ -131,6 +134,7 @@ def _refuse_few(recipe: Recipe, place: str, lot: Lot, usable: int, held: int, co
     if not usable:
         raise ConfigError(f"{place}: {lot.read:,} captions were read and none may be drawn; see `lightgen plan`")
     if usable < LEAST:
-        raise ConfigError(f"{place}: a sample of {usable:,} captions; a curve takes {LEAST:,} or more")
+        fix = f"give --sample {LEAST:,} or more" if count is not None and held >= LEAST else "add captions that differ"
+        raise ConfigError(f"{place}: a sample of {usable:,} distinct captions; a curve takes {LEAST:,} or more: {fix}")
     if count is not None and count > lot.distinct:
         raise ConfigError(f"--sample {count:,}: {place} hold {held:,} distinct captions; lower it, or leave it out")

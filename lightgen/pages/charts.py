@@ -70,6 +70,9 @@ class _Frame:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (level - low) / (high - low)
 
     def path(self, points: Sequence[tuple[float, float]], tone: str) -> str:
+        if len(points) == 1:  # a line of one point is not to be seen
+            ((x, y),) = points
+            return f'<circle class="{tone} sure" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="3"/>'
         joined = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         return f'<polyline class="{tone}" points="{joined}"/>'
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from lightgen.config import RUN
 from lightgen.errors import ModelError
 from lightgen.scorers.base import ScorerMember, answer_table
+from lightgen.storage.networks import load_network
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import Weights, weights_folder
 from lightgen.work import Worker
@@ -99,16 +100,13 @@ class EmbeddingScorer:
     @cached_property
     def model(self) -> Any:
         """The network, in float32."""
-        from safetensors import SafetensorError
         from transformers import AutoModel
 
-        try:
-            model = AutoModel.from_pretrained(
-                self.folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"model {self.config.weights.model}: not a usable network: {str(error)[:300]}") from None
-        return model.to(self.device).eval().requires_grad_(False)
+        spare = ("pooler.",) if self.config.pool in ("first", "mean") else ()
+        model = load_network(
+            AutoModel, self.folder, self.config.weights.model, "network", spare=spare, dtype=torch.float32
+        )
+        return model.to(self.device)
 
     def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
         """See `Scorer.score`."""

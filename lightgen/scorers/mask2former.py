@@ -23,6 +23,7 @@ from lightgen.errors import ModelError
 from lightgen.evaluation.geneval import THRESHOLD
 from lightgen.scorers.base import ScorerMember, answer_table
 from lightgen.scorers.scenes import DETECTIONS
+from lightgen.storage.networks import load_network
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import Weights, weights_folder
 from lightgen.work import Worker
@@ -209,10 +210,4 @@ def prepared(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _load(weights: Weights, model: Any, device: str) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        looks = model.from_pretrained(weights_folder(weights), use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model {weights.model}: not a usable {model.__name__}: {str(error)[:300]}") from None
-    return looks.to(device).eval().requires_grad_(False)
+    return load_network(model, weights_folder(weights), weights.model, model.__name__).to(device)

@@ -217,7 +217,13 @@ def _texts(tables: Iterator[pa.Table], rows: Int64[np.ndarray, " k"]) -> pa.Chun
 def _summary(selection: Selection, config: SelectConfig, lists: list[PromptList]) -> bytes:
     """Counts and scores, and what was used: for people, part of no name."""
     figures = selection.summary
-    if config.count is not None and config.count > figures["left"]:
+    if not figures["left"]:
+        why = ", ".join(f"{figures[reason]:,} {reason}" for reason in REASONS if figures.get(reason))
+        log.warning(
+            "select: of %s captions none is left (%s), so nothing can be drawn or trained on; see `lightgen rejects`, "
+            "and give other captions or change the rules", f"{figures['captions']:,}", why or "none came in",
+        )  # fmt: skip
+    elif config.count is not None and config.count > figures["left"]:
         log.warning(
             "select: count asks for %s prompts, but of %s captions only %s are left after repeats and decontamination; "
             "all of them are taken", f"{config.count:,}", f"{figures['captions']:,}", f"{figures['left']:,}",

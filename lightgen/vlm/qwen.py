@@ -17,6 +17,7 @@ from lightgen.config import RUN
 from lightgen.errors import ModelError
 from lightgen.problems import Problem
 from lightgen.seeds import derive_seed
+from lightgen.storage.networks import load_network
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
 from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo
 from lightgen.vlm.prefix import logits_after
@@ -206,18 +207,15 @@ def _kind_by_name(model: str) -> str:
 
 def _load(config: TransformersVlmConfig, device: str) -> tuple[QwenProcessor, Any]:
     import transformers
-    from safetensors import SafetensorError
 
     folder = weights_folder(config)
     kind = (config.settings_here(config.subfolder) or {}).get("model_type")
     if kind not in CLASSES:
         raise ModelError(f"model {config.model} is a {kind}; take one of {', '.join(CLASSES)}")
+    dtype, bounds = getattr(torch, config.dtype), (config.min_pixels, config.max_pixels)
+    model = load_network(getattr(transformers, CLASSES[kind]), folder, config.model, kind, dtype=dtype)
     try:
-        model: Any = getattr(transformers, CLASSES[kind]).from_pretrained(
-            folder, dtype=getattr(torch, config.dtype), use_safetensors=True, local_files_only=True
-        )
-        bounds = (config.min_pixels, config.max_pixels)
         processor = QwenProcessor.from_folder(folder, model.config.image_token_id, bounds)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"model {config.model}: not a usable {kind}: {str(error)[:300]}") from None
-    return processor, model.eval().requires_grad_(False).to(device)
+    return processor, model.to(device)

@@ -137,7 +137,7 @@ def test_captions_that_source_refuses_are_in_no_sample() -> None:
         ({"sample": 1000, "upto": 4000}, r"1,000 captions tell nothing beyond 3,000.*--sample 1,334 or more"),
         ({"step": 9000}, r"--step 9,000 is more than"),
         ({"step": 10}, r"--step 10 makes 5\d\d steps, at most 100 are told; raise it"),
-        ({"sample": 100}, r"a sample of 100 captions; a curve takes 240 or more"),
+        ({"sample": 100}, r"a sample of 100 distinct captions; a curve takes 240 or more: give --sample 240"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_in_words(asked: dict[str, int], told: str) -> None:
@@ -149,8 +149,11 @@ def test_corpora_that_give_no_curve_are_refused_in_words() -> None:
     write(["", "  ", "\0"])
     with pytest.raises(ConfigError, match=r"captions.jsonl: 3 captions were read and none may be drawn"):
         worth(recipe(), "store", machine=EIGHT)
+    write(["a red bus on a road"] * 500)
+    with pytest.raises(ConfigError, match=r"a sample of 1 distinct captions.*: add captions that differ"):
+        worth(recipe(), "store", machine=EIGHT)
     write([f"слово {number}" for number in range(500)])
-    with pytest.raises(ConfigError, match="no caption speaks of two concepts of our list, which is English"):
+    with pytest.raises(ConfigError, match="no caption speaks of two concepts of our list, which is English; add lines"):
         worth(recipe(), "store", machine=EIGHT)
     Path("captions.jsonl").unlink()
     with pytest.raises(InputCorrupt, match=r"captions.jsonl"):

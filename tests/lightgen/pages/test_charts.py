@@ -50,3 +50,9 @@ def test_names_cannot_become_markup():
     charts = whisker_chart(evil, [Whisker(evil, 0, -1, 1)], 1.0) + line_chart(evil, [Curve(evil, [(0, 1)])] * 2)
     assert "<script" not in charts
     assert 'aria-label="&lt;script' in charts
+
+
+def test_a_curve_of_one_point_is_a_dot():
+    figure = line_chart("novelty", [Curve("all", [(1, 0.5)])])
+    assert "<circle" in figure
+    assert "<polyline" not in figure

@@ -203,6 +203,17 @@ def test_a_count_that_cannot_be_had_is_said(store: Store, tmp_path: Path, caplog
     assert caplog.text == ""
 
 
+def test_that_no_caption_is_left_is_said_with_why(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = captions(store, tmp_path, ["a red bear", "A red bear!"])
+    with caplog.at_level(logging.WARNING):
+        version = selected(given, SelectConfig(evaluation=evaluation(tmp_path, ["a red bear"])), store)
+    assert version.rows == 0
+    assert "of 2 captions none is left (1 duplicate_exact, 1 contaminated)" in caplog.text
+    assert "change the rules" in caplog.text
+
+
 def test_null_switches_near_duplicates_off(store: Store, tmp_path: Path) -> None:
     given = captions(store, tmp_path, TEXTS)
     version = selected(given, SelectConfig(near_duplicates=None), store)
