@@ -19,8 +19,9 @@ def load_network(kind: Any, folder: Path, model: str, what: str, spare: tuple[st
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model {model}: not a usable {what}: {str(error)[:300]}") from None
-    # The libraries warn, and go on with random numbers.
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith(spare))
+    # The libraries warn, and go on with random numbers. Buffers are computed, and what is tied is there once.
+    weights = {name for name, _ in network.named_parameters()}
+    missing = sorted(name for name in found["missing_keys"] if name in weights and not name.startswith(spare))
     if missing:
         raise ModelError(
             f"model {model}: not a usable {what}: {len(missing):,} weights of {type(network).__name__} are in none of "
