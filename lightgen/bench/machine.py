@@ -14,4 +14,5 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    count = "1 core" if cores == 1 else f"{cores} cores"
+    return f"{name}, {count}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"

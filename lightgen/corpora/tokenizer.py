@@ -21,7 +21,7 @@ from lightgen.storage.networks import check_words
 from lightgen.storage.weights import Weights, folder_here, is_local, pinned
 
 Count = Callable[[str], int]
-FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
+FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
 Words = Literal["words"]
 
 

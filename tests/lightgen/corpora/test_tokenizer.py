@@ -68,6 +68,14 @@ def test_a_tokenizer_of_the_hub_is_pinned(tmp_path: Path) -> None:
         counter(TokenizerConfig(model=str(tmp_path / "none")))
 
 
+def test_a_tokenizer_of_bert_may_be_its_words_alone(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "##s"]))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    config = TokenizerConfig(model=str(tmp_path))
+    assert list(config.problems()) == []
+    assert counter(config)("a cats") == 2 + 3  # marks of beginning and end
+
+
 def test_a_folder_without_a_tokenizer_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be used"):
         counter(TokenizerConfig(model=str(tmp_path)))
