@@ -18,6 +18,7 @@ from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.base import Drawn, Failure
 from lightgen.generators.pipelines import (
     LIBRARIES,
+    SAVED,
     PipelineMember,
     as_pixels,
     call,
@@ -26,7 +27,7 @@ from lightgen.generators.pipelines import (
     read_index,
 )
 from lightgen.problems import Problem
-from lightgen.storage.weights import check_model_folder, folder_here, is_local, pinned
+from lightgen.storage.weights import check_model_folder, folder_here, is_local
 from lightgen.work import Work, Worker
 
 LATENT_PX = 8  # sides of a latent in most VAEs; what a model here says goes before
@@ -41,7 +42,6 @@ OPTIONS = {
 }
 # What pipelines would do by themselves: another size than asked for, and captions cleaned where a package is installed.
 NOT_WANTED = {"use_resolution_binning": False, "clean_caption": False}
-SAVED = "save_pretrained of a pipeline"
 MODULE = re.compile(r"[a-z0-9_]+\Z")
 
 
@@ -175,20 +175,11 @@ def _refused() -> Failure:
 def _load(config: DiffusersConfig, device: str) -> Any:
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
-    def load(dtype: Any) -> Any:
-        folder = _folder(config, DiffusionPipeline)
+    def check(folder: Path) -> None:
         check_pipeline(folder)
         check_settings(config, pipeline_class(folder))
-        return DiffusionPipeline.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
 
-    return loaded(config, device, "pipeline of diffusers", load)
-
-
-def _folder(config: DiffusersConfig, pipeline: Any) -> Path:
-    """The folder of the pipeline; of the hub's files only those that it loads are fetched."""
-    if is_local(config):
-        return Path(config.model).expanduser()
-    return Path(pipeline.download(config.model, revision=pinned(config), use_safetensors=True))
+    return loaded(config, device, "pipeline of diffusers", DiffusionPipeline, check)
 
 
 def pipeline_class(root: Path) -> Any:

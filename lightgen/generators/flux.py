@@ -21,7 +21,7 @@ from lightgen.generators.pipelines import (
     read_index,
 )
 from lightgen.problems import Problem
-from lightgen.storage.weights import DTYPE_BYTES, folder_here, is_local, pinned
+from lightgen.storage.weights import DTYPE_BYTES, folder_here, is_local
 from lightgen.work import Work, Worker
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")
@@ -112,13 +112,7 @@ class FluxGenerator:
 def _load(config: FluxConfig, device: str) -> Any:
     from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
-    where = str(Path(config.model).expanduser()) if is_local(config) else config.model
-    revision = None if is_local(config) else pinned(config)
-
-    def load(dtype: Any) -> Any:
-        return FluxPipeline.from_pretrained(where, revision=revision, dtype=dtype, use_safetensors=True)
-
-    return loaded(config, device, "FluxPipeline", load)
+    return loaded(config, device, "FluxPipeline", FluxPipeline, _check_pipeline)
 
 
 def _check_pipeline(root: Path) -> None:

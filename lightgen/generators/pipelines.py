@@ -16,10 +16,13 @@ from pydantic import Field
 from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.base import Drawn, Failure, GeneratorMember
-from lightgen.storage.weights import Weights
+from lightgen.storage.networks import load_network
+from lightgen.storage.weights import Weights, is_local, pinned
 
 log = logging.getLogger(__name__)
 
+SAVED = "save_pretrained of a pipeline of diffusers"
+TEXT = "transformers"
 LIBRARIES = ("diffusers", "transformers", None)  # parts of a pipeline come from these, or are left out
 Offload = Literal["none", "model", "sequential"]
 
@@ -50,23 +53,69 @@ class PipelineMember(Weights, GeneratorMember):
         return True
 
 
-def loaded(config: PipelineMember, device: str, what: str, load: Callable[[Any], Any]) -> Any:
-    """The pipeline that `load` gives for a dtype, on the device; it must be `what`. Raises ConfigError, ModelError."""
+def loaded(config: PipelineMember, device: str, what: str, kind: Any, check: Callable[[Path], None]) -> Any:
+    """The pipeline of `kind` on the device; `what` says what its folder, which `check` may refuse, should be.
+
+    Raises ConfigError, ModelError.
+    """
     import torch
     from diffusers.utils.logging import disable_progress_bar
     from safetensors import SafetensorError
 
     disable_progress_bar()  # of loading: each worker of a stage would draw one
     log.info("loading %s", config.model)
+    dtype = getattr(torch, config.dtype)
     try:
-        pipeline = load(getattr(torch, config.dtype))
+        folder = _folder(config, kind)
+        check(folder)
+        networks = _text_networks(folder, config.model, dtype)
+        pipeline = kind.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **networks)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"model {config.model} cannot be loaded: {type(error).__name__}: {str(error)[:400]}; it must be a "
             f"{what} saved as safetensors; check the folder, or the network, your licence and token of the hub"
         ) from error
+    _check_whole(pipeline, config.model)
     pipeline.set_progress_bar_config(disable=True)
     return _placed(pipeline, config.offload, device)
+
+
+def _folder(config: PipelineMember, kind: Any) -> Path:
+    """The folder of the pipeline; of the hub's files only those that it loads are fetched."""
+    if is_local(config):
+        return Path(config.model).expanduser()
+    return Path(kind.download(config.model, revision=pinned(config), use_safetensors=True))
+
+
+def _text_networks(folder: Path, model: str, dtype: Any) -> dict[str, Any]:
+    """The networks of transformers in a pipeline, for which that library would make up weights that are missing."""
+    import transformers
+
+    named = {name: value for name, value in read_index(folder, SAVED).items() if isinstance(value, list)}
+    kinds = {name: getattr(transformers, str(kind), None) for name, (library, kind) in named.items() if library == TEXT}
+    return {
+        name: load_network(kind, folder / name, f"{model}, {name}", kind.__name__, dtype=dtype)
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    }
+
+
+def _check_whole(pipeline: Any, model: str) -> None:
+    """Raises ModelError where diffusers found no numbers for a weight, which it leaves empty."""
+    import torch
+
+    empty = [
+        f"{name}.{weight}"
+        for name, part in pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+        for weight, value in part.named_parameters()
+        if value.is_meta
+    ]
+    if empty:
+        raise ModelError(
+            f"model {model} is not whole: {len(empty):,} weights are in none of its files, the first {empty[0]}; "
+            "fetch it again"
+        )
 
 
 def _placed(pipeline: Any, offload: Offload, device: str) -> Any:

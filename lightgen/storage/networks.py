@@ -18,7 +18,7 @@ def load_network(kind: Any, folder: Path, model: str, what: str, spare: tuple[st
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **settings
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"model {model}: not a usable {what}: {str(error)[:300]}") from None
+        raise ModelError(f"model {model}: not a usable {what}: {str(error)[:300]}; fetch {folder} again") from None
     # The libraries warn, and go on with random numbers. Buffers are computed, and what is tied is there once.
     weights = {name for name, _ in network.named_parameters()}
     missing = sorted(name for name in found["missing_keys"] if name in weights and not name.startswith(spare))

@@ -234,7 +234,7 @@ def test_an_encoding_that_a_file_is_not_in_is_an_error_with_its_path(tmp_path: P
         (b"\xff\xd8\xff\xe0\n", "a picture"),
         (b"\x04\x22\x4d\x18\n", "packed by lz4"),
         (b"\x5d\x00\x00\x80\x00\n", "packed by lzma"),
-        (gzip.compress(gzip.compress(b"a dog")), "packed twice: gzip lies within"),
+        (gzip.compress(gzip.compress(b"a dog", mtime=0), mtime=0), "packed twice: gzip lies within"),
         (b"a dog\ra cat\ra cow\r", "carriage return alone"),
         (b"id,caption\r1,a dog\r", "carriage return alone"),
     ],

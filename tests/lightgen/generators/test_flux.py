@@ -1,6 +1,7 @@
 """Generator `flux` on a tiny random FLUX.1 of the real classes."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ def opened(config: FluxConfig, tmp_path: Path) -> FluxGenerator:
 @pytest.fixture(scope="module")
 def generator(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> FluxGenerator:
     return opened(settings(saved), tmp_path_factory.mktemp("opened"))
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder", "text_encoder_2", "vae"])
+def test_a_weight_that_is_in_no_file_is_not_made_up(folder: Path, tmp_path: Path, part: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    lost = min(name for name in tensors if name.endswith("weight"))
+    del tensors[lost]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"{re.escape(lost)}; fetch "):
+        opened(settings(folder), tmp_path)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 48), (32, 64)])
@@ -150,7 +164,7 @@ def test_broken_weights_are_refused(folder: Path, tmp_path: Path, damage: str) -
     weights.write_bytes(
         {"header": (1 << 60).to_bytes(8, "little") + data[8:], "cut": data[:-9], "trailing": data + b"xx"}[damage]
     )
-    with pytest.raises(ModelError, match=r"cannot be loaded: .*it must be a FluxPipeline saved as safetensors"):
+    with pytest.raises(ModelError, match=r"text_encoder: not a usable CLIPTextModel: .*; fetch .*text_encoder again"):
         opened(settings(folder), tmp_path)
 
 
