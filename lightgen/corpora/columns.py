@@ -28,6 +28,7 @@ TEXT_TYPES = (
     pa.types.is_large_binary,
 )
 UNICODE = (pa.string(), pa.large_string())
+VIEWS, NARROW = (pa.ListViewArray, pa.LargeListViewArray), (pa.StringArray, pa.BinaryArray)
 AT_ONCE = (*UNICODE, pa.binary(), pa.large_binary())  # of texts in lists
 NOT_UTF8 = "caption_encoding", "not UTF-8"
 Counts = Int64[np.ndarray, " n"]
@@ -68,7 +69,7 @@ def inner(values: pa.Array, names: list[str]) -> pa.Array:
     """The values of a column by the names on the way to it, of which the first is behind; views of lists as lists."""
     for name in names[1:]:
         values = pc.struct_field(values, name)
-    return _lists(values) if pa.types.is_list_view(values.type) or pa.types.is_large_list_view(values.type) else values
+    return _lists(values) if isinstance(values, VIEWS) else values
 
 
 def _lists(views: pa.Array) -> pa.LargeListArray:
@@ -124,7 +125,7 @@ def values_of(values: pa.Array, found_in: Callable[[pa.Array], list[Found]]) -> 
 
 def as_bytes(values: pa.Array) -> pa.LargeBinaryArray:
     """Texts as bytes, which stay where they are. A cast takes twice as long to widen offsets of 32 bits."""
-    if not (pa.types.is_string(values.type) or pa.types.is_binary(values.type)):
+    if not isinstance(values, NARROW):
         return values.cast(pa.large_binary())
     valid, offsets, data = values.buffers()
     narrow = np.frombuffer(offsets, np.int32) if offsets else np.zeros(1, np.int32)
@@ -164,7 +165,7 @@ def batch_of_column(column: pa.Array, first: int) -> Batch | None:
 
     None for a column of another kind, and where a list gives none but for being empty.
     """
-    if pa.types.is_string(column.type):
+    if isinstance(column, pa.StringArray):
         return as_bytes(column), np.arange(first, first + len(column)), None, {}
     found = _in_lists(column) if is_list(column.type) and column.type.value_type in AT_ONCE else None
     return None if found is None else _numbered(*found, first)
