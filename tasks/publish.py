@@ -78,7 +78,7 @@ def page(label: str, version: Version, worked: bool, store: Store) -> str:
         f"## {label}: {_made(version)}" + (f", {rejected:,} rejected" if rejected else ""),
         f"{'Made in this run' if worked else 'Found sealed; nothing was computed'}. Version `{ref.version}`.",
         _pictures(thumbnails(version, PICTURES)),
-        *_shown_of_kind(version, store),
+        *_shown_of_kind(version, store, worked),
         "See more:",
         f"```\nlightgen gallery {name}\nlightgen show {name}\n```",
     ]
@@ -129,12 +129,12 @@ def _report_figures(version: Version) -> dict[str, str]:
     }
 
 
-def _shown_of_kind(version: Version, store: Store) -> list[str]:
-    """Texts and how diverse they are; curves and figures of a checkpoint; scores and findings of a report; figures of
-    an audit.
+def _shown_of_kind(version: Version, store: Store, worked: bool) -> list[str]:
+    """Texts, and what is told of them where they were made now; curves and figures of a checkpoint; scores and findings
+    of a report; figures of an audit.
     """
     if version.ref.kind in ("captions", "prompts"):
-        return _texts(version, store)
+        return [*(_told(version, store) if worked else []), _some(version)]
     if version.ref.kind == "checkpoint":
         sheet = curve_sheet(version)
         rows = [[what, value] for what, value in training_figures(version).items()]
@@ -152,19 +152,21 @@ def _shown_of_kind(version: Version, store: Store) -> list[str]:
     return []
 
 
-def _texts(version: Version, store: Store) -> list[str]:
-    """What is told of them, novelty where they were chosen, and some of them."""
+def _told(version: Version, store: Store) -> list[str]:
+    """Figures of texts, and novelty where they were chosen: they take a column of every shard to read."""
     facts, charts = token_facts(version, store), list[Chart]()
     if version.plan.stage == select.STAGE.name:
         summary, novelty = summary_of(version), novelty_by_rank(version)
         facts, charts = diversity_facts(summary, novelty), novelty_charts(summary, novelty)
-    sheet, some = sheet_of(charts), shown_table(version, PICTURES)["caption"].to_pylist()
-    told = [[_harmless(what), _harmless(value)] for what, value in facts.items()]
-    return [
-        f"![]({sheet})" if sheet else "",
-        _table([["figure", "value"], *told]) if told else "",
-        _table([["some of them"], *([_harmless(text)] for text in some)]) if some else "",
-    ]
+    sheet = sheet_of(charts)
+    lines = [[_harmless(what), _harmless(value)] for what, value in facts.items()]
+    return [f"![]({sheet})" if sheet else "", _table([["figure", "value"], *lines]) if lines else ""]
+
+
+def _some(version: Version) -> str:
+    """Some of the texts."""
+    some = shown_table(version, PICTURES)["caption"].to_pylist()
+    return _table([["some of them"], *([_harmless(text)] for text in some)]) if some else ""
 
 
 def _report(version: Version) -> Report:

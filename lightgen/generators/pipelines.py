@@ -22,7 +22,6 @@ from lightgen.storage.weights import Weights, is_local, pinned
 log = logging.getLogger(__name__)
 
 SAVED = "save_pretrained of a pipeline of diffusers"
-TEXT = "transformers"
 LIBRARIES = ("diffusers", "transformers", None)  # parts of a pipeline come from these, or are left out
 Offload = Literal["none", "model", "sequential"]
 
@@ -92,7 +91,11 @@ def _text_networks(folder: Path, model: str, dtype: Any) -> dict[str, Any]:
     import transformers
 
     named = {name: value for name, value in read_index(folder, SAVED).items() if isinstance(value, list)}
-    kinds = {name: getattr(transformers, str(kind), None) for name, (library, kind) in named.items() if library == TEXT}
+    kinds = {
+        name: getattr(transformers, str(kind), None)
+        for name, (library, kind) in named.items()
+        if library == transformers.__name__
+    }
     return {
         name: load_network(kind, folder / name, f"{model}, {name}", kind.__name__, dtype=dtype)
         for name, kind in kinds.items()

@@ -122,15 +122,16 @@ def _unit(name: str, given: Any) -> Any:
         return given if name == "mask_image" else given.convert("RGB")
     if not isinstance(given, np.ndarray | Tensor):
         raise ValueError(f"`{name}` has to be PIL, NumPy or torch, or a list of them, but is {given!r}")
-    whole = not (given.is_floating_point() if isinstance(given, Tensor) else given.dtype.kind == "f")
-    if given.ndim < (2 if name == "mask_image" else 3):
+    mask = name == "mask_image"
+    if given.ndim < (2 if mask else 3):
         raise ValueError(f"`{name}` has shape {tuple(given.shape)}: {SHAPES}.")
+    whole = str(given.dtype).removeprefix("torch.").startswith(("int", "uint"))
     most = float(given.max())
-    bright, mask = most > 1 + 1e-3, name == "mask_image"
+    bright = most > 1 + 1e-3
     if bright and not whole and not mask:
         raise ValueError(f"`{name}` holds {most:g}, but floats are in 0..1: divide by 255, or give whole numbers.")
-    # A mask of 0 and 1 is one, a picture of such bytes is nearly black.
-    return given / 255 if bright or (whole and not mask) else given / 1 if whole else given
+    # A mask of 0 and 1 is one, a picture of such bytes is nearly black. A division makes floats of whole numbers.
+    return given / (255 if bright or (whole and not mask) else 1)
 
 
 def _size(image: Any) -> tuple[int, int]:

@@ -112,6 +112,9 @@ def test_captions_and_prompts_show_what_is_told_of_them_and_some_of_them(store, 
     text = page("select", store.open(chosen), worked=True, store=store)
     assert text.count("![](data:image/svg+xml;base64,") == 1
     assert re.search(r"\| Vendi of the chosen \| [\d.]+ \|", text)
+    again = page("select", store.open(chosen), worked=False, store=store)
+    assert "some of them" in again
+    assert "Vendi" not in again, "every shard would be read each time that a sealed version is found"
 
 
 def test_names_and_findings_cannot_become_markup(store):

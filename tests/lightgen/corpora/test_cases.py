@@ -5,56 +5,22 @@ import gzip
 import io
 import json
 import lzma
-import os
 import shutil
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from lightgen.corpora.base import Corpus
-from lightgen.corpora.config import CorpusConfig
 from lightgen.corpora.table import TableCorpus
 from lightgen.errors import InputCorrupt
+from tests.lightgen.corpora.reading import corpus, read
 
 CASES = Path(__file__).parents[2] / "cases" / "captions"
-CONFIG: TypeAdapter[Any] = TypeAdapter(CorpusConfig)
 TEXT, ROWS = "a red bird on a wall", ["a red bird on a wall", "two blue cups"]
-
-
-def corpus(kind: str, path: Path | str, **settings: Any) -> Corpus:
-    return CONFIG.validate_python({"kind": kind, "path": str(path), "source": "test", **settings})
-
-
-def read(kind: str, path: Path | str, **settings: Any) -> list[str | None]:
-    """Texts, and the reasons of what is refused. Reading range by range must give the same."""
-    made = corpus(kind, path, **settings)
-    rows = list(made.read())
-    again = [
-        row
-        for file in made.files()
-        for inventory in [file.cut(2)]
-        for place in inventory.places()
-        for row in file.read_range(inventory, place, scratch())
-    ]
-    assert again == rows
-    return [row.refused[0] if row.refused else row.text.decode() if row.text is not None else None for row in rows]
-
-
-@pytest.fixture(autouse=True)
-def _scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    monkeypatch.setattr(f"{__name__}.scratch", lambda: folder)
-
-
-def scratch() -> Path:
-    raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -213,48 +179,6 @@ def test_siblings_of_encodings(tmp_path: Path, encoding: str) -> None:
         corpus("text", path, encoding="latin-99")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "punycode"])
-def test_an_encoding_that_a_file_is_not_in_is_an_error_with_its_path(tmp_path: Path, encoding: str) -> None:
-    path = tmp_path / "a.txt"
-    path.write_bytes("\u00fcn caf\u00e9\n".encode("utf-16-le"))
-    with pytest.raises(InputCorrupt, match=r"a\.txt is not .*Set another `encoding`"):
-        read("text", path, encoding=encoding)
-    for none in ("idna", "undefined"):
-        with pytest.raises(ValidationError, match=f"there is no encoding '{none}'"):
-            corpus("text", path, encoding=none)
-
-
-@pytest.mark.parametrize(
-    ("begins", "told"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS.*git lfs pull"),
-        (b"\n<!DOCTYPE html>\n<html><title>404</title>\n", "a web page"),
-        (b"PAR1\x15\x04\n", "Parquet, not text"),
-        (b"%PDF-1.4\n", "a PDF"),
-        (b"\xff\xd8\xff\xe0\n", "a picture"),
-        (b"\x04\x22\x4d\x18\n", "packed by lz4"),
-        (b"\x5d\x00\x00\x80\x00\n", "packed by lzma"),
-        (gzip.compress(gzip.compress(b"a dog", mtime=0), mtime=0), "packed twice: gzip lies within"),
-        (b"a dog\ra cat\ra cow\r", "carriage return alone"),
-        (b"id,caption\r1,a dog\r", "carriage return alone"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["text", "table", "jsonl"])
-def test_what_is_no_text_is_refused_by_name(tmp_path: Path, kind: str, begins: bytes, told: str) -> None:
-    (tmp_path / "a").write_bytes(begins)
-    with pytest.raises(InputCorrupt, match=told):
-        read(kind, tmp_path / "a")
-
-
-@pytest.mark.parametrize(
-    "lines", ['{"caption": "a dog"},\n{"caption": "a cat"},\n', '{"id": 1,\n"caption": "a dog"}\n']
-)
-def test_lines_none_of_which_is_json_are_refused_by_name(tmp_path: Path, lines: str) -> None:
-    (tmp_path / "a.jsonl").write_text(lines)
-    with pytest.raises(InputCorrupt, match="holds no JSON lines: none of its first 2 lines"):
-        read("jsonl", tmp_path / "a.jsonl")
-
-
 def test_white_space_around_the_name_of_a_column_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id, Caption \n1, a dog\n")
     assert read("table", tmp_path / "a.csv") == [" a dog"]
@@ -278,22 +202,6 @@ def test_siblings_of_gzip(tmp_path: Path, pack: Any) -> None:
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(InputCorrupt, match=r"a\.txt is no sound \w+ stream: .*Fetch it again"):
         read("text", path, encoding="utf-16")
-
-
-def test_a_compressed_file_that_unpacks_to_far_too_much_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lightgen.corpora.plain_bytes.ALWAYS_ALLOWED", 1 << 20)
-    path = tmp_path / "a.txt"
-    path.write_bytes(gzip.compress(b"a caption of zeros\n" * 200_000))
-    with pytest.raises(InputCorrupt, match=r"unpacks to more than .* bytes"):
-        read("text", path)
-
-
-def test_a_zip_is_named(tmp_path: Path) -> None:
-    shutil.make_archive(str(tmp_path / "a"), "zip", CASES, "null.jsonl")
-    with pytest.raises(InputCorrupt, match=r"is a zip archive\. Unpack it"):
-        read("jsonl", tmp_path / "a.zip")
 
 
 def test_folders_and_patterns_are_one_corpus_in_order_of_names() -> None:
@@ -355,14 +263,6 @@ def test_a_large_column_that_nobody_reads_is_no_bomb() -> None:
         read("parquet", CASES / "masks_beside_captions.parquet", column="mask")
 
 
-def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text(f"{TEXT}\n")
-    (tmp_path / "b.txt").symlink_to(tmp_path / "gone.txt")
-    for path in (tmp_path, tmp_path / "*.txt"):
-        with pytest.raises(InputCorrupt, match=r"b\.txt.*No such file"):
-            read("text", path)
-
-
 def test_linked_folders_are_read_and_each_once(tmp_path: Path) -> None:
     folder = tmp_path / "captions"
     for name in ("captions/inner", "elsewhere"):
@@ -374,39 +274,10 @@ def test_linked_folders_are_read_and_each_once(tmp_path: Path) -> None:
     assert read("text", folder / "**" / "*.txt") == [TEXT, TEXT]
 
 
-def test_what_is_no_file_or_elsewhere_is_refused_by_name(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.txt")
-    for path in (tmp_path / "a.txt", tmp_path, "/dev/null"):
-        with pytest.raises(InputCorrupt, match="is no regular file"):
-            read("text", path)
-    for path in (
-        "https://example.com/a.txt",
-        "hf://datasets/x/a.txt",
-        "gs://bucket/a.txt",
-        "s3:/bucket/a.txt",
-        "S3://b/a",
-    ):
-        with pytest.raises(InputCorrupt, match="neither a local path nor s3://"):
-            read("text", path)
-
-
-def test_a_path_without_a_bucket_is_refused_by_name() -> None:
-    for path in ("s3://", "s3:///"):
-        with pytest.raises(InputCorrupt, match="names no bucket"):
-            read("text", path)
-
-
 def test_the_home_of_a_user_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.txt").write_text(f"{TEXT}\n")
     assert read("text", "~/a.txt") == read("text", "~/*.txt") == [TEXT]
-
-
-def test_a_table_with_two_columns_of_the_wanted_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("caption,url,caption\na red cat,u,a blue dog\n")
-    with pytest.raises(InputCorrupt, match=r"a\.csv has 2 columns 'caption'. Rename all but one"):
-        read("table", tmp_path / "a.csv")
-    assert read("table", tmp_path / "a.csv", column="url") == ["u"]
 
 
 def test_what_a_mac_adds_to_a_tar_is_no_sample(tmp_path: Path) -> None:
@@ -421,38 +292,6 @@ def test_what_a_mac_adds_to_a_tar_is_no_sample(tmp_path: Path) -> None:
 
 def test_captions_of_a_tar_are_read_beside_its_pictures() -> None:
     assert read("webdataset", CASES / "text_to_image_shard.tar") == [TEXT, "two blue cups", "an image is missing here"]
-
-
-def cut_within_a_header(data: bytes) -> bytes:
-    return data[:1200]
-
-
-def cut_between_members(data: bytes) -> bytes:
-    return data[:1024]
-
-
-def damaged_header(data: bytes) -> bytes:
-    return data[:1024] + b"?" * 8 + data[1032:]
-
-
-def twice(data: bytes) -> bytes:
-    return data * 2
-
-
-@pytest.mark.parametrize("harm", [cut_within_a_header, cut_between_members, damaged_header, twice])
-def test_a_tar_of_which_a_part_cannot_be_read_is_refused(harm: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as tar:
-        for name, text in (("0.txt", TEXT), ("1.txt", "two blue cups"), ("2.txt", "a door")):
-            info = tarfile.TarInfo(name)
-            info.size = len(text)
-            tar.addfile(info, io.BytesIO(text.encode()))
-    assert read("webdataset", path) == [TEXT, "two blue cups", "a door"]
-    path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(InputCorrupt, match="Fetch it again"):
-        list(corpus("webdataset", path).read())
-    with pytest.raises(InputCorrupt, match="Fetch it again"):
-        corpus("webdataset", path).cut(2)
 
 
 @pytest.mark.parametrize("name", ["metadata", "metadata_blank_end", "metadata_bom"])

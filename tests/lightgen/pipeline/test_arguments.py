@@ -186,6 +186,8 @@ def test_pictures_of_any_kind_are_read_as_what_they_show(inpaint: LightGenInpain
     assert np.array_equal(painted(inpaint, grey, MASK), painted(inpaint, grey.convert("RGB"), MASK))
     black = np.eye(16, dtype=np.uint8)[..., None].repeat(3, axis=-1)
     assert np.array_equal(painted(inpaint, black, MASK), painted(inpaint, Image.fromarray(black), MASK))
+    lit = black > 0
+    assert np.array_equal(painted(inpaint, lit, MASK), painted(inpaint, lit.astype(np.float32), MASK))
 
 
 @pytest.mark.parametrize(
