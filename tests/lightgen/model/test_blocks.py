@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightgen.model import blocks
 from lightgen.model.blocks import SHORT, VECTOR, CrossAttention, Mlp, SelfAttention
@@ -147,6 +147,15 @@ def test_each_kind_of_block_is_compiled_once_a_length(config: StudentConfig, lim
     assert len(graphs) == fixed + 2 * 2
     _gradients(student, 4)
     assert len(graphs) == fixed + 2 * 3
+
+
+def test_noise_head_and_errors_are_compiled_as_one_piece(limits) -> None:
+    student, graphs = _student(LATE), []
+    student.compile_pieces(lambda graph, _: graphs.append(graph) or graph.forward)
+    _loss(student, 3)
+    products = [sum("linear" in str(node.target) for node in graph.graph.nodes) for graph in graphs]
+    of_head = sum(isinstance(module, nn.Linear) for module in student.head.modules())
+    assert of_head - 1 in products  # all but that of the condition, which is there before
 
 
 def test_more_shapes_fit_than_torch_keeps_by_itself(limits) -> None:
