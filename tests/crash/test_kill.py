@@ -1,6 +1,5 @@
 """SIGKILL of real processes at seeded moments: nothing breaks, nothing acknowledged is lost, resume gives the same."""
 
-import multiprocessing
 import random
 import shutil
 import signal
@@ -13,11 +12,11 @@ from lightgen.storage.verify import verify
 from tests.crash.invariants import violations
 from tests.crash.kills import mortal, operations_of
 from tests.crash.seeds import first_seed
+from tests.forks import Forked
 from tests.worked_version import build, plan_of, with_all
 
 SHARDS = 4
 A_STORE = 30  # kills on one store: after each, all of it is checked
-FORK = multiprocessing.get_context("fork")
 
 
 def plan_number(seed):
@@ -41,7 +40,7 @@ def manifest_first(root, seed):
 
 def round_of(root, seed, moments, target=work):
     """Workers on one version, each killed at its moment or done before; how many were killed."""
-    processes = [FORK.Process(target=mortal, args=(moment, target, root, seed)) for moment in moments]
+    processes = [Forked(target=mortal, args=(moment, target, root, seed)) for moment in moments]
     [process.start() for process in processes]
     [process.join() for process in processes]
     ends = [process.exitcode for process in processes]

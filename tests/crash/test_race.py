@@ -1,6 +1,5 @@
 """Sixteen processes create one key, or one store, at once: one wins, its bytes stay, and nobody fails."""
 
-import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -11,8 +10,8 @@ from lightgen.errors import StoreConflict, StoreError
 from lightgen.storage import local
 from lightgen.storage.local import LocalFiles
 from lightgen.storage.store import open_or_create, open_store
+from tests.forks import FORK, Forked
 
-FORK = multiprocessing.get_context("fork")
 RACERS = 16
 
 
@@ -28,7 +27,7 @@ def racer(root, number, rounds, gate, results):
 
 def test_one_winner(tmp_path):
     rounds, gate, results = 10, FORK.Barrier(RACERS), FORK.Queue()
-    racers = [FORK.Process(target=racer, args=(str(tmp_path), i, rounds, gate, results)) for i in range(RACERS)]
+    racers = [Forked(target=racer, args=(str(tmp_path), i, rounds, gate, results)) for i in range(RACERS)]
     [process.start() for process in racers]
     outcomes = [results.get(timeout=60) for _ in range(rounds * RACERS)]
     [process.join() for process in racers]
@@ -50,7 +49,7 @@ def opener(root, rounds, gate, results):
 
 def test_many_first_opens_of_a_new_store_all_succeed_and_agree(tmp_path):
     rounds, gate, results = 24, FORK.Barrier(RACERS), FORK.Queue()
-    racers = [FORK.Process(target=opener, args=(str(tmp_path), rounds, gate, results)) for _ in range(RACERS)]
+    racers = [Forked(target=opener, args=(str(tmp_path), rounds, gate, results)) for _ in range(RACERS)]
     [process.start() for process in racers]
     answers = [results.get(timeout=60) for _ in range(RACERS * rounds)]
     [process.join() for process in racers]

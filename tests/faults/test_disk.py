@@ -1,7 +1,6 @@
 """A full, read-only or odd disk: an error that says so, and nothing published."""
 
 import errno
-import multiprocessing
 import os
 import resource
 
@@ -13,6 +12,7 @@ from lightgen.storage import local
 from lightgen.storage.shards import ShardOutput
 from lightgen.storage.store import open_or_create
 from tests.crash.invariants import violations
+from tests.forks import FORK, Forked
 from tests.worked_version import SCHEMA, build, plan_of, rows
 
 
@@ -71,9 +71,8 @@ def limited(root, answer):
 
 
 def test_a_real_limit_on_the_size_of_files(tmp_path):
-    fork = multiprocessing.get_context("fork")
-    answer = fork.Queue()
-    process = fork.Process(target=limited, args=(str(tmp_path), answer))
+    answer = FORK.Queue()
+    process = Forked(target=limited, args=(str(tmp_path), answer))
     process.start()
     assert "no space left for the store" in answer.get(timeout=60)
     process.join()

@@ -1,7 +1,6 @@
 """A tiny run of the loop, and objectives to which something happens: death, gradients without a number, spikes."""
 
 import hashlib
-import multiprocessing
 import os
 import signal
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from lightgen.training.loop import LoopConfig, train
 from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch, Objective
 from lightgen.training.optimizer import OptimizerConfig
 from lightgen.training.state import TrainState
+from tests.forks import Forked
 
 STEPS = 12
 CONFIG = LoopConfig(
@@ -78,9 +78,7 @@ def digest_of(run: TrainState) -> str:
 
 
 def killed(objective: MaskedDiffusion, student: Student, folder: Path, at: int, config: LoopConfig = CONFIG) -> None:
-    process = multiprocessing.get_context("fork").Process(
-        target=trained, args=(Dies.around(objective, at), student, folder, config)
-    )
+    process = Forked(target=trained, args=(Dies.around(objective, at), student, folder, config))
     torch.set_num_threads(1)
     process.start()
     process.join()

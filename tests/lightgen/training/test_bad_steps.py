@@ -2,7 +2,6 @@
 
 import copy
 import json
-import multiprocessing
 import resource
 import signal
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from lightgen.model.student import Student
 from lightgen.training import loop, state
 from lightgen.training.data import Batch
 from lightgen.training.objectives import MaskedDiffusion, Metrics, Microbatch
+from tests.forks import FORK, Forked
 from tests.lightgen.training.loop_run import CONFIG, STEPS, Dies, Poisoned, Spiked, Wrapped, digest_of, trained
 
 
@@ -100,7 +100,7 @@ def test_resume_after_a_rollback_is_bit_exact(objective: MaskedDiffusion, fresh:
         both = type("Both", (Dies,), {"loss": _both})
         trained(both.around(objective, 13), Student(fresh.config).init(5), tmp_path / "broken", config)
 
-    process = multiprocessing.get_context("fork").Process(target=dies_late)
+    process = Forked(target=dies_late)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -137,8 +137,8 @@ def test_a_run_that_took_no_step_at_all_is_no_trained_student(
 
 def test_a_full_disk_is_said_with_what_to_do(objective: MaskedDiffusion, fresh: Student, tmp_path: Path) -> None:
     """In a process whose files may not grow beyond 1,000 bytes: the weights are the first that do not fit."""
-    said = multiprocessing.get_context("fork").Queue()
-    process = multiprocessing.get_context("fork").Process(target=_in_no_space, args=(objective, fresh, tmp_path, said))
+    said = FORK.Queue()
+    process = Forked(target=_in_no_space, args=(objective, fresh, tmp_path, said))
     process.start()
     kind, message = said.get(timeout=60)
     process.join()

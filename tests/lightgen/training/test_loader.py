@@ -18,6 +18,7 @@ from lightgen.training import workers
 from lightgen.training.data import rows_of_step
 from lightgen.training.loader import BatchSplit, Loader
 from lightgen.training.ranks import World
+from tests.forks import Forked
 from tests.lightgen.training.feature_files import read_features, write_shards
 from tests.lightgen.training.test_features_on_disk import assert_same
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs
@@ -177,7 +178,7 @@ def _read_and_die(pids):
 
 def test_workers_end_with_their_process():
     here, there = multiprocessing.Pipe()
-    reader = multiprocessing.get_context("fork").Process(target=_read_and_die, args=(there,))
+    reader = Forked(target=_read_and_die, args=(there,))
     reader.start()
     pids = here.recv()
     reader.join()
