@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import psutil
 from prefect.settings import get_current_settings
 
-from flows.serve import children, server
+from flows.serve import children, server, silent
 from flows.serve.setup import POOL, prepare
 from lightgen.settings import default_store
 
@@ -86,6 +86,7 @@ def _start(options: argparse.Namespace) -> None:
         env,
         server.ROOT,
     )
+    silent.watch()
     export = "" if told else f"  export PREFECT_API_URL={api_url}\n"
     _say(READY.format(page=api_url.removesuffix("/api"), store=_store(), export=export))
 

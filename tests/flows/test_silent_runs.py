@@ -1,110 +1,169 @@
-"""Which runs the server gives up: one whose process was killed, not one that waits for approval."""
+"""Which runs are given up: one whose process was killed, not one that waits for approval, nor one that is heard."""
 
 import os
 import signal
 import subprocess
 import sys
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import DoNothing
+from prefect.events.schemas.automations import EventTrigger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.serve.setup import prepare, zombies
+from flows.serve import silent
+from flows.serve.setup import ZOMBIES, prepare
+from flows.serve.silent import MESSAGE, MISSED, UNKNOWN_S, SilentRuns
 from tests.flows.conftest import ROOT, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
-SILENCE = timedelta(seconds=30)  # on a busy machine, events reach the rules many seconds late
-ONE_HEARTBEAT = "300"  # seconds from one to the next: only the first comes
+SILENCE_S = 20.0  # a busy server shows an event many seconds late
 RUN = """
 import sys, time
-import httpx
+from threading import Thread
 from prefect import flow, pause_flow_run
 from prefect.client.orchestration import get_client
+from prefect.events import emit_event
 from prefect.flow_engine import run_flow
 
-URL, FLOW_RUN, WHAT = sys.argv[1:]
-HEARTBEAT = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{FLOW_RUN}"]}}
+FLOW_RUN, WHAT = sys.argv[1:]
 
-def heard():
-    answer = httpx.post(f"{URL}/events/filter", json={"filter": HEARTBEAT}, timeout=30)
-    return answer.is_success and answer.json()["events"]
+def heartbeats():
+    while True:
+        emit_event("prefect.flow-run.heartbeat", resource={"prefect.resource.id": f"prefect.flow-run.{FLOW_RUN}"})
+        time.sleep(1)
 
 @flow(name="silent")
-def silent():
-    while not heard():
-        time.sleep(0.1)
+def one():
+    Thread(target=heartbeats, daemon=True).start()
     if WHAT == "paused":
         pause_flow_run(timeout=300)
-    print("heard", flush=True)
     time.sleep(300)
 
 with get_client(sync_client=True) as client:
     flow_run = client.read_flow_run(FLOW_RUN)
-run_flow(silent, flow_run=flow_run)
+run_flow(one, flow_run=flow_run)
 """
-# Without the names of the states in which a run waits: the control, which must be able to fail.
-ENDS_ONLY = [f"prefect.flow-run.{event}" for event in ("heartbeat", "Completed", "Failed", "Cancelled", "Crashed")]
+BOTH = (StateType.RUNNING, StateType.PAUSED)  # the control, which takes a pause for silence
 
 
 @pytest.fixture
-def connected(served):
-    with temporary_settings({PREFECT_API_URL: served.api_url}):
-        yield
+def client(served):
+    with temporary_settings({PREFECT_API_URL: served.api_url}), get_client(sync_client=True) as client:
+        yield client
 
 
 @pytest.fixture
-def start(served, connected):
-    """Starts a run in a process of its own, watched by a rule of its own; returns id and process."""
-    processes, rules = [], []
-    env = {**os.environ, "PREFECT_API_URL": served.api_url, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": ONE_HEARTBEAT}
+def start(served):
+    """Starts a run in a process of its own, which sends a heartbeat a second; returns id and process."""
+    processes = []
+    env = {**os.environ, "PREFECT_API_URL": served.api_url, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "300"}
 
-    def start(what, **rule):
+    def start(what):
         flow = served.post("/flows/", name="silent")
         state = {"type": "PENDING", "name": "Pending"}
         flow_run = served.post("/flow_runs/", flow_id=flow["id"], name=what, state=state)["id"]
-        name = f"quick-{uuid.uuid4().hex}"
-        rules.append(zombies(name, SILENCE, [f"prefect.flow-run.{flow_run}"], **rule).create())
-        command = [sys.executable, "-c", RUN, served.api_url, flow_run, what]
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True))
+        processes.append(subprocess.Popen([sys.executable, "-c", RUN, flow_run, what], cwd=ROOT, env=env))
         return flow_run, processes[-1]
 
     yield start
     for process in processes:
         process.kill()
         process.wait(10)
-    for rule in rules:
-        rule.delete()
 
 
-def test_a_killed_run_is_given_up_and_a_paused_one_is_not(served, start):
-    paused, _ = start("paused")
-    given_up, _ = start("paused", signs_of_life=ENDS_ONLY)
-    killed, process = start("running")
-    assert process.stdout.readline() == "heard\n"
-    process.send_signal(signal.SIGKILL)
+def heartbeats_of(served, flow_run):
+    chosen = {"event": {"name": [silent.HEARTBEAT]}, "resource": {"id": [f"prefect.flow-run.{flow_run}"]}}
+    return served.post("/events/filter", filter=chosen)["total"]
 
-    def waits():
-        """The run was never paused."""
-        return served.state(paused)["type"] == "PAUSED"
 
-    wait_for(waits, within_s=60)
+def test_a_killed_run_is_given_up_and_a_paused_or_living_one_is_not(served, client, start):
+    (paused, process), (killed, other), (alive, _) = start("paused"), start("killed"), start("alive")
+
+    def ready():
+        """A run was not heard, or not paused."""
+        heard = all(heartbeats_of(served, one) > 1 for one in (paused, killed, alive))
+        return heard and served.state(paused)["type"] == "PAUSED" and served.state(killed)["type"] == "RUNNING"
+
+    wait_for(ready, within_s=90)
+    for one in (process, other):
+        one.send_signal(signal.SIGKILL)
+    runs, control = SilentRuns(client, SILENCE_S), SilentRuns(client, SILENCE_S, BOTH)
+    assert control.give_up() == [], "none is silent at first sight"
+    given_up = []
 
     def crashed():
-        """The killed run, or the control, was not given up."""
-        return {served.state(one)["type"] for one in (killed, given_up)} == {"CRASHED"}
+        """The killed run was not given up."""
+        given_up.extend(run.id for run in runs.give_up())
+        return given_up
 
-    wait_for(crashed, within_s=90)
-    assert served.state(killed)["message"] == "no heartbeat: its process is gone"
-    assert served.state(paused)["type"] == "PAUSED"
+    wait_for(crashed, within_s=90, every_s=1)
+    assert [str(one) for one in given_up] == [killed]
+    assert (served.state(killed)["type"], served.state(killed)["message"]) == ("CRASHED", MESSAGE)
+    assert (served.state(paused)["type"], served.state(alive)["type"]) == ("PAUSED", "RUNNING")
+
+    def mistaken():
+        """The control did not take the pause for silence."""
+        return paused in [str(run.id) for run in control.give_up()]
+
+    wait_for(mistaken, within_s=90, every_s=1)
 
 
-def test_what_the_server_needs_is_there_once_however_often_it_is_prepared(served, connected):
-    before = served.post("/automations/filter")
-    prepare()
-    after = served.post("/automations/filter")
-    (rule,) = [one for one in after if one["name"] == "crash-zombies"]
-    assert rule["trigger"]["expect"] == ["prefect.flow-run.*"]
-    assert len(after) == len(before)
+@pytest.fixture
+def recorded(served):
+    """Starts a run that is no process: its state and its heartbeats, so many seconds ago, as the server has them."""
+
+    def recorded(*ages_s):
+        flow = served.post("/flows/", name="recorded")
+        flow_run = served.post("/flow_runs/", flow_id=flow["id"], state={"type": "RUNNING", "name": "Running"})["id"]
+        beat(flow_run, *ages_s)
+        return flow_run
+
+    def beat(flow_run, *ages_s):
+        before, now = heartbeats_of(served, flow_run), datetime.now(UTC)
+        resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run}"}
+        for age_s in ages_s:
+            served.emit(event=silent.HEARTBEAT, resource=resource, occurred=f"{now - timedelta(seconds=age_s)}")
+
+        def there():
+            """The server does not show all heartbeats."""
+            return heartbeats_of(served, flow_run) == before + len(ages_s)
+
+        wait_for(there, within_s=60)
+
+    recorded.beat = beat
+    return recorded
+
+
+def test_a_run_has_the_time_of_three_of_its_own_heartbeats(client, recorded):
+    """A client elsewhere sends one in 180 s, as Prefect does by default: nothing for 90 s says nothing."""
+    ours, theirs, first, none = recorded(60, 30), recorded(400, 200), recorded(5), recorded()
+    clock = [0.0]
+    runs = SilentRuns(client, now=lambda: clock[0])
+    mine = {ours, theirs, first, none}
+
+    def given_up_at(seconds):
+        clock[0] = seconds
+        return {str(run.id) for run in runs.give_up()} & mine
+
+    assert given_up_at(0) == given_up_at(90) == set()
+    assert given_up_at(91) == {ours}
+    recorded.beat(theirs, 0)
+    assert given_up_at(MISSED * UNKNOWN_S) == set(), "it was heard"
+    assert given_up_at(MISSED * UNKNOWN_S + 1) == {first}
+    assert given_up_at(MISSED * (UNKNOWN_S + 200)) == set(), "200 s and more lie between its last two"
+    assert given_up_at(MISSED * (UNKNOWN_S + 300)) == {theirs}
+
+
+def test_the_rule_of_earlier_releases_goes_however_often_the_server_is_prepared(served, client):
+    earlier = Automation(name=ZOMBIES, trigger=EventTrigger(expect={uuid.uuid4().hex}), actions=[DoNothing()]).create()
+    for _ in range(2):
+        prepare()
+    assert earlier.id not in {one["id"] for one in served.post("/automations/filter")}
+    assert not [one for one in served.post("/automations/filter") if one["name"] == ZOMBIES]
     limits = served.post("/v2/concurrency_limits/filter")
     assert not [one for one in limits if "gpu" in one["name"]], "GPUs are no matter of the server"
