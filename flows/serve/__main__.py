@@ -4,6 +4,7 @@ import argparse
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def _start(options: argparse.Namespace) -> None:
         env,
         server.ROOT,
     )
-    silent.watch()
+    threading.Thread(target=silent.watch, args=(threading.Event(),), name="silent-runs", daemon=True).start()
     export = "" if told else f"  export PREFECT_API_URL={api_url}\n"
     _say(READY.format(page=api_url.removesuffix("/api"), store=_store(), export=export))
 

@@ -94,19 +94,14 @@ class SilentRuns:
         return self.now() - last.at > max(self.silence_s, MISSED * last.every_s)
 
 
-def watch(every_s: float = EVERY_S) -> None:
-    """Look for silent runs on the server of the current settings, in a thread, until this process ends."""
-    threading.Thread(target=_watch, args=(every_s,), name="silent-runs", daemon=True).start()
-
-
-def _watch(every_s: float) -> None:
+def watch(end: threading.Event, every_s: float = EVERY_S, silence_s: float = SILENCE_S) -> None:
+    """Give up silent runs on the server of the current settings until `end` is set; for a thread of its own."""
     with get_client(sync_client=True) as client:
-        runs = SilentRuns(client)
-        while True:
-            time.sleep(every_s)
+        runs = SilentRuns(client, silence_s)
+        while not end.wait(every_s):
             try:
                 for run in runs.give_up():
                     log.warning("run %s fell silent: it is marked as crashed", run.name)
             except (httpx.HTTPError, PrefectException) as trouble:  # what could not be heard is no silence
                 log.warning("silent runs are not looked for now: %s", trouble)
-                runs = SilentRuns(client)
+                runs = SilentRuns(client, silence_s)

@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
@@ -157,6 +160,34 @@ def test_a_run_has_the_time_of_three_of_its_own_heartbeats(client, recorded):
     assert given_up_at(MISSED * UNKNOWN_S + 1) == {first}
     assert given_up_at(MISSED * (UNKNOWN_S + 200)) == set(), "200 s and more lie between its last two"
     assert given_up_at(MISSED * (UNKNOWN_S + 300)) == {theirs}
+
+
+def test_the_watcher_goes_on_after_a_server_that_could_not_be_asked(monkeypatch, client, served, recorded, caplog):
+    """It forgets what it heard before, for what it could not hear is no silence."""
+    gone, end, looks, look = recorded(2, 1), threading.Event(), [], SilentRuns.give_up
+
+    def give_up(self):
+        looks.append(self)
+        if len(looks) == 4:
+            raise httpx.ConnectError("nobody there")
+        return look(self)
+
+    monkeypatch.setattr(SilentRuns, "give_up", give_up)
+    thread = threading.Thread(target=copy_context().run, args=(silent.watch, end, 0.5, 1.0))
+    thread.start()
+
+    def crashed():
+        """The silent run was not given up."""
+        return served.state(gone)["type"] == "CRASHED"
+
+    try:
+        wait_for(crashed, within_s=60)
+    finally:
+        end.set()
+        thread.join(30)
+    assert not thread.is_alive()
+    assert len(set(looks)) == 2, "one before the server was away, one after"
+    assert "silent runs are not looked for now: nobody there" in caplog.text
 
 
 def test_the_rule_of_earlier_releases_goes_however_often_the_server_is_prepared(served, client):
