@@ -5,7 +5,7 @@
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -16,9 +16,8 @@ from jaxtyping import Int32
 
 from lightgen.encoders.tiny import WORDS, word_tokenizer
 from lightgen.errors import ModelError
-from lightgen.problems import Problem
-from lightgen.storage.networks import check_words
-from lightgen.storage.weights import Weights, folder_here, is_local, pinned
+from lightgen.storage.networks import check_words, load_tokenizer
+from lightgen.storage.weights import Weights, is_local, pinned
 
 Count = Callable[[str], int]
 FILES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -33,21 +32,19 @@ class TokenizerConfig(Weights):
         """See `Weights.models`: no weights are read."""
         return ()
 
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        folder = root / self.subfolder
+        if not any((folder / name).is_file() for name in FILES):
+            raise ModelError(f"{folder} holds no tokenizer: none of {', '.join(FILES)}")
+        read_tokenizer(self, root)
+
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: a tokenizer of a few words."""
         own = self.own_folder(folder)
         if not own.exists():
             word_tokenizer(WORDS).save_pretrained(own)
         return self.model_copy(update={"model": str(own), "revision": None, "subfolder": ""})
-
-    def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`."""
-        yield from super().problems()
-        folder = folder_here(self)
-        if folder is not None and not any((folder / self.subfolder / name).is_file() for name in FILES):
-            yield Problem(
-                "here", "model", f"{folder / self.subfolder} holds no tokenizer", f"one of {', '.join(FILES)}"
-            )
 
 
 class CountAll(Protocol):
@@ -104,19 +101,19 @@ class TokenCount:
 
 def counter(tokenizer: Words | TokenizerConfig) -> CountAll:
     """The function that counts; `words` are separated by spaces. Raises ConfigError, ModelError."""
-    return TokenCount(load_tokenizer(tokenizer)) if isinstance(tokenizer, TokenizerConfig) else WordCount()
+    return TokenCount(read_tokenizer(tokenizer)) if isinstance(tokenizer, TokenizerConfig) else WordCount()
 
 
-def load_tokenizer(tokenizer: TokenizerConfig) -> Any:
-    """The tokenizer of transformers. Raises ConfigError, ModelError."""
+def read_tokenizer(config: TokenizerConfig, root: Path | None = None) -> Any:
+    """The tokenizer of transformers, of the model in `root` where it is given. Raises ConfigError, ModelError."""
+    root = Path(config.model).expanduser() if root is None and is_local(config) else root
+    if root is not None:
+        return load_tokenizer(root / config.subfolder, config.model)
     from transformers import AutoTokenizer
 
-    revision = {} if is_local(tokenizer) else {"revision": pinned(tokenizer)}
     try:
-        found = AutoTokenizer.from_pretrained(
-            tokenizer.model, subfolder=tokenizer.subfolder, local_files_only=is_local(tokenizer), **revision
-        )
+        found = AutoTokenizer.from_pretrained(config.model, subfolder=config.subfolder, revision=pinned(config))
     except (OSError, ValueError) as error:
-        raise ModelError(f"tokenizer {tokenizer.model}: cannot be used: {str(error)[:300]}") from None
-    check_words(found, tokenizer.model, tokenizer.model)
+        raise ModelError(f"tokenizer {config.model}: cannot be used: {str(error)[:300]}") from None
+    check_words(found, config.model, config.model)
     return found

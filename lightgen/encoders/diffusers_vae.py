@@ -11,7 +11,7 @@ from torch import Tensor
 from lightgen.config import Member
 from lightgen.encoders.tiny import tiny_vae
 from lightgen.errors import ConfigError
-from lightgen.storage.networks import load_network
+from lightgen.storage.networks import META, load_network
 from lightgen.storage.weights import Weights, weights_folder
 
 SHAPES = {f"stabilityai/stable-diffusion-3{size}": (16, 8) for size in ("-medium", ".5-medium", ".5-large")}
@@ -49,6 +49,11 @@ class DiffusersVaeConfig(Weights, Member):
             tiny_vae(own, *(self.shape or (16, 8)))
         return self.model_copy(update={"model": str(own), "revision": None, "subfolder": "vae"})
 
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        super().look(root)
+        load_autoencoder(self, META, root)
+
     def flops(self, size_px: int) -> float:
         """Operations of encoding a square image of `size_px`, by formula; that of the paper's VAE (model_facts 8.2)."""
         return ENCODE_FLOPS * (size_px / 512) ** 2
@@ -58,7 +63,7 @@ class DiffusersVae:
     """Encoder and decoder; latents are (sample - shift) * scale."""
 
     def __init__(self, config: DiffusersVaeConfig, device: str) -> None:
-        self.model = load_autoencoder(config).to(device)
+        self.model = load_autoencoder(config, device)
         self.device, self.dtype = device, self.model.dtype
         settings = self.model.config
         self.scale: float = settings.scaling_factor
@@ -88,13 +93,13 @@ class DiffusersVae:
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous().cpu()
 
 
-def load_autoencoder(config: DiffusersVaeConfig) -> Any:
-    """The AutoencoderKL, on the CPU. Raises ConfigError, ModelError."""
+def load_autoencoder(config: DiffusersVaeConfig, device: str, root: Path | None = None) -> Any:
+    """The AutoencoderKL, of the model in `root` where it is given. Raises ConfigError, ModelError."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    folder = weights_folder(config)
+    folder = weights_folder(config, root)
     # float16 overflows in the decoder of VAEs that say so.
     settings: Any = AutoencoderKL.load_config(folder)
     upcast = config.dtype == "float16" and settings.get("force_upcast", True)
     dtype = torch.float32 if upcast else getattr(torch, config.dtype)
-    return load_network(AutoencoderKL, folder, config.model, "AutoencoderKL", torch_dtype=dtype)
+    return load_network(AutoencoderKL, folder, config.model, "AutoencoderKL", device, torch_dtype=dtype)

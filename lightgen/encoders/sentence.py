@@ -14,7 +14,7 @@ from lightgen.config import RUN
 from lightgen.encoders.t5 import buckets
 from lightgen.encoders.tiny import tiny_bert
 from lightgen.errors import ModelError
-from lightgen.storage.networks import check_tokens, load_network, load_tokenizer
+from lightgen.storage.networks import META, check_tokens, load_network, load_tokenizer
 from lightgen.storage.weights import Weights, weights_folder
 
 OFF = 0.01  # how far from 1 the length of a vector may be
@@ -35,6 +35,11 @@ class SentenceConfig(Weights):
             tiny_bert(own)
         return self.model_copy(update={"model": str(own), "revision": None, "subfolder": ""})
 
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        super().look(root)
+        _load(self, META, root)
+
     def open(self, device: str) -> "SentenceEncoder":
         """The model on `device`. Raises ConfigError, ModelError."""
         return SentenceEncoder(self, device)
@@ -45,9 +50,8 @@ class SentenceEncoder:
 
     def __init__(self, config: SentenceConfig, device: str) -> None:
         self.config, self.device = config, device
-        self.tokenizer, model = _load(config)
-        self.model = model.to(device)
-        self.dim: int = model.config.hidden_size
+        self.tokenizer, self.model = _load(config, device)
+        self.dim: int = self.model.config.hidden_size
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Unit vectors. Texts of like length share a batch. Raises ModelError where the model gives none."""
@@ -77,12 +81,12 @@ class SentenceEncoder:
         return torch.nn.functional.normalize(means, dim=1)
 
 
-def _load(config: SentenceConfig) -> tuple[Any, Any]:
-    """Tokenizer and model, on the CPU. Raises ConfigError, ModelError."""
+def _load(config: SentenceConfig, device: str, root: Path | None = None) -> tuple[Any, Any]:
+    """Tokenizer and model. Raises ConfigError, ModelError."""
     from transformers import AutoModel
 
-    folder = weights_folder(config)
-    model = load_network(AutoModel, folder, config.model, "model of sentences", spare=("pooler.",))
+    folder = weights_folder(config, root)
+    model = load_network(AutoModel, folder, config.model, "model of sentences", device, spare=("pooler.",))
     settings = model.config
     if settings.is_encoder_decoder or not hasattr(settings, "hidden_size") or not _reads_words(model):
         raise ModelError(

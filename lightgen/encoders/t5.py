@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightgen.config import QUIET, RUN, Member
 from lightgen.encoders.tiny import tiny_t5
-from lightgen.storage.networks import check_tokens, load_network, load_tokenizer
+from lightgen.storage.networks import META, check_tokens, load_network, load_tokenizer
 from lightgen.storage.weights import Weights, model_root, weights_folder
 
 WIDTHS = {"google/flan-t5-xxl": 4096}
@@ -72,6 +72,11 @@ class T5Config(Weights, Member):
         """Memory of its weights."""
         return self.bytes_here() or 2 * PARAMETERS
 
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        super().look(root)
+        load_t5(self, META, root)
+
     def open(self, device: str) -> "T5TextEncoder":
         """The encoder on `device`. Raises ConfigError, ModelError."""
         return T5TextEncoder(self, device)
@@ -82,7 +87,7 @@ class T5TextEncoder:
 
     def __init__(self, config: T5Config, device: str, loaded: tuple[Any, Any] | None = None) -> None:
         self.config, self.device = config, device
-        self.tokenizer, self.model = loaded or load_t5(config)
+        self.tokenizer, self.model = loaded or load_t5(config, device)
         self.model.to(device)
         self.dim: int = self.model.config.d_model
 
@@ -133,12 +138,13 @@ def buckets(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
-def load_t5(config: T5Config) -> tuple[Any, Any]:
-    """Tokenizer and encoder, on the CPU. Raises ConfigError, ModelError."""
+def load_t5(config: T5Config, device: str, root: Path | None = None) -> tuple[Any, Any]:
+    """Tokenizer and encoder, of the model in `root` where it is given. Raises ConfigError, ModelError."""
     from transformers import T5EncoderModel
 
-    root, folder = model_root(config), weights_folder(config)
-    model = load_network(T5EncoderModel, folder, config.model, "T5 encoder", dtype=getattr(torch, config.dtype))
+    root = root or model_root(config)
+    folder, dtype = weights_folder(config, root), getattr(torch, config.dtype)
+    model = load_network(T5EncoderModel, folder, config.model, "T5 encoder", device, dtype=dtype)
     tokenizer = load_tokenizer(root / config.tokenizer_subfolder, config.model)
     check_tokens(model, tokenizer, config.model)
     return tokenizer, model

@@ -85,17 +85,21 @@ class DiffusersConfig(PipelineMember):
         """See `GeneratorMember.weight_bytes`."""
         return self.bytes_here() or 0.0
 
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        check_pipeline(root)
+        pipeline_class(root)
+        super().look(root)
+
     def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`: no pipeline there, and settings that it does not take."""
-        yield from super().problems()
+        """See `Config.problems`: settings that the pipeline does not take."""
+        found = list(super().problems())
+        yield from found
         folder = folder_here(self)
-        if folder is None:
+        if folder is None or any(problem.place == "here" for problem in found):
             return
         try:
-            check_pipeline(folder)
             check_settings(self, pipeline_class(folder))
-        except ModelError as error:
-            yield Problem("here", "model", str(error), "give another folder")
         except ConfigError as error:
             yield Problem("recipe", "", str(error), "see the model's card")
 

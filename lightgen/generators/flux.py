@@ -3,7 +3,7 @@
 Loaded and asked as `lightgen.generators.pipelines` says.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,8 +20,7 @@ from lightgen.generators.pipelines import (
     loaded,
     read_index,
 )
-from lightgen.problems import Problem
-from lightgen.storage.weights import DTYPE_BYTES, folder_here, is_local
+from lightgen.storage.weights import DTYPE_BYTES, is_local
 from lightgen.work import Work, Worker
 
 PARTS = ("transformer", "text_encoder", "text_encoder_2", "vae")
@@ -63,16 +62,10 @@ class FluxConfig(PipelineMember):
         """See `GeneratorMember.weight_bytes`."""
         return self.bytes_here() or DTYPE_BYTES[self.dtype] * PARAMETERS
 
-    def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`."""
-        yield from super().problems()
-        folder = folder_here(self)
-        if folder is None:
-            return
-        try:
-            _check_pipeline(folder)
-        except (ConfigError, ModelError) as error:
-            yield Problem("here", "model", str(error), "give another folder")
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        _check_pipeline(root)
+        super().look(root)
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: a FLUX.1 of 100,000 parameters that takes two steps."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from lightgen.config import RUN
 from lightgen.errors import ConfigError, ModelError
 from lightgen.generators.base import Drawn, Failure, GeneratorMember
-from lightgen.storage.networks import load_network
+from lightgen.storage.networks import META, load_network
 from lightgen.storage.weights import Weights, is_local, pinned
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,12 @@ class PipelineMember(Weights, GeneratorMember):
     def wants_gpu(self) -> bool:
         """See `GeneratorMember.wants_gpu`."""
         return True
+
+    def look(self, root: Path) -> None:
+        """See `Weights.look`: each network of the pipeline."""
+        super().look(root)
+        for name, kind in _networks(root).items():
+            load_network(kind, root / name, f"{self.model}, {name}", kind.__name__, META)
 
     @property
     def journals(self) -> bool:
@@ -88,19 +94,30 @@ def _folder(config: PipelineMember, kind: Any) -> Path:
 
 def _text_networks(folder: Path, model: str, dtype: Any) -> dict[str, Any]:
     """The networks of transformers in a pipeline, for which that library would make up weights that are missing."""
-    import transformers
+    from transformers import PreTrainedModel
 
-    named = {name: value for name, value in read_index(folder, SAVED).items() if isinstance(value, list)}
-    kinds = {
-        name: getattr(transformers, str(kind), None)
-        for name, (library, kind) in named.items()
-        if library == transformers.__name__
-    }
     return {
         name: load_network(kind, folder / name, f"{model}, {name}", kind.__name__, dtype=dtype)
-        for name, kind in kinds.items()
-        if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+        for name, kind in _networks(folder).items()
+        if issubclass(kind, PreTrainedModel)
     }
+
+
+def _networks(folder: Path) -> dict[str, type]:
+    """The classes of the parts of a pipeline that are networks of diffusers and transformers themselves."""
+    import diffusers
+    import transformers
+    from diffusers.models.modeling_utils import ModelMixin
+
+    libraries = {library.__name__: library for library in (diffusers, transformers)}
+    named = {name: value for name, value in read_index(folder, SAVED).items() if isinstance(value, list)}
+    kinds = {
+        name: getattr(libraries[library], str(kind), None)
+        for name, (library, kind) in named.items()
+        if library in libraries
+    }
+    sorts = (ModelMixin, transformers.PreTrainedModel)
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, sorts)}
 
 
 def _check_whole(pipeline: Any, model: str) -> None:

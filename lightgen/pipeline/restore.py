@@ -36,7 +36,7 @@ def components_of_checkpoint(store: str, ref: str, weights: Weights) -> dict[str
 def _vae(version: Version, store: Store) -> VaeModel:
     described = vae_of_identity(read_identity(version), store)
     if isinstance(described, DiffusersVaeConfig):
-        return load_autoencoder(described)
+        return load_autoencoder(described, "cpu")
     fitted = load_vae(version, store, "cpu")
     assert isinstance(fitted, PatchPca), "what is not of diffusers is a patch PCA"
     return PatchPcaModel.of(fitted)

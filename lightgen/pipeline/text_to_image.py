@@ -193,7 +193,7 @@ class LightGenPipeline(DiffusionPipeline):
         """Load the T5 that the student's config names, unless there is one or none is needed. Raises ModelError."""
         if self.text_encoder is not None or isinstance(self.text_settings, WordsConfig):
             return
-        tokenizer, model = load_t5(self.text_settings)
+        tokenizer, model = load_t5(self.text_settings, "cpu")
         self.register_modules(tokenizer=tokenizer, text_encoder=model.to(self.student.device))
 
     def _text_encoder(self) -> TextEncoder:

@@ -5,7 +5,7 @@ prepared here with PIL alone, as that file says: torchvision is not needed.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,8 +19,9 @@ from pydantic import Field
 
 from lightgen.config import RUN
 from lightgen.errors import ModelError
+from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, answer_table
-from lightgen.storage.networks import load_network
+from lightgen.storage.networks import META, load_network
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import Weights, weights_folder
 from lightgen.work import Worker
@@ -67,6 +68,17 @@ class EmbeddingConfig(ScorerMember):
         """See `ScorerMember.batch`."""
         return self.batch_size
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: a network that cannot be used, or has no such output."""
+        yield from super().problems()
+        if not any(self.weights.problems()):
+            yield from (problem.under("weights") for problem in self.weights.refused(self._look))
+
+    def _look(self, root: Path) -> None:
+        folder = root / self.weights.subfolder
+        read_preparation(folder)
+        load_embedding(self, folder, META)
+
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: a tiny CLIP."""
         from lightgen.scorers.tiny import tiny_clip
@@ -100,13 +112,7 @@ class EmbeddingScorer:
     @cached_property
     def model(self) -> Any:
         """The network, in float32."""
-        from transformers import AutoModel
-
-        spare = ("pooler.",) if self.config.pool in ("first", "mean") else ()
-        model = load_network(
-            AutoModel, self.folder, self.config.weights.model, "network", spare=spare, dtype=torch.float32
-        )
-        return model.to(self.device)
+        return load_embedding(self.config, self.folder, self.device)
 
     def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
         """See `Scorer.score`."""
@@ -121,8 +127,6 @@ class EmbeddingScorer:
     def _look(self, pixels: torch.Tensor) -> torch.Tensor:
         pool = self.config.pool
         if pool == "projected":
-            if not hasattr(self.model, "get_image_features"):
-                raise ModelError(f"model {self.config.weights.model} has no projection; take pooled, first or mean")
             found = self.model.get_image_features(pixel_values=pixels)
             # A tensor in older transformers, a field of an output since version 5.
             return found if isinstance(found, torch.Tensor) else found.pooler_output
@@ -160,6 +164,17 @@ class Preparation:
             picture = _centre(picture, *self.crop)
         values = (np.asarray(picture, np.float32) * np.float32(self.factor) - self.mean) / self.std
         return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def load_embedding(config: EmbeddingConfig, folder: Path, device: str) -> Any:
+    """The network in `folder`, in float32. Raises ModelError where it cannot be used, or has not the wanted output."""
+    from transformers import AutoModel
+
+    model, spare = config.weights.model, ("pooler.",) if config.pool in ("first", "mean") else ()
+    network = load_network(AutoModel, folder, model, "network", device, spare, dtype=torch.float32)
+    if config.pool == "projected" and not hasattr(network, "get_image_features"):
+        raise ModelError(f"model {model} has no projection; take pooled, first or mean")
+    return network
 
 
 def read_preparation(folder: Path) -> Preparation:

@@ -6,8 +6,8 @@ as mmdet does it; transformers' own steps cut masks out at 384 x 384 px, whateve
 """
 
 import json
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -21,9 +21,10 @@ from lightgen.config import RUN
 from lightgen.decisions.derive import Geneval
 from lightgen.errors import ModelError
 from lightgen.evaluation.geneval import THRESHOLD
+from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, answer_table
 from lightgen.scorers.scenes import DETECTIONS
-from lightgen.storage.networks import load_network
+from lightgen.storage.networks import META, load_network
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import Weights, weights_folder
 from lightgen.work import Worker
@@ -71,6 +72,13 @@ class Mask2FormerConfig(ScorerMember):
         """See `ScorerMember.weight_bytes`."""
         return self.segmenter.bytes_here() or 0.0
 
+    def problems(self) -> Iterator[Problem]:
+        """See `Config.problems`: networks that cannot be used."""
+        yield from super().problems()
+        for name, weights, load in (("segmenter", self.segmenter, load_segmenter), ("colors", self.colors, load_clip)):
+            if not any(weights.problems()):
+                yield from (problem.under(name) for problem in weights.refused(partial(load, weights, META)))
+
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: a detector of dogs, mice and cats, and a CLIP."""
         from lightgen.scorers.tiny import tiny_clip, tiny_segmenter
@@ -101,20 +109,12 @@ class Mask2FormerDetector:
     @cached_property
     def segmenter(self) -> Any:
         """The model; pictures are prepared here."""
-        from transformers import Mask2FormerForUniversalSegmentation
-
-        return _load(self.config.segmenter, Mask2FormerForUniversalSegmentation, self.device)
+        return load_segmenter(self.config.segmenter, self.device)
 
     @cached_property
     def clip(self) -> tuple[Any, Any]:
         """Processor and model."""
-        from transformers import CLIPModel, CLIPProcessor
-
-        model = _load(self.config.colors, CLIPModel, self.device)
-        try:
-            return CLIPProcessor.from_pretrained(weights_folder(self.config.colors), local_files_only=True), model
-        except (OSError, ValueError) as error:
-            raise ModelError(f"model {self.config.colors.model}: no usable processor: {str(error)[:300]}") from None
+        return load_clip(self.config.colors, self.device)
 
     def score(self, images: Sequence[Pixels], captions: Sequence[str]) -> pa.Table:
         """See `Scorer.score`."""
@@ -209,5 +209,20 @@ def prepared(pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return functional.pad((plain - mean) / std, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE))
 
 
-def _load(weights: Weights, model: Any, device: str) -> Any:
-    return load_network(model, weights_folder(weights), weights.model, model.__name__).to(device)
+def load_segmenter(weights: Weights, device: str, root: Path | None = None) -> Any:
+    """The Mask2Former, of the model in `root` where it is given. Raises ConfigError, ModelError."""
+    from transformers import Mask2FormerForUniversalSegmentation as Segmenter
+
+    return load_network(Segmenter, weights_folder(weights, root), weights.model, Segmenter.__name__, device)
+
+
+def load_clip(weights: Weights, device: str, root: Path | None = None) -> tuple[Any, Any]:
+    """Processor and model of the CLIP, in `root` where it is given. Raises ConfigError, ModelError."""
+    from transformers import CLIPModel, CLIPProcessor
+
+    folder = weights_folder(weights, root)
+    model = load_network(CLIPModel, folder, weights.model, CLIPModel.__name__, device)
+    try:
+        return CLIPProcessor.from_pretrained(folder, local_files_only=True), model
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {weights.model}: no usable processor: {str(error)[:300]}") from None

@@ -1,18 +1,27 @@
-"""Networks and tokenizers out of folders of weights. What a folder lacks, the libraries make up: here it is refused."""
+"""Networks and tokenizers out of folders of weights. What a folder lacks, the libraries make up: here it is refused.
+
+On the device `meta` a network has the names and shapes of its weights and no numbers, so that hardly a byte of the
+files is read: `plan` asks there what a stage would refuse hours later.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from lightgen.errors import ModelError
 
+META = "meta"
 
-def load_network(kind: Any, folder: Path, model: str, what: str, spare: tuple[str, ...] = (), **settings: Any) -> Any:
-    """The network of `kind` in `folder`, on the CPU, for answers only; `what` says in a message what it should be.
+
+def load_network(
+    kind: Any, folder: Path, model: str, what: str, device: str = "cpu", spare: tuple[str, ...] = (), **settings: Any
+) -> Any:
+    """The network of `kind` in `folder` on `device`, for answers only; `what` says in a message what it should be.
 
     Weights whose names begin with one of `spare` may be missing: nobody asks for what they make. Raises ModelError.
     """
     from safetensors import SafetensorError
 
+    settings |= {"device_map": META} if device == META else {}
     try:
         network, found = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **settings
@@ -27,7 +36,8 @@ def load_network(kind: Any, folder: Path, model: str, what: str, spare: tuple[st
             f"model {model}: not a usable {what}: {len(missing):,} weights of {type(network).__name__} are in none of "
             f"its files, the first {missing[0]}; fetch {folder} again, or take a model of that kind"
         )
-    return network.eval().requires_grad_(False)
+    network = network.eval().requires_grad_(False)
+    return network if device == META else network.to(device)
 
 
 def load_tokenizer(folder: Path, model: str) -> Any:

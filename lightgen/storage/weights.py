@@ -7,7 +7,7 @@ and commit.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,19 @@ class Weights(Config):
         yield from super().problems()
         if not is_local(self) and HUB_ID.match(self.model) and not _is_pinned(self):
             yield _unpinned(self.model)
-        folder = folder_here(self)
-        if folder is None:
-            yield from _absent(self)
+        yield from _absent(self) if folder_here(self) is None else self.refused(self.look)
+
+    def look(self, root: Path) -> None:
+        """Raises ConfigError or ModelError where the model in `root` cannot be used; reads no weights."""
+        for name in self.models:
+            check_model_folder(root / name, self.model)
+
+    def refused(self, look: Callable[[Path], object]) -> Iterator[Problem]:
+        """What `look` raises for the folder of the model, where it is on this machine."""
+        if (folder := folder_here(self)) is None:
             return
         try:
-            for name in self.models:
-                check_model_folder(folder / name, self.model)
+            look(folder)
         except (ConfigError, ModelError) as error:
             yield Problem("here", "model", str(error), f"repair or fetch {folder}")
 
@@ -79,12 +85,12 @@ class Weights(Config):
         return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
 
 
-def weights_folder(weights: Weights) -> Path:
-    """The folder with config.json and safetensors, fetched from the hub where needed.
+def weights_folder(weights: Weights, root: Path | None = None) -> Path:
+    """The folder with config.json and safetensors: that of the model in `root`, or fetched from the hub where needed.
 
     Raises ConfigError for an unpinned revision, remote code or pickled weights, ModelError where nothing is there.
     """
-    folder = model_root(weights) / weights.subfolder
+    folder = (root or model_root(weights)) / weights.subfolder
     check_model_folder(folder, weights.model)
     return folder
 

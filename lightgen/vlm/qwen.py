@@ -15,9 +15,8 @@ from pydantic import Field, model_validator
 
 from lightgen.config import RUN
 from lightgen.errors import ModelError
-from lightgen.problems import Problem
 from lightgen.seeds import derive_seed
-from lightgen.storage.networks import load_network
+from lightgen.storage.networks import META, load_network
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
 from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo
 from lightgen.vlm.prefix import logits_after
@@ -52,12 +51,10 @@ class TransformersVlmConfig(Weights, VlmMember):
             raise ValueError(f"min_pixels {self.min_pixels} > max_pixels {self.max_pixels}")
         return self
 
-    def problems(self) -> Iterator[Problem]:
-        """See `Config.problems`: a model of another architecture."""
-        yield from super().problems()
-        kind = (self.settings_here(self.subfolder) or {}).get("model_type")
-        if kind is not None and kind not in CLASSES:
-            yield Problem("here", "model", f"{self.model} is a {kind}", f"take one of {', '.join(CLASSES)}")
+    def look(self, root: Path) -> None:
+        """See `Weights.look`."""
+        super().look(root)
+        _load(self, META, root)
 
     @property
     def wants_gpu(self) -> bool:
@@ -205,17 +202,17 @@ def _kind_by_name(model: str) -> str:
     return "qwen3_vl" if "qwen3" in name else "qwen2_vl" if "qwen2-vl" in name else "qwen2_5_vl"
 
 
-def _load(config: TransformersVlmConfig, device: str) -> tuple[QwenProcessor, Any]:
+def _load(config: TransformersVlmConfig, device: str, root: Path | None = None) -> tuple[QwenProcessor, Any]:
     import transformers
 
-    folder = weights_folder(config)
+    folder = weights_folder(config, root)
     kind = (config.settings_here(config.subfolder) or {}).get("model_type")
     if kind not in CLASSES:
         raise ModelError(f"model {config.model} is a {kind}; take one of {', '.join(CLASSES)}")
     dtype, bounds = getattr(torch, config.dtype), (config.min_pixels, config.max_pixels)
-    model = load_network(getattr(transformers, CLASSES[kind]), folder, config.model, kind, dtype=dtype)
+    model = load_network(getattr(transformers, CLASSES[kind]), folder, config.model, kind, device, dtype=dtype)
     try:
         processor = QwenProcessor.from_folder(folder, model.config.image_token_id, bounds)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"model {config.model}: not a usable {kind}: {str(error)[:300]}") from None
-    return processor, model.to(device)
+    return processor, model
