@@ -26,6 +26,8 @@ TEXT_TYPES = (
     pa.types.is_string_view,
     pa.types.is_binary,
     pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_null,  # as pandas types a column that holds nothing
 )
 UNICODE = (pa.string(), pa.large_string())
 VIEWS, NARROW = (pa.ListViewArray, pa.LargeListViewArray), (pa.StringArray, pa.BinaryArray)

@@ -39,6 +39,7 @@ from lightgen.corpora.json_document import JsonDocument
 from lightgen.corpora.jsonl import AtOnce, JsonLines, mask_of, refusals
 from lightgen.corpora.lines import COMPRESSED
 from lightgen.corpora.parquet import ParquetColumn
+from lightgen.corpora.parquet_limits import ENCRYPTED
 from lightgen.corpora.plain_bytes import plain_bytes
 from lightgen.corpora.ranges import payload
 from lightgen.corpora.raw import MALFORMED, NOT_TEXT, binary
@@ -75,7 +76,7 @@ class ConversationsCorpus(JsonDocument):
             stream = plain_bytes(io.BufferedReader(file), path, self.encoding)  # pyright: ignore[reportArgumentType]
             head = stream.read(LOOKED_AT_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")
         shared: dict[str, Any] = {"path": path} | {name: getattr(self, name) for name in ("source", "licence", "limit")}
-        if head.startswith(b"PAR1"):
+        if head.startswith((b"PAR1", ENCRYPTED)):
             return ConversationTable(column=self.field, **shared)
         if head.startswith(b"{"):
             return ConversationLines(field=self.field, encoding=self.encoding, **shared)

@@ -16,6 +16,7 @@ from lightgen.corpora.raw import NOT_TEXT, binary
 
 MOST_CAPTIONS = 1 << 12  # of one record
 SHOWN = 500  # characters of a record that is refused
+MOST_NAMES, MOST_SIGNS = 30, 60  # of columns in a message, and characters of one
 Value = Any
 Found = list[bytes] | tuple[str, str] | None
 """Captions of a record; a reason and a detail why there are none; or None where it is null or missing."""
@@ -106,5 +107,12 @@ def gathered(
 
 def missing_field(path: str, field: str, names: Iterable[str], setting: str = "field") -> str:
     """What to say where no record has the field, in plain ASCII whatever the names are."""
-    known = ", ".join(ascii(name)[1:-1] for name in map(str, names)) or "none"
-    return f"{path} has no {setting} {field!a}; it has {known}: set `{setting}`"
+    return f"{path} has no {setting} {field!a}; it has {listed(names)}: set `{setting}`"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message, in plain ASCII whatever they are, and not too many of them, nor too long."""
+    known = [ascii(name)[1:-1] for name in map(str, names)]
+    shown = [name if len(name) <= MOST_SIGNS else f"{name[:MOST_SIGNS]}..." for name in known[:MOST_NAMES]]
+    more = [f"and {len(known) - MOST_NAMES:,} more"] if len(known) > MOST_NAMES else []
+    return ", ".join([*shown, *more]) or "none"

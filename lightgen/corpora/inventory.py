@@ -12,7 +12,7 @@ from lightgen.errors import InputChanged
 from lightgen.seeds import content_id
 from lightgen.settings import cache_folder
 
-FORMAT = 2  # raised when corpora are cut otherwise
+FORMAT = 3  # raised when corpora are cut otherwise
 
 
 class Countable(Protocol):

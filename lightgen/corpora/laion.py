@@ -3,6 +3,7 @@
 Columns are found by name in any case: see `lightgen.corpora.link_columns`.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
@@ -14,9 +15,18 @@ from pydantic import Field
 from lightgen.config import RUN, Member
 from lightgen.corpora import places
 from lightgen.corpora.base import input_changed
-from lightgen.corpora.link_columns import RAW, columns_of, cut_rows, renamed, rows_digest
+from lightgen.corpora.fields import listed
+from lightgen.corpora.link_columns import (
+    RAW,
+    columns_of,
+    cut_rows,
+    partitions_of,
+    renamed,
+    rows_digest,
+    unreadable,
+)
 from lightgen.corpora.parquet import SPOOLED
-from lightgen.corpora.parquet_limits import opened, sound
+from lightgen.corpora.parquet_limits import opened, sound, unchecked
 from lightgen.corpora.ranges import Inventory, Place
 from lightgen.corpora.raw import BATCH_ROWS
 from lightgen.corpora.spool import read_spool, write_spool
@@ -77,17 +87,23 @@ class LaionLinks(Member):
 
     def columns(self) -> dict[str, str]:
         """Columns of this file by what we call them. Raises InputCorrupt where links or captions have none."""
-        names = self._footer()[1]
-        found = columns_of(names, self.caption_column)
+        schema = self._footer()[1]
+        found = columns_of(schema, self.caption_column)
         for needed in ("url", "caption"):
             if needed not in found:
                 fix = "set `caption_column`" if needed == "caption" else "is it a table of links?"
-                raise InputCorrupt(f"{self.path} has no column for the {needed}; it has {', '.join(names)}: {fix}")
+                why = unreadable(schema, needed, self.caption_column) or f"it has {listed(schema.names)}"
+                raise InputCorrupt(f"{self.path} has no column for the {needed}; {why}: {fix}")
         return found
+
+    def known(self) -> dict[str, str]:
+        """The same, and what the folders that it lies in say of all its rows, under our names."""
+        return {ours: ours for ours in partitions_of(self.path)} | self.columns()
 
     def state(self) -> str:
         """A text that differs when the file does. Raises InputCorrupt."""
-        return places.state_of(self.path)
+        partitions = partitions_of(self.path)
+        return places.state_of(self.path) + (json.dumps(partitions) if partitions else "")
 
     def cut(self, rows: int) -> Inventory:
         """Read the file once and cut it into ranges of `rows` rows. Memory: one range. Raises InputCorrupt."""
@@ -102,7 +118,7 @@ class LaionLinks(Member):
 
         `scratch` is a folder for unpacked data, shared by all ranges and workers of this machine.
         """
-        spools = scratch / content_id("links", inventory.sha256, self.caption_column)
+        spools = scratch / content_id("links", inventory.sha256, self.caption_column, *partitions_of(self.path).items())
         try:
             columns = self.columns()
             with places.seekable(self.path) as file, sound(self.path):
@@ -141,13 +157,14 @@ class LaionLinks(Member):
     ) -> Iterator[pa.RecordBatch]:
         groups = range(parquet.metadata.num_row_groups) if group is None else [group]
         wanted = list(dict.fromkeys(columns.values()))
-        yield from renamed(parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=wanted), columns)
+        batches = parquet.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=wanted)
+        yield from renamed(batches, columns, partitions_of(self.path))
 
     def _opened(self, file: BinaryIO, columns: dict[str, str], rows: range | None = None) -> pq.ParquetFile:
         return opened(file, self.path, lambda _: list(columns.values()), rows)
 
-    def _footer(self) -> tuple[int, list[str]]:
-        """Rows and names of columns."""
+    def _footer(self) -> tuple[int, pa.Schema]:
+        """Rows and columns."""
         with places.seekable(self.path) as file, sound(self.path):
-            parquet = pq.ParquetFile(file)
-            return parquet.metadata.num_rows, parquet.schema_arrow.names
+            parquet = unchecked(file, self.path)
+            return parquet.metadata.num_rows, parquet.schema_arrow

@@ -168,20 +168,21 @@ class LineCorpus(FileCorpus):
         return found.model_copy(update={"start": mark + found.start}), pieces
 
     def _pieces(self, blocks: Iterator[bytes], head: bytes, found: Inventory, records_in: Find) -> Iterator[Records]:
-        rest, records = head, None
+        rest, records, before = head, None, 0
         while not self.over(rest):
             block = next(blocks)
             rest += block
             some = records_in(rest, not block, found.form)
-            if len(rest) > MAX_RECORD and _longest(some) > MAX_RECORD:
+            if len(rest) > MAX_RECORD and (long := _longest(some))[1] > MAX_RECORD:
                 raise InputCorrupt(
-                    f"{self.path} has a record of more than {MAX_RECORD >> 20} MiB; is this such a file?"
+                    f"{self.path}: record {before + long[0] + 1:,} has more than {MAX_RECORD >> 20} MiB. Leave it "
+                    "out, or check that the file is of the kind that the recipe names"
                 )
             if len(some):
                 if records is None:
                     self.check(some, found)
                 yield some
-                records, rest = some, rest[some.size :]
+                records, rest, before = some, rest[some.size :], before + len(some)
             elif not block and not self.over(rest):
                 self.check_end(records.at(-1) if records else b"", rest)
                 return
@@ -218,6 +219,9 @@ def skip_mark(file: io.BufferedReader) -> int:
     return size
 
 
-def _longest(records: Records) -> int:
-    """Bytes of the longest record, or of what is read of the first."""
-    return int(np.diff(records.ends, prepend=0).max()) if len(records) else len(records.data)
+def _longest(records: Records) -> tuple[int, int]:
+    """Place and bytes of the longest record, or of what is read of the first."""
+    if not len(records):
+        return 0, len(records.data)
+    sizes = np.diff(records.ends, prepend=0)
+    return int(sizes.argmax()), int(sizes.max())

@@ -8,13 +8,15 @@ are written out as whole numbers: float64 has not the digits for them.
 # pyarrow.compute makes its functions when it is imported, where pyright does not see them.
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lightgen.corpora.columns import inner, is_list, is_text
+from lightgen.corpora.columns import inner, is_list, is_text, plain_type
 from lightgen.corpora.ranges import Range, values_digest
 from schemas.links import NUMBERS
 
@@ -38,28 +40,63 @@ NAMES: dict[str, tuple[str, ...]] = {
     "sha256": ("sha256", "sha256hash"),
     "licence": ("license", "licence"),
 }
+PARTITION, HIVE_NULL = re.compile(r"([^=]+)=(.*)"), "__HIVE_DEFAULT_PARTITION__"
 WRITTEN = r"^\s*-?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
-def columns_of(names: Sequence[str], caption: str | None) -> dict[str, str]:
-    """Column of a file by ours; `caption` names the column of captions, else it is found as the others are."""
-    there = {name.lower(): name for name in reversed(names)}
-    found = {ours: next((there[one] for one in theirs if one in there), "") for ours, theirs in NAMES.items()}
-    if caption is not None:
-        found["caption"] = there.get(caption.lower(), "")
-    return {ours: theirs for ours, theirs in found.items() if theirs}
+def columns_of(schema: pa.Schema, caption: str | None) -> dict[str, str]:
+    """Column of a file by ours, of a type that can be read; `caption` names that of captions, else it is found too."""
+    there = {name.lower(): name for name in reversed(schema.names)}
+    wanted = NAMES | ({"caption": (caption.lower(),)} if caption is not None else {})
+    named = {ours: [there[one] for one in theirs if one in there] for ours, theirs in wanted.items()}
+    fit = {ours: [name for name in names if _is_read(ours, schema, name)] for ours, names in named.items()}
+    return {ours: names[0] for ours, names in fit.items() if names}
 
 
-def renamed(batches: Iterable[pa.RecordBatch], columns: Mapping[str, str]) -> Iterator[pa.RecordBatch]:
-    """The batches with the columns of RAW."""
+def unreadable(schema: pa.Schema, ours: str, caption: str | None) -> str:
+    """What to say of a column of this name that is there, but of a type that cannot be read; else nothing."""
+    theirs = (caption.lower(),) if caption is not None and ours == "caption" else NAMES[ours]
+    return next((f"column {one.name!r} is {one.type}, no {ours}" for one in schema if one.name.lower() in theirs), "")
+
+
+def _is_read(ours: str, schema: pa.Schema, name: str) -> bool:
+    """Whether values of the column can be ours. A name that stands twice is said to when it is read."""
+    kind = plain_type(schema.field(schema.names.index(name)).type)
+    if ours in NUMBERS:
+        return is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    while is_list(kind):
+        kind = plain_type(kind.value_type)
+    return is_text(kind) or pa.types.is_integer(kind)
+
+
+def partitions_of(path: str) -> dict[str, str | None]:
+    """What folders named `key=value` say of all rows of a file, by our names; null as Hive writes it.
+
+    Addresses and captions are no partitions.
+    """
+    found = (PARTITION.fullmatch(name) for name in path.split("/")[:-1])
+    said = {unquote(one[1]).lower(): None if one[2] == HIVE_NULL else unquote(one[2]) for one in found if one}
+    of_rows = {ours: theirs for ours, theirs in NAMES.items() if ours not in ("url", "caption")}
+    named = {ours: [one for one in theirs if one in said] for ours, theirs in of_rows.items()}
+    return {ours: said[names[0]] for ours, names in named.items() if names}
+
+
+def renamed(
+    batches: Iterable[pa.RecordBatch], columns: Mapping[str, str], partitions: Mapping[str, str | None]
+) -> Iterator[pa.RecordBatch]:
+    """The batches with the columns of RAW; what the file has no column of is the same for all rows, or null."""
     for batch in batches:
-        yield pa.record_batch([_column(batch, columns.get(field.name), field) for field in RAW], schema=RAW)
+        values = [
+            batch.column(columns[field.name])
+            if field.name in columns
+            else pa.array([partitions.get(field.name)] * batch.num_rows, pa.string())
+            for field in RAW
+        ]
+        yield pa.record_batch([*map(_column, values, RAW)], schema=RAW)
 
 
-def _column(batch: pa.RecordBatch, name: str | None, field: pa.Field) -> pa.Array:
-    if name is None:
-        return pa.nulls(batch.num_rows, field.type)
-    values = _plain(inner(batch.column(name), [name]))
+def _column(values: pa.Array, field: pa.Field) -> pa.Array:
+    values = _plain(inner(values, [field.name]))
     return _text(values) if field.type == pa.large_binary() else _number(values)
 
 

@@ -66,7 +66,7 @@ def _table(
 def _named(corpus: LaionLinks) -> dict[str, str]:
     """Names of the columns, those of LAION where the file is not here."""
     try:
-        return corpus.files()[0].columns()
+        return corpus.files()[0].known()
     except InputCorrupt:
         usual = {ours: theirs[0] for ours, theirs in NAMES.items()} | {"url": "URL", "caption": "TEXT"}
         return usual | ({"caption": corpus.caption_column} if corpus.caption_column else {})

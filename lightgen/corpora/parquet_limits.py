@@ -18,6 +18,8 @@ from lightgen.corpora.raw import BATCH_ROWS
 from lightgen.errors import InputCorrupt
 
 MAX_ROW_GROUPS, MAX_COLUMNS = 10_000, 1_000
+ENCRYPTED = b"PARE"  # begins and ends a file whose footer is encrypted
+SIGNATURE = 28  # bytes after a footer that is not, where columns are
 MAX_EXPANSION, MAX_UNCOMPRESSED = 64, 4 << 30
 Columns = Callable[[pa.Schema], Sequence[str]]
 
@@ -38,14 +40,36 @@ def opened(file: BinaryIO, path: str, columns: Columns, rows: range | None = Non
 
 def unchecked(file: BinaryIO, path: str) -> pq.ParquetFile:
     """The same of a file whose columns are not looked at yet. Raises InputCorrupt."""
+    size, magic = _tail(file)
+    if magic == ENCRYPTED:
+        raise _encrypted(path)
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
+    # A footer that can be read is signed where columns are encrypted. To look at such a column ends the process.
+    if size == parquet.metadata.serialized_size + SIGNATURE:
+        raise _encrypted(path)
     if any("dictionary<" in str(kind) for kind in parquet.schema_arrow.types):
         # pyarrow checks that a dictionary is UTF-8, so one odd value would cost the file: it is read as plain values.
         parquet = pq.ParquetFile(file, page_checksum_verification=True, binary_type=pa.large_binary())
     meta = parquet.metadata
     if meta.num_row_groups > MAX_ROW_GROUPS or meta.num_columns > MAX_COLUMNS:
-        raise InputCorrupt(f"{path} has {meta.num_row_groups} row groups and {meta.num_columns} columns: too many")
+        raise InputCorrupt(
+            f"{path} has {meta.num_row_groups:,} row groups and {meta.num_columns:,} columns; at most "
+            f"{MAX_ROW_GROUPS:,} and {MAX_COLUMNS:,} are read. Write it again with fewer, as with the columns you need"
+        )
     return parquet
+
+
+def _tail(file: BinaryIO) -> tuple[int, bytes]:
+    """Bytes of the footer as the last bytes of the file say, and the magic after them."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - 8, 0))
+    last = file.read(8)
+    file.seek(0)
+    return int.from_bytes(last[:4], "little"), last[4:]
+
+
+def _encrypted(path: str) -> InputCorrupt:
+    return InputCorrupt(f"{path} is encrypted, and no key can be given. Write it again without encryption")
 
 
 def with_dictionaries(file: BinaryIO, meta: pq.FileMetaData, leaves: list[str]) -> pq.ParquetFile:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from lightgen.corpora.fields import listed
 from lightgen.corpora.pictures import (
     IMAGES,
     NO_CAPTION,
@@ -169,7 +170,7 @@ def _read_list(path: Path, name: str | None, caption: str | None, state: tuple[i
     column = next((one for one in ([name] if name else NAMES) if one in rows[0]), None)
     if column is None:
         raise InputCorrupt(
-            f"{path} has no column {name or ' or '.join(NAMES)}; it has {', '.join(rows[0])}: set `name` to the "
+            f"{path} has no column {name or ' or '.join(NAMES)}; it has {listed(rows[0])}: set `name` to the "
             "column of the file's name"
         )
     return tuple((str(row.get(column) or ""), *caption_of(row, caption)) for row in rows)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lightgen.corpora import places
 from lightgen.corpora.columns import python_values
+from lightgen.corpora.fields import listed
 from lightgen.corpora.parquet_limits import groups_of, opened, sound
 from lightgen.corpora.pictures import (
     CAPTIONS,
@@ -98,7 +99,7 @@ class PictureTables(PictureFiles):
         found = next((one for one in ([given] if given else known) if one in names), None)
         if found is None:
             raise InputCorrupt(
-                f"{self.path} has no column {given or ' or '.join(known)}; it has {', '.join(names)}: set `{setting}`"
+                f"{self.path} has no column {given or ' or '.join(known)}; it has {listed(names)}: set `{setting}`"
             )
         return found
 

@@ -101,7 +101,9 @@ class TableCorpus(LineCorpus):
         if self.header is not None:
             return found.model_copy(update={"column": self._place(self.header)}), head
         if not head.strip():
-            raise InputCorrupt(f"{self.path} is empty: it has no header. Fetch or write it again")
+            if len(head) < BLOCK:
+                return found, b""  # as Spark writes a part without rows
+            raise InputCorrupt(f"{self.path} begins with {len(head):,} bytes of nothing. Fetch or write it again")
         size = self._first_size(head, found.form)
         names = self._fields(head[:size], found.form)
         if isinstance(names, tuple):

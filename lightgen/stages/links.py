@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
@@ -33,10 +34,11 @@ from lightgen.work import Context, MakeShard, Needs, Work, Worker
 from schemas.links import NUMBERS, SCHEMA, SCORES
 from schemas.ref import ArtifactRef
 
-STAGE = Stage("links", "links", revision=2)
+STAGE = Stage("links", "links", revision=3)
 INVENTORIES = TypeAdapter(list[list[Inventory]])
 NO_LIMIT = 1 << 30
 DETAIL = 500
+LARGEST = float(np.finfo(np.float32).max)
 URL_REASONS = ("url_scheme", "url_malformed", "url_credentials", "url_private")
 
 
@@ -75,12 +77,12 @@ class LinksConfig(Config):
                 continue
             for corpus in self.corpora:
                 if lacking := _lacking(corpus, rule.column):
-                    what = f"{lacking} has no {rule.column}, so the rule would refuse all its links"
+                    what = f"{lacking} has no {rule.column} that can be read, so the rule would refuse all its links"
                     yield Problem("here", f"rules.{number}.column", what, "leave the rule or the table out")
         for name in self.among:
             for corpus in self.corpora:
                 if name != "licence" and (lacking := _lacking(corpus, name)):
-                    what = f"{lacking} has no {name}, so no link of it would be among those that pass"
+                    what = f"{lacking} has no {name} that can be read, so no link of it would be among those that pass"
                     yield Problem("here", f"among.{name}", what, "leave it or the table out")
 
     def rehearse(self, folder: Path) -> Self:
@@ -181,7 +183,7 @@ def yields(version: Version) -> list[Yield]:
 def _lacking(corpus: LaionLinks, column: str) -> str:
     """The first file of a table that lacks a column; that it cannot be read is said elsewhere."""
     try:
-        return next((file.path for file in corpus.files() if column not in file.columns()), "")
+        return next((file.path for file in corpus.files() if column not in file.known()), "")
     except InputCorrupt:
         return ""
 
@@ -192,11 +194,13 @@ def _shard(kept: list[dict[str, Any]], rejects: list[Reject]) -> ShardOutput:
 
 
 def _numbers(rows: pa.Table) -> pa.Table:
-    """Sizes and scores as LINKS types them; a size that is none is null."""
+    """Sizes and scores as LINKS types them; null what is no size, and a score beyond the type."""
     columns = {}
     for name in NUMBERS:
         values = rows[name].to_pylist()
-        if name not in SCORES:
+        if name in SCORES:
+            values = [one if one is not None and abs(one) <= LARGEST else None for one in values]
+        else:
             values = [int(one) if one is not None and 0 < one < 1 << 31 else None for one in values]
         columns[name] = pa.array(values, SCHEMA.field(name).type)
     return pa.table(columns)

@@ -88,7 +88,7 @@ def test_what_is_refused_does_not_depend_on_the_lines_beside_it(tmp_path: Path, 
 def test_a_record_that_is_longer_than_any_caption_stops_the_reading(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"caption": "' + b"a" * MAX_RECORD + b'"}\n')
-    with pytest.raises(InputCorrupt, match=r"a\.jsonl has a record of more than 16 MiB"):
+    with pytest.raises(InputCorrupt, match=r"a\.jsonl: record 1 has more than 16 MiB"):
         list(JsonlCorpus(path=str(path), source="test").read())
 
 

@@ -1,6 +1,9 @@
 """Tables of links in all their published schemas: one name for each column, and no number through too narrow a type."""
 
+from datetime import date, datetime
+
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
@@ -171,3 +174,65 @@ def test_numbers_that_are_written_out_are_numbers(tmp_path):
     rows = corpus.read_range(inventory, next(iter(inventory.places())), tmp_path)
     assert rows["width"].to_pylist() == rows["height"].to_pylist() == [512.0] * 3 + [None] * 5
     assert rows["similarity"].to_pylist() == [1.0] * 8
+
+
+def test_folders_named_by_a_value_are_columns(tmp_path):
+    """As pyarrow writes them: decoded, null where Hive has none, and after the columns of the file."""
+    columns = {
+        "URL": [f"u{n}" for n in range(40)], "TEXT": ["t"] * 40, "LANGUAGE": ["en", "zh hant/%", None, "de"] * 10,
+        "aesthetic": [6.5, -1.0, 2e-05, None] * 10,
+    }  # fmt: skip
+    keys = ["LANGUAGE", "aesthetic"]
+    ds.write_dataset(pa.table(columns), tmp_path, format="parquet", partitioning=keys, partitioning_flavor="hive")
+    corpus = LaionLinks(path=str(tmp_path))
+    assert {name for file in corpus.files() for name in file.known()} == {"url", "caption", "language", "aesthetic"}
+    rows = sorted(read(corpus, tmp_path, rows=4), key=lambda row: int(row["url"][1:]))
+    assert [(row["language"], row["aesthetic"]) for row in rows] == [
+        (b"en", 6.5), (b"zh hant/%", -1.0), (None, 2e-05), (b"de", None)
+    ] * 10  # fmt: skip
+
+
+def test_equal_files_of_two_partitions_are_told_apart(tmp_path):
+    """Though their inventories and what is decoded of them are remembered by the digest of the file."""
+    for name in ("language=en", "language=de", "plain", "width=7"):
+        (tmp_path / name).mkdir()
+        numbered(tmp_path / name / "a.parquet", 40)
+    rows = read(LaionLinks(path=str(tmp_path)), tmp_path, rows=4)
+    assert [(row["language"], row["width"]) for row in rows[::40]] == [
+        (b"de", None), (b"en", None), (None, None), (None, 7)
+    ]  # fmt: skip
+
+
+def test_a_column_of_the_file_comes_before_its_folder(tmp_path):
+    (tmp_path / "language=en").mkdir()
+    columns = {"url": ["u", "v"], "caption": ["t", "t"], "Language": ["de", None]}
+    corpus = written(tmp_path / "language=en" / "a.parquet", columns)
+    assert [row["language"] for row in read(corpus, tmp_path)] == [b"de", None]
+
+
+ODD_TYPES = {
+    "struct": [{"a": "u"}], "list of structs": [[{"a": "u"}]], "truth": [True], "date": [date(2020, 1, 1)],
+    "time": [datetime(2020, 1, 1)], "float": [1.5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+def test_columns_of_types_that_say_nothing_are_named_or_as_if_not_there(tmp_path, kind):
+    odd = ODD_TYPES[kind]
+    for name, setting in (("url", "is it a table of links"), ("caption", "set `caption_column`")):
+        corpus = written(tmp_path / "a.parquet", {"url": ["u"], "caption": ["t"], name: odd})
+        with pytest.raises(InputCorrupt, match=rf"no column for the {name}; column '{name}' is .*: {setting}"):
+            corpus.cut(1)
+    others = dict.fromkeys(("nsfw", "uid", *(("aesthetic", "width") if kind != "float" else ())), odd)
+    corpus = written(tmp_path / "a.parquet", {"url": ["u"], "caption": ["t"], **others, "WIDTH": odd, "sample_id": [7]})
+    assert set(corpus.columns()) == {"url", "caption", "uid", *(["width"] if kind == "float" else ())}
+    assert read(corpus, tmp_path)[0]["uid"] == b"7"
+
+
+@pytest.mark.parametrize("text", [pa.binary_view(), pa.string_view(), pa.null()])
+def test_views_and_columns_of_nothing_are_read(tmp_path, text):
+    rows = [None] if pa.types.is_null(text) else ["7"]
+    columns = {name: pa.array(rows, text) for name in ("caption", "uid", "aesthetic")}
+    [row] = read(written(tmp_path / "a.parquet", {"url": ["u"], **columns}), tmp_path)
+    assert (row["caption"], row["uid"]) == ((None, None) if rows == [None] else (b"7", b"7"))
+    assert row["aesthetic"] == (None if rows == [None] else 7)

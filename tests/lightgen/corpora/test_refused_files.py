@@ -2,12 +2,15 @@
 
 import gzip
 import io
+import json
 import os
 import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -143,3 +146,30 @@ def test_a_tar_of_which_a_part_cannot_be_read_is_refused(harm: Callable[[bytes],
         list(corpus("webdataset", path).read())
     with pytest.raises(InputCorrupt, match="Fetch it again"):
         corpus("webdataset", path).cut(2)
+
+
+def test_names_in_a_message_are_few_and_short(tmp_path: Path) -> None:
+    names = ["n" * 5000, *(f"column {number}" for number in range(20_000))]
+    (tmp_path / "a.csv").write_text(",".join(names) + "\n" + "," * 20_000 + "\n")
+    (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(names, 1)) + "\n")
+    (tmp_path / "a.json").write_text(json.dumps([dict.fromkeys(names, 1)]))
+    pq.write_table(pa.table({name: [1] for name in names[:900]}), tmp_path / "a.parquet")
+    for kind, file in (("table", "a.csv"), ("jsonl", "a.jsonl"), ("json", "a.json"), ("parquet", "a.parquet")):
+        with pytest.raises(InputCorrupt, match=r"column 28, and [\d,]+ more: set `") as told:
+            read(kind, tmp_path / file)
+        assert len(str(told.value)) < 1000
+
+
+def test_too_many_columns_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    pq.write_table(pa.table({f"{number}": [1] for number in range(1001)}), tmp_path / "a.parquet")
+    with pytest.raises(InputCorrupt, match=r"1,001 columns; at most 10,000 and 1,000 are read\. Write it again"):
+        read("parquet", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(("kind", "line"), [("text", "%s\n"), ("jsonl", '{"caption": "%s"}\n'), ("table", '"%s"\n')])
+def test_a_record_without_end_is_named(tmp_path: Path, kind: str, line: str) -> None:
+    texts = ["caption", TEXT, TEXT, "word " * (17 << 20 >> 2), TEXT]
+    (tmp_path / "a.csv").write_text("".join(line % text for text in texts))
+    row = 3 if kind == "table" else 4
+    with pytest.raises(InputCorrupt, match=rf"a\.csv: record {row} has more than 16 MiB\. Leave it out"):
+        read(kind, tmp_path / "a.csv")

@@ -135,7 +135,7 @@ def test_problems_name_rules_without_a_column(table):
         update={"rules": (Rule(column="punsafe", most=0.5), Rule(column="beauty", most=1))}
     )
     said = {problem.where: str(problem) for problem in problems_of(other)}
-    assert "has no punsafe, so the rule would refuse all its links" in said["rules.0.column"]
+    assert "has no punsafe that can be read, so the rule would refuse all its links" in said["rules.0.column"]
     assert "links have no numbers called 'beauty'" in said["rules.1.column"]
     assert list(problems_of(config_of(table))) == []
 
@@ -168,3 +168,25 @@ def test_the_real_sample_passes(context):
     assert version.rows > 9_000
     assert version.rows + sum(version.reject_reasons.values()) == 10_000
     assert sum(count for reason, count in version.reject_reasons.items() if reason.startswith("url")) < 100
+
+
+def test_folders_of_a_table_say_what_passes(context, tmp_path):
+    """Partitions as Spark and pyarrow write them: their keys are no columns of the files."""
+    for language in ("en", "de", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "parts" / f"language={language}").mkdir(parents=True)
+        columns = {"URL": [f"http://a.example/{language}.jpg"], "TEXT": ["a caption"]}
+        pq.write_table(pa.table(columns), tmp_path / "parts" / f"language={language}" / "0.parquet")
+    config = LinksConfig(corpora=[LaionLinks(path=str(tmp_path / "parts"))], among={"language": ("en",)})
+    assert list(problems_of(config, "links")) == []
+    version = context.store.open(links(config, context))
+    assert version.table().column("language").to_pylist() == ["en"]
+    assert version.reject_reasons == {"other_language": 2}
+    small = links(config.rehearse(tmp_path / "rehearsal"), context)
+    assert set(context.store.open(small).table().column("language").to_pylist()) == {"en"}
+
+
+def test_a_score_beyond_its_type_is_missing_not_infinite(context, tmp_path):
+    columns = {"URL": ["http://a.example/1.jpg"] * 4, "TEXT": ["a caption"] * 4, "aesthetic": [1e39, -1e39, 7.0, -7.0]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    version = context.store.open(links(LinksConfig(corpora=[LaionLinks(path=str(tmp_path / "a.parquet"))]), context))
+    assert version.table().column("aesthetic").to_pylist() == [None, None, 7.0, -7.0]
