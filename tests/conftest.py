@@ -1,4 +1,4 @@
-"""Fixtures for every test: a real S3 server."""
+"""For every test: a real S3 server, a port at which nobody listens, and no clock for Hypothesis."""
 
 import contextlib
 import json
@@ -14,8 +14,27 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example takes as long as the machine lets it; what fails says how to repeat it.
+settings.register_profile("busy", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 KEY, SECRET = "test-key", "test-secret"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test that fails with a command shows what the command printed: the error itself has only its status."""
+    report = yield
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, (subprocess.CalledProcessError, subprocess.TimeoutExpired)):
+        for name in ("stdout", "stderr"):
+            printed = getattr(error, name) or ""
+            text = printed.decode(errors="replace") if isinstance(printed, bytes) else printed
+            if text:
+                report.sections.append((f"{name} of the command", text[-6000:]))
+    return report
 
 
 def program(name):
@@ -40,6 +59,14 @@ def free_ports(count):
             high.bind(("127.0.0.1", port + 10_000))
             found.add(port)
     return sorted(found)
+
+
+@pytest.fixture
+def closed_port():
+    """A port of loopback at which nobody listens, nor can begin to before the test is over."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def wait_for(url, process, seconds=40.0):
@@ -100,10 +127,10 @@ def started(weed, folder, tries=4):
     try:
         wait_for(endpoint, process)
         return process, endpoint
-    except AssertionError:
+    except AssertionError as error:
         stop(process)
         if tries == 1:
-            raise
+            raise AssertionError(f"{error}; its log ends with\n{(folder / 'log').read_text()[-3000:]}") from None
         return started(weed, folder, tries - 1)
 
 

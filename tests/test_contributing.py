@@ -91,13 +91,13 @@ def test_its_golden_is_one_line_and_notices_a_change(copy):
     source = copy / "lightgen/generators/stripes.py"
     source.write_text(source.read_text().replace("seed % 8", "seed % 7"))
     done = run(copy, *keep)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert "raise StripesConfig.REVISION to 2 in lightgen/generators/stripes.py" in done.stdout
 
 
 def test_without_the_line_the_recipe_is_refused_by_name(copy):
     (copy / "lightgen/generators/stripes.py").write_text(blocks()[0])
     done = run(copy)
-    assert done.returncode != 0
+    assert done.returncode != 0, done.stdout
     assert "generate.generator" in done.stderr.replace("generate.made", "generate")
     assert "'scenes'" in done.stderr

@@ -7,12 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.crash.invariants import violations
+from tests.crash.kills import COMMAND
 
 ROOT = Path(__file__).parents[2]
 TINY, PATIENCE_S = "tests/recipes/tiny.yaml", 400.0
@@ -36,8 +36,10 @@ def variants(tmp_path_factory):
     return path
 
 
-def start(variants, store):
-    command = [sys.executable, "-m", "lightgen.cli", "ablate", TINY, str(variants), "--store", str(store)]
+def start(variants, store, *program):
+    """`lightgen ablate`, or a program that dies while it runs it."""
+    command = [sys.executable, *(program or ("-m", "lightgen.cli"))]
+    command += ["ablate", TINY, str(variants), "--store", str(store)]
     log = store.parent / f"{store.name}.log"
     with log.open("w") as sink:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -87,14 +89,10 @@ def whole(variants, tmp_path_factory):
 def test_killed_in_the_middle_it_goes_on_and_makes_nothing_twice(whole, variants, tmp_path, share):
     quiet, steps = whole
     store, kill_at = tmp_path / "store", int(share * steps)
-    log, process = start(variants, store)
+    # The moment is told by what is sealed, not by the clock: it is the same however busy the machine is.
+    log, process = start(variants, store, "-c", COMMAND, str(store), "manifest.json", str(kill_at), "6", "lightgen.cli")
     try:
-        give_up = time.monotonic() + PATIENCE_S
-        # The moment is told by what is sealed, not by the clock: it is the same however busy the machine is.
-        while len(written(store, "manifest.json")) < kill_at:
-            assert process.poll() is None, f"it ended before it was killed: {log.read_text()[-2000:]}"
-            assert time.monotonic() < give_up
-            time.sleep(0.01)
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, log.read_text()[-4000:]
     finally:
         destroy(process)
     assert not (store / "pages").exists(), "no page is drawn of a part"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from flows.serve.server import free_port
 
 ROOT = Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.yaml"
+LOG_SHOWN = 6000  # characters of each log, where a test fails
 Found = TypeVar("Found")
 
 
@@ -128,6 +129,17 @@ def served(tmp_path_factory):
         process.wait(60)
         for child in children:
             child.is_running() and child.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails shows what the server printed: much of it happens in other processes."""
+    report = yield
+    one = getattr(item, "funcargs", {}).get("served")
+    if report.failed and one is not None:
+        for log in sorted(one.home.glob("*.log")):
+            report.sections.append((log.name, log.read_text(errors="replace")[-LOG_SHOWN:]))
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups

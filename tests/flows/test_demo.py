@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import psutil
 import pytest
 
 from flows.serve import server
+from tests.flows.conftest import wait_for
+from tests.processes import ended
 
 ROOT = Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.yaml"
@@ -63,13 +64,19 @@ def test_a_missing_file_is_told_once_before_a_server_starts(tmp_path):
 
 @pytest.mark.slow
 def test_killed_process_group_leaves_nothing(tmp_path):
-    demo = _demo("--recipe", TINY, "--store", str(tmp_path), start_new_session=True, stderr=subprocess.DEVNULL)
-    give_up = time.monotonic() + 120
-    while not (family := psutil.Process(demo.pid).children(recursive=True)):
+    demo = _demo("--recipe", TINY, "--store", str(tmp_path), start_new_session=True)
+
+    def started():
+        """No process was started."""
         assert demo.poll() is None
-        assert time.monotonic() < give_up
-        time.sleep(0.2)
+        return psutil.Process(demo.pid).children(recursive=True)
+
+    family = wait_for(started)
     os.killpg(demo.pid, signal.SIGKILL)
     demo.wait(10)
-    _, alive = psutil.wait_procs(family, timeout=20)
-    assert alive == []
+
+    def over():
+        """Processes of the demo are left."""
+        return all(map(ended, family))
+
+    wait_for(over, within_s=60)

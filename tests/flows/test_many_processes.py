@@ -4,6 +4,7 @@ import psutil
 import pytest
 
 from tests.flows.conftest import TINY, wait_for
+from tests.processes import ended
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 LONG = {
@@ -24,14 +25,6 @@ def _ranks(run_id: str) -> list[psutil.Process]:
     return found
 
 
-def _ended(process: psutil.Process) -> bool:
-    """A process whose parent died first waits as a zombie for the init process, which not every container has."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def test_a_training_job_is_watched_and_cancelled_with_all_its_processes(served, tmp_path):
     store = tmp_path / "store"
     flow_run = served.start("train-student", recipe=TINY, overrides=LONG, store=str(store))
@@ -47,7 +40,8 @@ def test_a_training_job_is_watched_and_cancelled_with_all_its_processes(served, 
     def told():
         """The run shows no samples, or no rate."""
         shown = served.artifacts(flow_run)
-        return "pretrain-16px-samples" in shown and "img/s" in shown["pretrain-16px-progress"]["description"] and shown
+        both = {"pretrain-16px-samples", "pretrain-16px-progress"} <= shown.keys()
+        return both and "img/s" in shown["pretrain-16px-progress"]["description"] and shown
 
     shown = wait_for(told)
     assert "data:image/webp" in shown["pretrain-16px-samples"]["data"]
@@ -63,7 +57,7 @@ def test_a_training_job_is_watched_and_cancelled_with_all_its_processes(served, 
 
     def over():
         """Processes of the run are left."""
-        return all(_ended(rank) for rank in ranks)
+        return all(ended(rank) for rank in ranks)
 
     wait_for(over, within_s=30)
     assert list(folder.glob("step-*/manifest.json")), "what was sealed is there for the next start"

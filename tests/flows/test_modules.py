@@ -18,6 +18,6 @@ def test_the_modules_are_found():
 @pytest.mark.parametrize("module", DECLARING)
 def test_it_does_not_end_in_silence(module):
     done = subprocess.run([sys.executable, "-m", f"flows.{module}"], capture_output=True, text=True, cwd=FLOWS.parent)
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     assert f"prefect deployment run {module.replace('_', '-')}" in done.stderr
     assert re.search(r"lightgen (run|ablate) (demo|compare)", done.stderr)

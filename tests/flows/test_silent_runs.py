@@ -23,8 +23,8 @@ from flows.serve.setup import ZOMBIES, prepare
 from flows.serve.silent import MESSAGE, MISSED, UNKNOWN_S, SilentRuns
 from tests.flows.conftest import ROOT, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
-SILENCE_S = 20.0  # a busy server shows an event many seconds late
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SILENCE_S = 20.0
 RUN = """
 import sys, time
 from threading import Thread
@@ -51,7 +51,8 @@ with get_client(sync_client=True) as client:
     flow_run = client.read_flow_run(FLOW_RUN)
 run_flow(one, flow_run=flow_run)
 """
-BOTH = (StateType.RUNNING, StateType.PAUSED)  # the control, which takes a pause for silence
+RUNNING = (StateType.RUNNING,)
+BOTH = (*RUNNING, StateType.PAUSED)  # the control, which takes a pause for silence
 
 
 @pytest.fixture
@@ -85,6 +86,7 @@ def heartbeats_of(served, flow_run):
 
 
 def test_a_killed_run_is_given_up_and_a_paused_or_living_one_is_not(served, client, start):
+    """By a clock that goes on with each heartbeat of the living run: a busy server shows some of them much later."""
     (paused, process), (killed, other), (alive, _) = start("paused"), start("killed"), start("alive")
 
     def ready():
@@ -92,28 +94,34 @@ def test_a_killed_run_is_given_up_and_a_paused_or_living_one_is_not(served, clie
         heard = all(heartbeats_of(served, one) > 1 for one in (paused, killed, alive))
         return heard and served.state(paused)["type"] == "PAUSED" and served.state(killed)["type"] == "RUNNING"
 
-    wait_for(ready, within_s=90)
+    wait_for(ready)
     for one in (process, other):
         one.send_signal(signal.SIGKILL)
-    runs, control = SilentRuns(client, SILENCE_S), SilentRuns(client, SILENCE_S, BOTH)
-    assert control.give_up() == [], "none is silent at first sight"
+    clock = [0]
+    runs, control = (SilentRuns(client, SILENCE_S, states, lambda: clock[0]) for states in (RUNNING, BOTH))
     given_up = []
+
+    def looked(runs):
+        clock[0] = heartbeats_of(served, alive)
+        return [str(run.id) for run in runs.give_up()]
+
+    assert looked(control) == [], "none is silent at first sight"
 
     def crashed():
         """The killed run was not given up."""
-        given_up.extend(run.id for run in runs.give_up())
-        return given_up
+        given_up.extend(looked(runs))
+        return killed in given_up
 
-    wait_for(crashed, within_s=90, every_s=1)
-    assert [str(one) for one in given_up] == [killed]
+    wait_for(crashed, every_s=1)
+    assert not {paused, alive} & set(given_up)
     assert (served.state(killed)["type"], served.state(killed)["message"]) == ("CRASHED", MESSAGE)
     assert (served.state(paused)["type"], served.state(alive)["type"]) == ("PAUSED", "RUNNING")
 
     def mistaken():
         """The control did not take the pause for silence."""
-        return paused in [str(run.id) for run in control.give_up()]
+        return paused in looked(control)
 
-    wait_for(mistaken, within_s=90, every_s=1)
+    wait_for(mistaken, every_s=1)
 
 
 @pytest.fixture
@@ -136,7 +144,7 @@ def recorded(served):
             """The server does not show all heartbeats."""
             return heartbeats_of(served, flow_run) == before + len(ages_s)
 
-        wait_for(there, within_s=60)
+        wait_for(there)
 
     recorded.beat = beat
     return recorded
@@ -144,7 +152,8 @@ def recorded(served):
 
 def test_a_run_has_the_time_of_three_of_its_own_heartbeats(client, recorded):
     """A client elsewhere sends one in 180 s, as Prefect does by default: nothing for 90 s says nothing."""
-    ours, theirs, first, none = recorded(60, 30), recorded(400, 200), recorded(5), recorded()
+    theirs, first, none = recorded(400, 200), recorded(5), recorded()
+    ours = recorded(60, 30)  # the last, for the watcher of `make serve` gives it up in 90 s by the clock on the wall
     clock = [0.0]
     runs = SilentRuns(client, now=lambda: clock[0])
     mine = {ours, theirs, first, none}
@@ -168,7 +177,7 @@ def test_the_watcher_goes_on_after_a_server_that_could_not_be_asked(monkeypatch,
 
     def give_up(self):
         looks.append(self)
-        if len(looks) == 4:
+        if len(looks) == 2:  # at the first look nothing is silent
             raise httpx.ConnectError("nobody there")
         return look(self)
 
@@ -181,7 +190,7 @@ def test_the_watcher_goes_on_after_a_server_that_could_not_be_asked(monkeypatch,
         return served.state(gone)["type"] == "CRASHED"
 
     try:
-        wait_for(crashed, within_s=60)
+        wait_for(crashed)
     finally:
         end.set()
         thread.join(30)

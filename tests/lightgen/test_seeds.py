@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightgen.seeds import content_id, content_ids, hex_texts, sha256_of_each
@@ -15,14 +15,12 @@ TEXT = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(TEXT))
 def test_content_ids_of_a_column(texts: list[str]) -> None:
     column = pa.array(["before", *texts], pa.large_string())[1:]
     assert content_ids("caption", column).to_pylist() == [content_id("caption", text) for text in texts]
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(), max_size=5))
 def test_digests_of_a_column(values: list[bytes]) -> None:
     column = pa.array([b"before", *values], pa.large_binary())[1:]

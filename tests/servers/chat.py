@@ -132,6 +132,21 @@ def hang(seconds: float) -> Trouble:
     return lambda *_: asyncio.sleep(seconds)
 
 
+def together(count: int) -> Trouble:
+    """Says nothing until so many have met it: they are under way at once, however busy the machine is."""
+    met: list[Ask] = []
+
+    async def wait() -> None:
+        while len(met) < count:
+            await asyncio.sleep(0.01)
+
+    def meet(request: web.Request, ask: Ask) -> Any:
+        met.append(ask)
+        return wait()
+
+    return meet
+
+
 def cut(request: web.Request, ask: Ask) -> Any:
     """Promises more bytes than it sends."""
 

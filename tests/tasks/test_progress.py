@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.serve.server import free_port
 from lightgen.progress import duration
 from tasks.progress import RunProgress
 
@@ -32,9 +31,9 @@ class Bar:
 
 
 @pytest.mark.filterwarnings("ignore:Artifact creation outside")
-def test_stage_goes_on_without_a_server_and_tries_seldom(caplog, tmp_path):
+def test_stage_goes_on_without_a_server_and_tries_seldom(caplog, tmp_path, closed_port):
     bar, now = Bar(), itertools.count()
-    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{closed_port}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(nobody), caplog.at_level(logging.WARNING, "tasks.reporting"):
         progress = RunProgress("encode-64px", bar, clock=lambda: next(now), every_s=2)
         progress.start("encode", 10, "rows")

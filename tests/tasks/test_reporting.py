@@ -7,7 +7,6 @@ import pytest
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.serve.server import free_port
 from lightgen.engines.serial import Serial
 from lightgen.errors import ConfigError, StoreAccess
 from lightgen.operations.step import Step
@@ -21,8 +20,8 @@ ODD = "caf\udce9 \x1b[31m \0"
 
 
 @pytest.fixture
-def no_server():
-    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+def no_server(closed_port):
+    nobody = {PREFECT_API_URL: f"http://127.0.0.1:{closed_port}/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(nobody):
         yield
 

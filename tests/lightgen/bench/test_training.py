@@ -1,10 +1,13 @@
 """Benchmarks run on any machine, count the same work for both ways, and the baseline trains the same loss."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from lightgen.bench import demo
 from lightgen.bench import training as bench
-from lightgen.bench.demo import bench_demo
 from lightgen.bench.training import COPIES, bench_dpo, bench_sample, bench_train
 from lightgen.model.masking import MaskLaw
 from lightgen.model.sampling import SampleConfig
@@ -66,8 +69,18 @@ def test_the_ceiling_is_a_rate_of_this_machine() -> None:
     assert matmul_ceiling("cpu") > 1e9
 
 
-def test_the_demos_step_is_that_of_its_recipe_in_turns() -> None:
-    (ours, theirs), ratios = bench_demo(steps=1, rounds=2, threads=1)
+def _timed_by_processor(work: Callable[[], object], repeats: int, device: str) -> tuple[float, float]:
+    """As `timed`, but on a busy machine too the time that the work itself takes."""
+    work()
+    began = time.thread_time()
+    for _ in range(repeats):
+        work()
+    return (time.thread_time() - began) / repeats, 0.0
+
+
+def test_the_demos_step_is_that_of_its_recipe_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "timed", _timed_by_processor)
+    (ours, theirs), ratios = demo.bench_demo(steps=1, rounds=2, threads=1)
     assert (ours.name, theirs.name, len(ratios)) == ("lightgen", "published code's way", 2)
     assert ours.tflops / ours.images_per_s == pytest.approx(theirs.tflops / theirs.images_per_s)
     assert all(ratio > 1 for ratio in ratios)

@@ -111,14 +111,14 @@ MANGLED = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(PRINTABLE)
 def test_the_short_way_through_repairs_what_ftfy_repairs(text: str) -> None:
     if "<" not in text and "\\u" not in text:
         assert repaired(text) == " ".join(ftfy.fix_text(text, unescape_html=True, normalization="NFC").split())
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.one_of(TEXT, MANGLED, PIECES))
 def test_what_is_not_shown_to_ftfy_it_would_not_have_changed(text: str) -> None:
     assert _read(text) == ftfy.fix_text(text, FIXES)
@@ -133,14 +133,14 @@ def test_a_caption_with_accents_and_curly_quotes_is_not_shown_to_ftfy(monkeypatc
     )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @example("\u00e0  \u00c2\u00a1")  # ftfy repairs it once there is a single space
 @given(st.one_of(PRINTABLE, TEXT, PIECES))
 def test_a_text_that_is_repaired_stays_as_it_is(text: str) -> None:
     assert repaired(repaired(text)) == repaired(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(PRINTABLE, TEXT, PIECES, st.none(), st.sampled_from(ODD_TEXTS)), max_size=6), LIMITS)
 def test_a_batch_is_cleaned_as_its_texts_are(texts: list[str | None], limits: Limits) -> None:
     column = pa.array([None if text is None else text.encode() for text in texts], pa.large_binary())

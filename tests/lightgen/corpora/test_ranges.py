@@ -97,7 +97,7 @@ STRAY = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     table=st.lists(st.lists(FIELDS, min_size=1, max_size=3), max_size=8),
     rows=st.integers(1, 4),

@@ -67,7 +67,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rows=ROWS, bits=st.sampled_from([1, 4, 20]), order=st.randoms(use_true_random=False))
 def test_a_decision_is_the_plain_loop_in_any_order_of_rows(rows: list, bits: int, order) -> None:
     order.shuffle(rows)

@@ -54,7 +54,7 @@ def test_what_is_kept_and_whom_the_others_repeat_is_the_definition(seed: int) ->
         assert repeated(hashes, groups, bits).tolist() == brute_force(hashes, groups, bits), (name, bits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     hashes=st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 15)), max_size=25),
     bits=st.integers(0, 6),

@@ -185,7 +185,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(texts=CAPTIONS, config=CONFIGS, rng=st.randoms(use_true_random=False))
 def test_what_is_kept_is_the_definition_in_any_order(texts: list[str], config: NearDuplicateConfig, rng) -> None:
     ids = names(texts)

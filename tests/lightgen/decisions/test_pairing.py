@@ -147,7 +147,7 @@ PROMPTS = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     prompts=PROMPTS,
     rules=st.sampled_from([TEACHER, OWN, GRADED, PairRules(winner="teacher", gap=0.5)]),

@@ -17,7 +17,7 @@ WORDS = st.lists(
 TEXTS = st.lists(st.one_of(PRINTABLE, WORDS, st.text(st.characters(exclude_categories=["Cs"]))), max_size=8)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TEXTS)
 def test_a_column_has_the_plain_words_of_its_texts(texts: list[str]) -> None:
     column = pa.array(["before: one é", *texts], pa.large_string())[1:]

@@ -27,7 +27,7 @@ def test_it_counts_the_pairs_of_the_sample_and_those_that_share_a_band() -> None
         assert len(pairs) > 10
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join), max_size=12),
     st.one_of(st.sampled_from([1 / 3, 0.5, 0.6, 2 / 3, 0.7, 1.0]), st.floats(0.01, 1)),

@@ -64,7 +64,7 @@ def test_booleans_count_as_0_and_1_and_a_missing_score_without_a_reason_is_unsco
     assert bare.reason.to_pylist() == ["", "", "", "unscored", ""]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.lists(
         st.tuples(st.one_of(st.none(), st.just(math.nan), st.floats(-2, 2)), st.one_of(st.none(), st.integers(-3, 3))),

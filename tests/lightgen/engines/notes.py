@@ -16,16 +16,23 @@ from schemas.ref import ArtifactRef
 
 ROWS = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int32(), nullable=False)])
 STAGE = Stage("notes", "captions", revision=1)
+PATIENCE_S = 120.0
 
 
 class NotesConfig(Config):
-    """Every shard that is made, by whomever, leaves files in `marks`: one when it begins, one when it ends."""
+    """Every shard that is made, by whomever, leaves files in `marks`: one when it begins, one when it ends.
+
+    Where a test needs that something happens while a shard is made, the shard waits for it: no length of time is right
+    on every machine.
+    """
 
     name: str = "a"
     shards: int = 4
     marks: str = ""
     rows: int = 4
     seconds: float = 0.0
+    workers: int = 0  # no shard ends before so many processes have opened the work
+    gate: str = ""  # nor before there is this file
     fails: tuple[int, ...] = ()
     breaks: tuple[int, ...] = ()
     sort: Sort = "map"
@@ -53,6 +60,7 @@ def open(work: Work, worker: Worker) -> MakeShard:
         for _ in range(config.rows):
             time.sleep(config.seconds / config.rows)
             worker.progress.advance(1)
+        await_others(config)
         if shard in config.fails:
             raise InputCorrupt(f"shard {shard} cannot be read")
         if shard in config.breaks:
@@ -63,6 +71,18 @@ def open(work: Work, worker: Worker) -> MakeShard:
         return ShardOutput(table=table, rows_in=config.rows, schema=ROWS)
 
     return make_shard
+
+
+def await_others(config: NotesConfig) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while not may_end(config):
+        assert time.monotonic() < give_up, f"waited in vain for {config.workers} processes, or for {config.gate or '-'}"
+        time.sleep(0.02)
+
+
+def may_end(config: NotesConfig) -> bool:
+    there = not config.gate or Path(config.gate).exists()
+    return there and (not config.workers or len(processes_of(Path(config.marks))) >= config.workers)
 
 
 def mark(config: NotesConfig, name: str, text: str = "") -> None:

@@ -77,12 +77,12 @@ def test_each_unit_goes_to_one_worker_whose_claim_names_it(files):
 
 def test_a_worker_that_stops_beating_is_dead_by_the_stores_own_clock(files):
     """The holder never enters a context, so no lock of this machine speaks for it."""
+    began = time.monotonic()  # before the beat, which may take long
     silent = Heart(Heartbeats(files, FOLDER), A)
     silent.beat()
     held = claims_of(files, A, ["00000"]).take()
     assert held is not None
     assert held.name == "00000.1"
-    began = time.monotonic()
     with Heart(Heartbeats(files, FOLDER, beat_s=0.3, dead_s=2.5), B) as heart:
         taken = Claims(heart.beats, B, ["00000"], set).take()
     assert taken is not None

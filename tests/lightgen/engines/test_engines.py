@@ -38,9 +38,26 @@ def joined(module: str, store: Path, run: str = SERIAL, settings: str = "", coun
 
 
 def told(processes: "list[subprocess.Popen[str]]") -> list[str]:
-    found = [process.communicate(timeout=120) for process in processes]
+    found = [heard(process) for process in processes]
     assert all(process.returncode == 0 for process in processes), found
     return [stdout.strip() for stdout, _ in found]
+
+
+def heard(process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """All that it printed; one that does not end is killed, so that its last words are seen."""
+    try:
+        return process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
+
+
+def await_begun(marks: Path, processes: "list[subprocess.Popen[str]]", count: int = 1) -> None:
+    """Until so many processes have begun a shard."""
+    while len(processes_of(marks, "begun")) < count:
+        over = [process for process in processes if process.poll() is not None]
+        assert not over, [heard(process) for process in over]
+        time.sleep(0.02)
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -65,7 +82,7 @@ def test_workers_that_joined_share_the_shards(tmp_path):
     store, marks = tmp_path / "store", tmp_path / "marks"
     marks.mkdir()
     open_or_create(str(store))
-    config = NotesConfig(shards=24, seconds=0.1, marks=str(marks))
+    config = NotesConfig(shards=24, marks=str(marks), workers=3)
     found = told([joined("notes", store, settings=config.model_dump_json(), count=3)])[0].split()
     assert len(found) == 3
     assert len(set(found)) == 1
@@ -78,15 +95,15 @@ def test_all_of_a_decision_or_a_job_is_made_by_one_worker_and_by_another_when_th
     store, marks = tmp_path / "store", tmp_path / "marks"
     marks.mkdir()
     open_or_create(str(store))
-    config = NotesConfig(shards=3, seconds=0.6, marks=str(marks), sort=sort)
+    config = NotesConfig(shards=3, marks=str(marks), gate=str(tmp_path / "gate"), sort=sort)
     workers = [joined("notes", store, settings=config.model_dump_json()) for _ in range(3)]
-    while not marked(marks, "begun"):
-        time.sleep(0.02)
+    await_begun(marks, workers)
     (first,) = processes_of(marks)
     holder = next(worker for worker in workers if worker.pid == first)
     workers.remove(holder)
     holder.kill()
     holder.communicate()
+    (tmp_path / "gate").touch()
     assert len(set(told(workers))) == 1
     assert marked(marks, "ended") == ["00000", "00001", "00002"]
     assert len(processes_of(marks)) == 2
@@ -146,7 +163,7 @@ def test_a_job_that_meets_at_a_rendezvous_is_begun_by_as_many_machines_and_no_mo
     store, marks = tmp_path / "store", tmp_path / "marks"
     marks.mkdir()
     open_or_create(str(store))
-    config = NotesConfig(shards=1, seconds=2.0, marks=str(marks), sort="job", machines=2)
+    config = NotesConfig(shards=1, marks=str(marks), workers=2, sort="job", machines=2)
     found = told([joined("notes", store, settings=config.model_dump_json(), count=3)])[0].split()
     assert len(found) == 3
     assert len(set(found)) == 1

@@ -9,7 +9,7 @@ from lightgen.storage.store import open_or_create
 from lightgen.work import Context
 from tests.crash.invariants import violations
 from tests.lightgen.engines.notes import NotesConfig, marked, notes
-from tests.lightgen.engines.test_engines import joined, leftovers, told
+from tests.lightgen.engines.test_engines import await_begun, joined, leftovers, told
 
 SHARDS, WORKERS = 12, 2
 
@@ -26,8 +26,7 @@ def test_kills_cost_the_shards_in_work_and_nothing_else(tmp_path, rounds):
         marks.mkdir()
         config = NotesConfig(name=f"n{number}", shards=SHARDS, seconds=0.15, marks=str(marks))
         workers = [start(root, config) for _ in range(WORKERS)]
-        while not marked(marks, "begun"):
-            time.sleep(0.02)
+        await_begun(marks, workers)
         time.sleep(dice.uniform(0, 0.6))
         victim = workers.pop(dice.randrange(WORKERS))
         victim.kill()

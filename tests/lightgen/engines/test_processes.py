@@ -61,11 +61,11 @@ def gone(process: int) -> bool:
 
 
 class Killer(Processes):
-    """Kills workers with SIGKILL while the stage runs: `kills` of them, each once it has begun a shard."""
+    """Kills workers with SIGKILL while the stage runs: `kills` of them, each in a shard; then it opens `gate`."""
 
-    def __init__(self, config: RunConfig, marks: Path, kills: int) -> None:
+    def __init__(self, config: RunConfig, marks: Path, kills: int, gate: Path) -> None:
         super().__init__(config)
-        self.marks, self.kills, self.killed = marks, kills, set[int]()
+        self.marks, self.kills, self.gate, self.killed = marks, kills, gate, set[int]()
         hear = self.crew.hear
 
         def hear_and_kill(patience_s: float):
@@ -79,26 +79,29 @@ class Killer(Processes):
             if len(self.killed) < self.kills and not gone(process):
                 os.kill(process, signal.SIGKILL)
                 self.killed.add(process)
+        if len(self.killed) == self.kills and all(map(gone, self.killed)):
+            self.gate.touch()
 
 
 def test_what_a_killed_worker_had_is_made_by_the_others(tmp_path, marks, context):
-    config = NotesConfig(shards=6, seconds=0.4, marks=str(marks))
-    expected = notes(config, Context(open_or_create(str(tmp_path / "quiet")))).fingerprint
-    for path in marks.iterdir():
-        path.unlink()
-    with Killer(TWO, marks, kills=1) as engine:
+    gate = tmp_path / "gate"
+    expected = notes(NotesConfig(shards=6), Context(open_or_create(str(tmp_path / "quiet")))).fingerprint
+    with Killer(TWO, marks, kills=1, gate=gate) as engine:
+        config = NotesConfig(shards=6, marks=str(marks), gate=str(gate))
         assert notes(config, replace(context, engine=engine)).fingerprint == expected
     assert len(engine.killed) == 1
     assert marked(marks, "ended") == [f"{shard:05d}" for shard in range(6)]
 
 
-def test_a_stage_whose_workers_all_die_says_so_and_goes_on_with_the_same_command(marks, context):
-    config = NotesConfig(shards=4, seconds=0.4, marks=str(marks))
+def test_a_stage_whose_workers_all_die_says_so_and_goes_on_with_the_same_command(tmp_path, marks, context):
+    gate = tmp_path / "gate"
+    config = NotesConfig(shards=4, marks=str(marks), gate=str(gate))
     with (
-        Killer(TWO, marks, kills=2) as engine,
+        Killer(TWO, marks, kills=2, gate=gate) as engine,
         pytest.raises(WorkersLost, match="all 2 worker processes have ended before the stage did"),
     ):
         notes(config, replace(context, engine=engine))
+    gate.touch()
     notes(config, context)
     assert marked(marks, "ended") == [f"{shard:05d}" for shard in range(4)]
 
@@ -129,7 +132,7 @@ def test_every_worker_sees_one_device_and_its_share_of_the_cores(marks, context,
     crew = Crew()
     try:
         crew.start(
-            work_of(NotesConfig(shards=2, seconds=1, marks=str(marks)), context),
+            work_of(NotesConfig(shards=2, marks=str(marks), workers=2), context),
             [Device("GPU-a", 3), Device("GPU-b", 3)],
         )
         wait_until(lambda: len(marked(marks, "opened")) == 2)
@@ -150,7 +153,7 @@ def test_one_pool_serves_all_stages_of_a_run_and_is_closed_before_a_job(tmp_path
         for name in ("a", "b"):
             marks = tmp_path / name
             marks.mkdir()
-            notes(NotesConfig(name=name, shards=8, seconds=0.2, marks=str(marks)), given)
+            notes(NotesConfig(name=name, shards=8, marks=str(marks), workers=2), given)
             used.append(processes_of(marks))
         assert used[0] == used[1]
         assert len(used[0]) == 2
@@ -159,27 +162,35 @@ def test_one_pool_serves_all_stages_of_a_run_and_is_closed_before_a_job(tmp_path
         assert all(gone(process) for process in used[0])
 
 
-def test_auto_starts_no_process_for_a_stage_that_is_over_before_it_could_help(marks, context, monkeypatch):
-    auto = replace(context, run=RunConfig(engine="processes", device="cpu"))
+def test_auto_starts_no_process_for_a_stage_that_is_over_before_it_could_help(tmp_path, marks, context, monkeypatch):
+    auto, long = replace(context, run=RunConfig(engine="processes", device="cpu")), tmp_path / "long"
     notes(NotesConfig(marks=str(marks)), auto)
     assert processes_of(marks) == {os.getpid()}
+    long.mkdir()
+    start = Crew.start
+
+    def start_late(*arguments):
+        wait_until(lambda: marked(long, "begun"))  # by this process, which has no other to begin before it
+        return start(*arguments)
+
+    monkeypatch.setattr(Crew, "start", start_late)
     monkeypatch.setattr(processes, "SHORT_S", 0.1)
     monkeypatch.setattr("lightgen.engines.devices.cores", lambda: 2)
-    notes(NotesConfig(name="b", shards=12, seconds=0.5, marks=str(marks)), auto)
-    assert len(processes_of(marks)) == 3, "this one until the two are there"
-    assert len(marked(marks, "ended")) == 4 + 12
+    notes(NotesConfig(name="b", shards=12, marks=str(long), workers=3), auto)
+    assert len(processes_of(long)) == 3, "this one until the two are there"
+    assert marked(long, "ended") == [f"{shard:05d}" for shard in range(12)]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
 def test_no_worker_outlives_its_parent(tmp_path, marks, sign):
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PARENT, str(tmp_path / "store"), str(marks)]
-    parent = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(command, cwd=ROOT, env=env)
     wait_until(lambda: len(processes_of(marks, "begun")) == 2)
     workers = processes_of(marks, "begun")
     parent.send_signal(sign)
     parent.wait(30)
-    wait_until(lambda: all(gone(worker) for worker in workers), within_s=15)
+    wait_until(lambda: all(gone(worker) for worker in workers))
 
 
 def test_more_workers_than_gpus_are_refused(monkeypatch):

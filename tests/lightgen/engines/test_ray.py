@@ -21,9 +21,9 @@ from lightgen.errors import ConfigError
 from lightgen.storage.store import open_or_create
 from lightgen.work import Context, RunConfig
 from tests.conftest import free_port
-from tests.lightgen.engines.notes import NotesConfig, marked, notes, processes_of
+from tests.lightgen.engines.notes import NotesConfig, marked, notes
 from tests.lightgen.engines.pictures import pictures, prompts
-from tests.lightgen.engines.test_engines import ROOT, joined, told
+from tests.lightgen.engines.test_engines import ROOT, await_begun, joined, told
 
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.timeout(300)]
@@ -128,16 +128,10 @@ def test_three_nodes_make_what_one_process_makes_though_one_is_killed(tmp_path, 
     store, marks = tmp_path / "store", tmp_path / "marks"
     marks.mkdir()
     open_or_create(str(store))
-    config = NotesConfig(shards=12, seconds=0.8, marks=str(marks))
-    expected = notes(
-        config.model_copy(update={"seconds": 0.0, "marks": ""}), Context(open_or_create(str(tmp_path / "q")))
-    )
+    config = NotesConfig(shards=12, seconds=0.8, marks=str(marks), workers=3)
+    expected = notes(NotesConfig(shards=12), Context(open_or_create(str(tmp_path / "q"))))
     driver = joined("notes", store, cluster.run, config.model_dump_json())
-    give_up = time.monotonic() + 120
-    while len(processes_of(marks, "begun")) < 3:
-        assert time.monotonic() < give_up
-        assert driver.poll() is None, told([driver])
-        time.sleep(0.05)
+    await_begun(marks, [driver], count=3)
     raylet(cluster.nodes[2]).kill()
     killed_at = time.monotonic()
     assert result(driver) == expected.fingerprint

@@ -41,7 +41,7 @@ def sealed_links(store, rows, shard_rows=1000):
 def fetching(server, **changes):
     """Quick and of small pictures, from one server."""
     given = {
-        "snapshot": "2026-11-28", "allow_private": (server.address,), "per_host": 16, "timeout_s": 5.0,
+        "snapshot": "2026-11-28", "allow_private": (server.address,), "per_host": 16, "timeout_s": 60.0,
         "min_side_px": 24, "max_bytes": 2 << 20, "max_reject_fraction": 1.0, "journal": 8,
     }  # fmt: skip
     return FetchConfig(**{**given, **changes})

@@ -107,7 +107,6 @@ def test_null_control_without_the_guard_the_server_inside_is_reached_and_counts(
 BODIES = {
     "/endless.jpg": "too_large",
     "/gzip-bomb": "too_large",
-    "/slow.jpg": "timeout",
     "/page.jpg": "not_an_image",
     "/random.bin": "not_an_image",
     "/huge.png": "image_too_many_pixels",
@@ -171,6 +170,11 @@ def test_every_bad_answer_has_its_reason_and_every_odd_picture_is_kept(context, 
     assert {row["format"] for row in rows.values()} == {"jpg", "png", "webp"}
     assert server.hits["/denied/a.jpg"] == 0
     assert server.hits["/robots.txt"] == before + 1
+
+
+def test_bytes_that_come_one_by_one_have_an_end(context, server):
+    ref = fetch(sealed_links(context.store, [server.url("/slow.jpg")]), fetching(server, timeout_s=1.0), context)
+    assert set(reasons(context.store, ref).values()) == {"timeout"}
 
 
 def test_pictures_are_stored_as_they_were_received(context, server):

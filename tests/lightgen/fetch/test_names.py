@@ -36,7 +36,7 @@ def server():
 
 def pictures(lookup, urls, **manners):
     async def ask():
-        async with Web(Manners("test/1 @", robots=False, connect_s=0.3, **manners), Memory(), lookup) as web:
+        async with Web(Manners("test/1 @", robots=False, **manners), Memory(), lookup) as web:
             return await asyncio.gather(*(web.picture(parse(url, web.manners.allowed)) for url in urls))
 
     return asyncio.run(ask())
@@ -62,7 +62,7 @@ def test_a_second_look_up_that_differs_is_never_made(server):
     # Of the addresses for documentation nobody is public; here they stand for one that takes no connection.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(names, "is_public", lambda address: str(address).startswith("192.0.2."))
-        found = pictures(lookup, ["http://rebound.example/picture/1.jpg"] * 3)
+        found = pictures(lookup, ["http://rebound.example/picture/1.jpg"] * 3, connect_s=0.3)
     assert {one.reason for one in found} <= {"timeout", "connection"}
     assert lookup.asked == ["rebound.example"]
     assert server.hits.total() == 0

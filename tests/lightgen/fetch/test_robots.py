@@ -67,6 +67,6 @@ def test_patterns_escapes_and_nonsense(rules, path, allowed):
 
 def test_a_text_made_of_stars_takes_no_time():
     rules = read_rules("User-agent: *\n" + f"Disallow: /{'*a' * 2000}b\n" * 20, "me")
-    began = time.perf_counter()
+    began = time.thread_time()
     assert rules.allow("/" + "a" * 4000)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

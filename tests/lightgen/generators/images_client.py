@@ -17,7 +17,7 @@ SEEDS = list(range(6))
 
 
 def settings(server: ImagesServer, **changes: Any) -> ImagesApiConfig:
-    base = {"model": "m", "sizes": ("64x64",), "patience": {"timeout_s": 0.5}}
+    base = {"model": "m", "sizes": ("64x64",)}
     return ImagesApiConfig(url=server.api, **{**base, **changes})
 
 

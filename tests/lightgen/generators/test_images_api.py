@@ -14,7 +14,7 @@ from lightgen.generators.images_api import ImagesApiConfig, ImagesApiGenerator
 from lightgen.http import Timing
 from lightgen.stages.generate import GenerateConfig
 from tests.lightgen.generators.images_client import KEY, PROMPTS, SEEDS, client, expected, settings
-from tests.servers.chat import hang
+from tests.servers.chat import together
 from tests.servers.images import ImagesServer, data
 
 
@@ -41,7 +41,7 @@ def test_nothing_is_sent_that_was_not_asked_for() -> None:
 
 
 def test_several_are_under_way_at_once_and_come_back_in_order() -> None:
-    with ImagesServer([hang(0.1)] * 6) as server:  # type: ignore[list-item]
+    with ImagesServer([together(3)] * 6) as server:  # type: ignore[list-item]
         images = client(server, concurrency=3).generate(PROMPTS, SEEDS, 64, 64)
     assert server.most_at_once == 3
     for prompt, image in zip(PROMPTS, images, strict=True):

@@ -1,6 +1,5 @@
 """Generator `images_api`: what images cost, and that none is bought twice, whatever ends the work."""
 
-import asyncio
 import logging
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from lightgen.operations.run import run_recipe
 from lightgen.recipe import Recipe
 from lightgen.storage.store import Store, open_or_create
 from tests.lightgen.generators.images_client import KEY, PROMPTS, SEEDS, client, settings
-from tests.servers.chat import refuse
+from tests.servers.chat import hang, refuse
 from tests.servers.images import ImagesServer
 
 
@@ -99,20 +98,18 @@ def test_what_was_paid_for_before_the_limit_is_not_bought_again(tmp_path: Path) 
 
 
 def test_a_kill_buys_one_batch_again_at_most(tmp_path: Path) -> None:
-    def slow(*_: Any) -> Any:
-        return asyncio.sleep(0.15)
-
-    path, base = tmp_path / "paid.yaml", str(tmp_path / "store")
-    with ImagesServer([slow] * 100) as server:
+    path, base, log = tmp_path / "paid.yaml", str(tmp_path / "store"), tmp_path / "log"
+    with ImagesServer([*[lambda *_: None] * 8, hang(600)]) as server:  # type: ignore[list-item]
         path.write_text(yaml.safe_dump(recipe(server, concurrency=1).model_dump(mode="json", exclude_unset=True)))
         words = [sys.executable, "-m", "lightgen.cli", "run", str(path), "--store", base]
-        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with log.open("wb") as sink:
+            process = subprocess.Popen(words, stdout=sink, stderr=sink)
         deadline = time.monotonic() + 120
-        while len(server.asked) < 8 and process.poll() is None and time.monotonic() < deadline:
+        while len(server.asked) < 9 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         process.kill()
         process.wait()
-        assert 8 <= len(server.asked) < 12
+        assert len(server.asked) == 9, log.read_text()
         version = images_of(open_or_create(base), server, concurrency=1)
     prompts = [ask["prompt"] for ask in server.asked]
     assert version.rows == len(set(prompts)) == 12

@@ -21,8 +21,6 @@ from tests.servers.images import ImagesServer, data, picture, refusal, text
         pytest.param([refuse(429, retry_after="1")], id="429"),
         pytest.param([refuse(500), refuse(503)], id="500"),
         pytest.param([cut], id="cut"),
-        pytest.param([hang(3)], id="hang"),
-        pytest.param([drip], id="drip"),
         pytest.param([text("<html>")], id="no JSON"),
         pytest.param([text("[]")], id="no object"),
         pytest.param([data(b64_json="%%%")], id="no base64"),
@@ -32,14 +30,26 @@ from tests.servers.images import ImagesServer, data, picture, refusal, text
 )
 def test_trouble_that_passes_changes_nothing(trouble: list[Any]) -> None:
     with ImagesServer(trouble) as server:
-        patience = {"timeout_s": 0.5, "deadline_s": 4}
-        images = client(server, concurrency=1, patience=patience).generate(PROMPTS[:2], [1, 2], 64, 64)
-    if any(isinstance(one, Stop) for one in images):  # a byte at a time only ends with the deadline
-        assert trouble == [drip]
-        return
+        images = client(server, concurrency=1).generate(PROMPTS[:2], [1, 2], 64, 64)
     for prompt, image in zip(PROMPTS, images, strict=False):
         assert np.array_equal(image, expected(prompt))  # type: ignore[arg-type]
     assert len(server.asked) == 2 + len(trouble)
+
+
+def test_silence_that_passes_changes_nothing() -> None:
+    """On a busy machine other requests may pass the time-out too: so the server may be asked more than twice."""
+    with ImagesServer([hang(600)]) as server:
+        patience = {"timeout_s": 1.0, "tries": 99}
+        (image,) = client(server, concurrency=1, patience=patience).generate(PROMPTS[:1], [1], 64, 64)
+    assert np.array_equal(image, expected(PROMPTS[0]))  # type: ignore[arg-type]
+    assert len(server.asked) >= 2
+
+
+def test_an_answer_byte_by_byte_ends_with_the_deadline() -> None:
+    with ImagesServer(always={PROMPTS[0]: drip}) as server:
+        (stopped,) = client(server, concurrency=1, patience={"deadline_s": 1.0}).generate(PROMPTS[:1], [1], 64, 64)
+    assert isinstance(stopped, Stop)
+    assert isinstance(stopped.error, TryLater)
 
 
 def test_a_wait_that_is_asked_for_is_kept() -> None:

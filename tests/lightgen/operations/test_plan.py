@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -70,13 +70,19 @@ def test_the_published_warm_up_is_a_remark_and_no_fault() -> None:
     assert any("111,400" in remark.what and "0.000718" in remark.what for remark in remarks)
 
 
+def children_s() -> float:
+    """Seconds that processors have worked for children of this process, however busy they are with others."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_the_command_names_all_of_it_in_seconds_and_ends_with_one(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lightgen.cli", "plan", str(RECIPES / "paper.yaml"), "--store", "nowhere"]
-    began = time.monotonic()
+    before = children_s()
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert time.monotonic() - began < 30
-    assert (ran.returncode, ran.stderr) == (1, "")
+    assert children_s() - before < 30
+    assert (ran.returncode, ran.stderr) == (1, ""), ran.stderr
     for name in MODELS | OWN_FILES["paper"]:
         assert name in ran.stdout
     for title in ("The recipe", "Here", "The machine"):
@@ -194,7 +200,7 @@ def test_a_run_is_refused_before_it_begins_with_every_reason_at_once(tmp_path: P
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "lightgen.cli", "run", "paper", "--store", "nowhere"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert ran.returncode == 2
+    assert ran.returncode == 2, ran.stdout + ran.stderr
     assert "FLUX.1-dev" in ran.stderr
     assert not (tmp_path / "nowhere").exists()
 

@@ -151,6 +151,6 @@ def test_a_fault_that_only_ranks_have_fails_the_rehearsal_and_without_it_there_i
     assert sound.returncode == 0, sound.stderr[-2000:]
     assert "rehearsed: " in sound.stdout.splitlines()[-1]
     faulty = rehearsed(broken, tmp_path)
-    assert faulty.returncode == 2
+    assert faulty.returncode == 2, faulty.stdout[-2000:] + faulty.stderr[-2000:]
     assert "align-dpo" not in faulty.stdout
     assert "Expected to have finished reduction in the prior iteration" in faulty.stderr

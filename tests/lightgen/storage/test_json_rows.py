@@ -3,7 +3,7 @@
 import json
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightgen.storage.json_rows import json_rows
@@ -23,7 +23,6 @@ def table(rows: list[tuple[str, str | None, int | None]]) -> pa.Table:
     return pa.table({**columns, "list": lists, "flag": pa.array([True] * len(rows), pa.bool_())})
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_rows_are_written_as_json_writes_them(rows: list[tuple[str, str | None, int | None]]) -> None:
     written = json_rows(table(rows)).to_pylist()
@@ -31,7 +30,6 @@ def test_rows_are_written_as_json_writes_them(rows: list[tuple[str, str | None, 
     assert json_rows(table(rows * 2)[len(rows) :]).to_pylist() == written
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_rejects_by_the_column_are_those_one_by_one(rows: list[tuple[str, str | None, int | None]]) -> None:
     given = table(rows)

@@ -97,9 +97,9 @@ def test_many_pixels_in_webp_and_jpeg_are_refused_by_their_header() -> None:
     jpeg = bytearray(saved(Image.new("RGB", (64, 64)), "JPEG"))
     at = jpeg.index(b"\xff\xc0") + 5
     jpeg[at : at + 4] = struct.pack(">HH", 60_000, 60_000)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert reason(bytes(jpeg)) == "image_too_many_pixels"
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_a_side_may_not_be_endless() -> None:
@@ -245,7 +245,7 @@ def test_a_picture_is_turned_though_other_metadata_is_broken() -> None:
     assert np.array_equal(decode_image(turned[:at] + chunk(b"gAMA", b"") + turned[at:]), np.rot90(picture(), -1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from([b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"iCCP", b"gAMA", b"tIME", b"sBIT", b"hIST", b"prVt"]),
     data=st.binary(max_size=60),
@@ -269,7 +269,7 @@ def test_too_many_bytes() -> None:
     assert reason(encode_image(picture(), "png") + bytes(LIMITS.bytes)) == "too_large"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_files_are_values_not_exceptions(data) -> None:
     whole = bytearray(encode_image(picture(24, 20), data.draw(st.sampled_from(["png", "webp", "jpg"]))))
@@ -315,7 +315,7 @@ def test_a_check_says_what_decoding_would(data: bytes) -> None:
     assert found == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_check_of_damaged_files_says_what_decoding_would(data: st.DataObject) -> None:
     whole = bytearray(saved(Image.fromarray(picture(48, 64)), "JPEG", progressive=data.draw(st.booleans())))

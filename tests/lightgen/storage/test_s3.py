@@ -5,7 +5,6 @@ import contextlib
 import multiprocessing
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -99,19 +98,32 @@ def test_a_lost_reply_is_not_a_conflict(files, monkeypatch):
     assert files.read("k") == b"mine"
 
 
+class Clock:
+    """`time` that passes by sleeping."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 def test_passing_failures_are_tried_again_until_the_deadline(files, monkeypatch):
-    calls = []
+    calls, clock = [], Clock()
 
     def busy(path, data, **options):
-        calls.append(time.monotonic())
+        calls.append(clock.now)
         raise OSError(16, "SlowDown")
 
     monkeypatch.setattr(files.remote, "pipe_file", busy)
-    files.deadline_s = 1.5
+    monkeypatch.setattr(s3, "time", clock)
     with pytest.raises(StoreAccess, match="still failing after"):
         files.create("k", [b"x"])
     assert len(calls) > 2
-    assert calls[-1] - calls[0] < 2
+    assert 0 < calls[-1] <= files.deadline_s
 
 
 def test_no_bucket_and_wrong_key_are_said_clearly(s3_endpoint, monkeypatch, tmp_path):
@@ -154,7 +166,7 @@ def test_the_upload_of_a_killed_writer_is_found_and_aborted_once_it_is_old(
     ready = spawn.Event()
     writer = spawn.Process(target=dies_before_the_last_call, args=(s3_uri, s3_endpoint, tmp_path, ready))
     writer.start()
-    assert ready.wait(60)
+    assert ready.wait(200)
     writer.kill()
     writer.join()
     assert store.files.sizes("v/captions") == {}
@@ -204,7 +216,7 @@ def test_server_that_ignores_the_condition_is_refused(tmp_path, monkeypatch):
     (tmp_path / "root" / "test").mkdir(parents=True)
     port = free_port()
     command = [rclone, "serve", "s3", str(tmp_path / "root"), f"--addr=127.0.0.1:{port}", f"--auth-key={KEY},{SECRET}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command)
     try:
         wait_for(f"http://127.0.0.1:{port}", process)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")

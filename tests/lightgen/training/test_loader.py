@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing import active_children
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from tests.forks import Forked
 from tests.lightgen.training.feature_files import read_features, write_shards
 from tests.lightgen.training.test_features_on_disk import assert_same
 from tests.lightgen.training.tiny_run import tiny_features, tiny_pairs
+from tests.processes import ended
 
 BATCH = 8
 
@@ -169,10 +171,11 @@ def test_workers_of_a_process_with_a_gpu_are_not_forked_from_it(stored, running,
         assert type(running()[0]).__name__ == "ForkServerProcess"
 
 
-def _read_and_die(pids):
+def _read_and_die(parent):
     loader = Loader(tiny_features(), rows_of(tiny_features()), workers=2)
     loader.at(0)
-    pids.send([child.pid for child in active_children()])
+    parent.send([child.pid for child in active_children()])
+    parent.recv()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -180,12 +183,14 @@ def test_workers_end_with_their_process():
     here, there = multiprocessing.Pipe()
     reader = Forked(target=_read_and_die, args=(there,))
     reader.start()
-    pids = here.recv()
+    there.close()  # so that a reader that fails is the end of what can be received
+    workers = [psutil.Process(pid) for pid in here.recv()]
+    here.send("seen")
     reader.join()
     assert reader.exitcode == -signal.SIGKILL
-    assert len(pids) == 2
-    end = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+    assert len(workers) == 2
+    end = time.monotonic() + 60
+    while not all(map(ended, workers)):
         assert time.monotonic() < end, "workers live on"
         time.sleep(0.1)
 

@@ -70,7 +70,7 @@ def _gone(processes: list[int], within_s: float) -> bool:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["cancelled", "killed"])
 def test_no_process_outlives_its_starter(tmp_path: Path, sign: signal.Signals) -> None:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)], cwd=ROOT, env=env, stderr=-3)
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)], cwd=ROOT, env=env)
     give_up = time.monotonic() + 120
     while len(found := list(tmp_path.glob("rank-*"))) < 2 or not all(path.read_text() for path in found):
         assert starter.poll() is None, "the starter ended"
@@ -80,7 +80,7 @@ def test_no_process_outlives_its_starter(tmp_path: Path, sign: signal.Signals) -
     assert all(_alive(rank) for rank in ranks)
     starter.send_signal(sign)
     starter.wait(30)
-    assert _gone(ranks, within_s=30)
+    assert _gone(ranks, within_s=60)
 
 
 def test_failure_is_told_with_the_last_lines_and_progress_was_followed(
