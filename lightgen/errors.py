@@ -144,6 +144,10 @@ class ModelError(LightgenError):
     """Weights or a model repository cannot be used."""
 
 
+class ModelIncomplete(ModelError):
+    """Files of a model are not there; of a model of the hub they may be fetched yet."""
+
+
 class CheckpointCorrupt(LightgenError):
     """A checkpoint fails verification."""
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int32
 
 from lightgen.encoders.tiny import WORDS, word_tokenizer
-from lightgen.errors import ModelError
+from lightgen.errors import ModelError, ModelIncomplete
 from lightgen.storage.networks import check_words, load_tokenizer
 from lightgen.storage.weights import Weights, is_local, pinned
 
@@ -36,7 +36,7 @@ class TokenizerConfig(Weights):
         """See `Weights.look`."""
         folder = root / self.subfolder
         if not any((folder / name).is_file() for name in FILES):
-            raise ModelError(f"{folder} holds no tokenizer: none of {', '.join(FILES)}")
+            raise ModelIncomplete(f"{folder} holds no tokenizer: none of {', '.join(FILES)}")
         read_tokenizer(self, root)
 
     def rehearse(self, folder: Path) -> Self:

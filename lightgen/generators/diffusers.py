@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from lightgen.errors import ConfigError, ModelError
+from lightgen.errors import ConfigError, ModelError, ModelIncomplete
 from lightgen.generators.base import Drawn, Failure
 from lightgen.generators.pipelines import (
     LIBRARIES,
@@ -236,7 +236,7 @@ def check_pipeline(root: Path) -> None:
         if (root / name / f"{library}.py").exists():
             raise ConfigError(f"RemoteCodeRefused: {root}/{name}/{library}.py is code of the repository; remove it")
         if not (root / name).is_dir():
-            raise ModelError(f"{root}: part {name} of model_index.json is not there; fetch the model again")
+            raise ModelIncomplete(f"{root}: part {name} of model_index.json is not there; fetch the model again")
         if (root / name / "config.json").is_file():
             check_model_folder(root / name, str(root))
 

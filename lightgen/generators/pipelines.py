@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from lightgen.config import RUN
-from lightgen.errors import ConfigError, ModelError
+from lightgen.errors import ConfigError, ModelError, ModelIncomplete
 from lightgen.generators.base import Drawn, Failure, GeneratorMember
 from lightgen.storage.networks import META, load_network
 from lightgen.storage.weights import Weights, is_local, pinned
@@ -183,8 +183,11 @@ def as_pixels(image: np.ndarray) -> Drawn:
 
 def read_index(root: Path, of: str) -> dict[str, Any]:
     """model_index.json of a pipeline's folder, which `of` should have saved. Raises ModelError."""
+    path = root / "model_index.json"
+    if not path.is_file():
+        raise ModelIncomplete(f"{root}: no model_index.json to read; give a folder saved by {of}")
     try:
-        found = json.loads((root / "model_index.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{root}: no model_index.json to read ({error}); give a folder saved by {of}") from None
     if not isinstance(found, dict):

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import Field
 
 from lightgen.config import RUN
-from lightgen.errors import ModelError
+from lightgen.errors import ModelError, ModelIncomplete
 from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, answer_table
 from lightgen.storage.networks import META, load_network
@@ -182,14 +182,20 @@ def read_preparation(folder: Path) -> Preparation:
     path = folder / PREPROCESSOR
     if not path.is_file():
         path = folder / "processor_config.json"
+    if not path.is_file():
+        raise _unprepared(folder, "it is not there", ModelIncomplete)
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         return Preparation(settings.get("image_processor", settings))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"{folder}: no usable {PREPROCESSOR} ({type(error).__name__}: {error}); it says how pictures are resized "
-            "and normalised, so fetch it beside the weights"
-        ) from None
+        raise _unprepared(folder, f"{type(error).__name__}: {error}", ModelError) from None
+
+
+def _unprepared(folder: Path, why: str, kind: type[ModelError]) -> ModelError:
+    return kind(
+        f"{folder}: no usable {PREPROCESSOR} ({why}); it says how pictures are resized and normalised, so fetch it "
+        "beside the weights"
+    )
 
 
 def _resize(settings: dict[str, Any]) -> tuple[int | None, tuple[int, int] | None]:

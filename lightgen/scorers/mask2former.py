@@ -19,7 +19,7 @@ from pydantic import Field
 
 from lightgen.config import RUN
 from lightgen.decisions.derive import Geneval
-from lightgen.errors import ModelError
+from lightgen.errors import ModelIncomplete
 from lightgen.evaluation.geneval import THRESHOLD
 from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, answer_table
@@ -225,4 +225,4 @@ def load_clip(weights: Weights, device: str, root: Path | None = None) -> tuple[
     try:
         return CLIPProcessor.from_pretrained(folder, local_files_only=True), model
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {weights.model}: no usable processor: {str(error)[:300]}") from None
+        raise ModelIncomplete(f"model {weights.model}: no usable processor: {str(error)[:300]}") from None

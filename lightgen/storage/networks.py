@@ -7,7 +7,7 @@ files is read: `plan` asks there what a stage would refuse hours later.
 from pathlib import Path
 from typing import Any
 
-from lightgen.errors import ModelError
+from lightgen.errors import ModelError, ModelIncomplete
 
 META = "meta"
 
@@ -47,7 +47,7 @@ def load_tokenizer(folder: Path, model: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"tokenizer {model}: cannot be used: {str(error)[:300]}") from None
+        raise ModelIncomplete(f"tokenizer {model}: cannot be used: {str(error)[:300]}") from None
     check_words(tokenizer, folder, model)
     return tokenizer
 
@@ -55,7 +55,7 @@ def load_tokenizer(folder: Path, model: str) -> Any:
 def check_words(tokenizer: Any, folder: Path | str, model: str) -> None:
     """Raises ModelError where a tokenizer knows no words: transformers makes such a one up where files are missing."""
     if len(tokenizer) <= len(tokenizer.all_special_ids) + 1:  # T5 has a token for a blank
-        raise ModelError(
+        raise ModelIncomplete(
             f"tokenizer {model}: {folder} holds no words of a tokenizer, so every caption would be the same tokens; "
             "fetch tokenizer.json, or the files that its tokenizer is made of, beside it"
         )

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from lightgen.config import Config
-from lightgen.errors import ConfigError, ModelError
+from lightgen.errors import ConfigError, ModelError, ModelIncomplete
 from lightgen.problems import Problem
 from lightgen.storage import hub
 from lightgen.storage.file_digests import file_digest
@@ -62,12 +62,18 @@ class Weights(Config):
             check_model_folder(root / name, self.model)
 
     def refused(self, look: Callable[[Path], object]) -> Iterator[Problem]:
-        """What `look` raises for the folder of the model, where it is on this machine."""
+        """What `look` raises for the folder of the model, where it is on this machine.
+
+        In the hub's cache may be a part of a model, such as its tokenizer: the rest is fetched when it is opened.
+        """
         if (folder := folder_here(self)) is None:
             return
         try:
             look(folder)
         except (ConfigError, ModelError) as error:
+            if isinstance(error, ModelIncomplete) and not is_local(self):
+                yield from _absent(self)
+                return
             yield Problem("here", "model", str(error), f"repair or fetch {folder}")
 
     def bytes_here(self, *subfolders: str) -> int | None:
@@ -194,7 +200,8 @@ def _absent(weights: Weights) -> Iterator[Problem]:
     if not HUB_ID.match(weights.model):
         yield Problem("here", "model", f"no folder {weights.model}", "give a folder, or owner/name of the hub")
         return
-    what, fix = f"model {weights.model} is not on this machine", "fetch it (`hf download`), or give a local folder"
+    state = "is not" if folder_here(weights) is None else "is only in part"
+    what, fix = f"model {weights.model} {state} on this machine", "fetch it (`hf download`), or give a local folder"
     if not _is_pinned(weights):
         yield Problem("here", "model", what, fix)
     elif why := hub.refusal(weights.model, weights.revision or ""):
@@ -222,7 +229,7 @@ def check_model_folder(folder: Path, model: str) -> None:
     where = f"model {model}" + (f", folder {folder.name}" if folder != Path(model).expanduser() else "")
     config = folder / "config.json"
     if not config.is_file():
-        raise ModelError(f"{where}: no config.json there; is the subfolder right?")
+        raise ModelIncomplete(f"{where}: no config.json there; is the subfolder right?")
     try:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -238,7 +245,7 @@ def check_model_folder(folder: Path, model: str) -> None:
             f"UnsafeWeights: {where} has only {pickled[0]}, which can run code when it is loaded; convert it once, "
             "on a machine you can lose, with `model.save_pretrained(folder, safe_serialization=True)`"
         )
-    raise ModelError(f"{where}: no .safetensors there")
+    raise ModelIncomplete(f"{where}: no .safetensors there")
 
 
 def _check_parts(folder: Path, where: str) -> None:
@@ -248,4 +255,4 @@ def _check_parts(folder: Path, where: str) -> None:
         named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
         missing = sorted(name for name in named if not (folder / name).is_file())
         if missing:
-            raise ModelError(f"{where}: {len(missing)} of {len(named)} parts are missing, the first {missing[0]}")
+            raise ModelIncomplete(f"{where}: {len(missing)} of {len(named)} parts are missing, the first {missing[0]}")

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 
 from lightgen.config import RUN
-from lightgen.errors import ModelError
+from lightgen.errors import ModelError, ModelIncomplete
 from lightgen.seeds import derive_seed
 from lightgen.storage.networks import META, load_network
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
@@ -214,5 +214,5 @@ def _load(config: TransformersVlmConfig, device: str, root: Path | None = None) 
     try:
         processor = QwenProcessor.from_folder(folder, model.config.image_token_id, bounds)
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"model {config.model}: not a usable {kind}: {str(error)[:300]}") from None
+        raise ModelIncomplete(f"model {config.model}: not a usable {kind}: {str(error)[:300]}") from None
     return processor, model
