@@ -100,6 +100,10 @@ class DiffusersConfig(PipelineMember):
             return
         try:
             check_settings(self, pipeline_class(folder))
+        except ModelIncomplete:  # of the hub's cache, which has a part: the rest is fetched when it is opened
+            return
+        except ModelError as error:
+            yield Problem("here", "model", str(error), "give another folder")
         except ConfigError as error:
             yield Problem("recipe", "", str(error), "see the model's card")
 

@@ -131,6 +131,22 @@ def test_plan_refuses_settings_that_the_pipeline_does_not_take(
     assert str(raised.value) == problem.what
 
 
+@pytest.mark.parametrize("missing", ["model_index.json", "unet", "unet/*.safetensors", "*"])
+def test_a_pipeline_of_which_the_cache_of_the_hub_has_a_part_is_fetched(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / COMMIT
+    shutil.move(folder, snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("lightgen.storage.hub.refusal", lambda *_: "")
+    wrong = settings(Path("owner/name"), revision=COMMIT, true_guidance=2.0)
+    assert len(stopping(wrong)) == 1, "it takes no true guidance"
+    for path in snapshot.glob(missing):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert stopping(settings(Path("owner/name"), revision=COMMIT)) == []
+    assert len(stopping(wrong)) == (0 if missing in ("model_index.json", "*") else 1)
+
+
 def test_what_a_safety_checker_makes_black_is_a_failure_of_its_row(folder: Path, tmp_path: Path) -> None:
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
