@@ -95,6 +95,13 @@ def written_quoted(head: bytes, delimiter: str, quote: str) -> bool:
     return mark * 2 in text.replace(edge + mark * 2 + edge, b"") or any(edge in one or b"\n" in one for one in inside)
 
 
+def quoted_header(head: bytes, delimiter: str, quote: str) -> bool:
+    """Whether quotes are around all values of the first line, as around no names that anybody gives."""
+    line, mark = head.lstrip(b"\r\n").split(b"\n", 1)[0].rstrip(b"\r"), quote.encode()
+    names = line.split(delimiter.encode())
+    return all(len(name) > 2 and name.startswith(mark) and name.endswith(mark) for name in names)
+
+
 def _quoted(marks: Marks, inside: Bits, ends: Ends, odd: Bool[np.ndarray, " n"]) -> Quoted:
     """Records that end there, some of them `odd`; so are those with a carriage return that is in no line end."""
     if marks.returns is not None:

@@ -22,7 +22,7 @@ from lightgen.config import QUIET
 from lightgen.corpora.fields import SHOWN, as_bytes, missing_field, same_name
 from lightgen.corpora.lines import COMPRESSED, Ends, LineCorpus, Records
 from lightgen.corpora.plain_bytes import BLOCK, is_utf8, not_utf8
-from lightgen.corpora.quotes import one_by_one, quoted_records, written_quoted
+from lightgen.corpora.quotes import one_by_one, quoted_header, quoted_records, written_quoted
 from lightgen.corpora.ranges import Inventory
 from lightgen.corpora.raw import MALFORMED, RAGGED, RawCaptions, binary
 from lightgen.corpora.table_values import Rows, values_of
@@ -57,7 +57,7 @@ class TableCorpus(LineCorpus):
         default="auto",
         json_schema_extra=QUIET,
         description="`minimal`: quotes around a value hold separators and line ends; `none`: quotes are text; `auto`: "
-        "minimal, but with a tab between values only where the first megabyte is written so",
+        "minimal, but with a tab between values only where the first megabyte or the header is written so",
     )
     quote: str = Field(
         default='"', min_length=1, max_length=1, json_schema_extra=QUIET, description="the quote, one character"
@@ -93,7 +93,9 @@ class TableCorpus(LineCorpus):
         super().told(head)
         quoted = self.quoting == "minimal"
         if self.quoting == "auto":
-            quoted = self.delimiter != "\t" or written_quoted(head, self.delimiter, self.quote)
+            signs = self.delimiter, self.quote
+            quoted = self.delimiter != "\t" or written_quoted(head, *signs)
+            quoted = quoted or (self.header is None and quoted_header(head, *signs))
         return (QUOTED,) if quoted else ()
 
     def begin(self, file: BinaryIO, head: bytes, found: Inventory) -> tuple[Inventory, bytes]:
@@ -199,8 +201,10 @@ class TableCorpus(LineCorpus):
     def _hint(self, header: list[str]) -> str:
         """What would give the column: another separator, if the first line has it then, else a header."""
         line = self.delimiter.join(header)
-        for other in SEPARATORS:
+        for other in (self.delimiter, *SEPARATORS):
             if self.column in [name.strip("\"'") for name in line.split(other)]:
+                if other == self.delimiter:
+                    return ". Quotes seem to stand around its values: set `quote`, or `quoting: minimal`"
                 return f". Its values seem to have {other!r} between them: set `separator`"
         return ", or `header` where the first line is no header"
 

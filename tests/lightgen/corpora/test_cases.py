@@ -130,6 +130,20 @@ def test_a_tab_table_is_unquoted_unless_it_is_written_quoted(tmp_path: Path) -> 
     assert read("table", path) == ['"Open" is on a sign', '"All of it"', 'a 5" pipe']
 
 
+def test_a_tab_table_whose_header_is_quoted_is_written_quoted(tmp_path: Path) -> None:
+    """Though no value needed it, as where a writer puts quotes around all of them, or wrote no row."""
+    names = '"id"\t"caption"\r\n'
+    for name, rows in (("a", '"1"\t"a dog"\r\n"2"\t"a cat"'), ("b", ""), ("c", '"3"\t"a ""cow"""\n"4"\ta hen\n')):
+        (tmp_path / f"{name}.tsv").write_text(names + rows)
+    assert read("table", tmp_path) == ["a dog", "a cat", 'a "cow"', "a hen"]
+    assert read("table", tmp_path / "a.tsv", header=["id", "caption"]) == ['"caption"', '"a dog"', '"a cat"']
+    for settings in ({"quoting": "none"}, {"quote": "'"}):
+        with pytest.raises(InputCorrupt, match=r"Quotes seem to stand around its values: set `quote`, or `quoting: m"):
+            read("table", tmp_path / "a.tsv", **settings)
+    (tmp_path / "d.tsv").write_text('"caption"\tid\n"Open" is on a sign\t1\n')
+    assert read("table", tmp_path / "d.tsv", column='"caption"') == ['"Open" is on a sign']
+
+
 def test_an_open_quote_costs_one_record_not_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     rows = [f"{number}.jpg,a caption of number {number}" for number in range(500)]
