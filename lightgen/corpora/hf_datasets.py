@@ -21,6 +21,7 @@ from lightgen.corpora.raw import RawCaptions
 from lightgen.errors import InputCorrupt
 
 STATE = "state.json"
+FEATHER = b"ARROW1"  # begins such a file
 
 
 class DatasetsCorpus(ColumnCorpus):
@@ -49,6 +50,13 @@ class DatasetsCorpus(ColumnCorpus):
 
     def columns_in(self, file: BinaryIO) -> tuple[pa.DataType, Iterator[pa.Array]]:
         """See `ColumnCorpus.columns_in`."""
+        begins = file.read(len(FEATHER))
+        file.seek(0)
+        if begins == FEATHER:
+            raise InputCorrupt(
+                f"{self.path} is Arrow as a file (Feather), and `datasets` saves Arrow as a stream. Write it as "
+                "Parquet, for kind `parquet`"
+            )
         reader = pa.ipc.open_stream(file)
         names = self.names_in(reader.schema)
         place = reader.schema.get_field_index(names[0])

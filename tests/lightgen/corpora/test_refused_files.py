@@ -173,3 +173,12 @@ def test_a_record_without_end_is_named(tmp_path: Path, kind: str, line: str) -> 
     row = 3 if kind == "table" else 4
     with pytest.raises(InputCorrupt, match=rf"a\.csv: record {row} has more than 16 MiB\. Leave it out"):
         read(kind, tmp_path / "a.csv")
+
+
+def test_feather_is_refused_by_name(tmp_path: Path) -> None:
+    """It was called a damaged Parquet file, whose columns cannot be found."""
+    table = pa.table({"caption": [TEXT]})
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputCorrupt, match=r"a\.arrow is Arrow as a file \(Feather\), .*Write it as Parquet"):
+        read("datasets", tmp_path)
