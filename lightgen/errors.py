@@ -20,6 +20,7 @@
     ├── InputCorrupt         a file given by the user cannot be read
     ├── InputChanged         a file given by the user changed while a version was made of it
     ├── ModelError           weights or a model repository cannot be used
+    │   └── ModelIncomplete    files of a model are not there
     ├── CheckpointCorrupt    a checkpoint fails verification
     ├── ResumeMismatch       a run is resumed with other settings
     ├── TrainingDiverged     the loss stopped being a number
