@@ -18,12 +18,17 @@ class Mutant:
     old: str
     new: str
 
-    @contextmanager
-    def alive(self) -> Iterator[None]:
-        """The module runs the changed source: functions and methods in place, and constants of the module."""
+    def source(self) -> tuple[ModuleType, str]:
+        """The module and its source, in which `old` stands once."""
         module = importlib.import_module(self.module)
         source = inspect.getsource(module)
         assert source.count(self.old) == 1, f"{self.module} has {source.count(self.old)} of {self.old!r}"
+        return module, source
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """The module runs the changed source: functions and methods in place, and constants of the module."""
+        module, source = self.source()
         fresh = ModuleType(module.__name__)
         fresh.__dict__.update({"__file__": module.__file__, "__spec__": module.__spec__})
         changed = source.replace(self.old, self.new).replace("cache=True", "cache=False")  # numba caches files only
@@ -198,7 +203,7 @@ MUTANTS: dict[str, list[Mutant]] = {
     "scorer embedding": _of("scorers.embedding", ("- self.mean) / self.std", "- self.mean)")),
     "stage evaluate": _of("evaluation.statistics", ("value + others * (most - value)", "value + others")),
     "stage pretrain": _of("model.masking", ("inside = below + uniform", "inside = above - uniform"))
-    + _of("training.objectives", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),
+    + _of("model.diffusion", ("error + variance_bound(as_noise", "error - variance_bound(as_noise")),
     "stage reference": _of("training.pair_schedule", ("(draw + 0.5)", "(draw + 0.4)")),
     "stage align": _of("training.preference", ("-0.5 * beta", "-0.4 * beta")),
 }

@@ -23,6 +23,13 @@ def test_every_subject_has_a_mutant() -> None:
     assert set(QUICK) <= set(MUTANTS)
 
 
+def test_every_mutant_has_its_line() -> None:
+    """Most mutants live in the long form alone, where a line that moved would be missed late."""
+    for mutants in MUTANTS.values():
+        for mutant in mutants:
+            mutant.source()
+
+
 @pytest.mark.parametrize(("name", "mutant"), EACH)
 def test_a_changed_source_changes_the_output(name: str, mutant: Mutant) -> None:
     with mutant.alive():
