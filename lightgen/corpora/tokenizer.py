@@ -16,7 +16,7 @@ from jaxtyping import Int32
 
 from lightgen.encoders.tiny import WORDS, word_tokenizer
 from lightgen.errors import ModelError, ModelIncomplete
-from lightgen.storage.networks import check_words, load_tokenizer
+from lightgen.storage.networks import check_words, library_errors, load_tokenizer
 from lightgen.storage.weights import Weights, is_local, pinned
 
 Count = Callable[[str], int]
@@ -113,7 +113,7 @@ def read_tokenizer(config: TokenizerConfig, root: Path | None = None) -> Any:
 
     try:
         found = AutoTokenizer.from_pretrained(config.model, subfolder=config.subfolder, revision=pinned(config))
-    except (OSError, ValueError) as error:
+    except library_errors() as error:
         raise ModelError(f"tokenizer {config.model}: cannot be used: {str(error)[:300]}") from None
     check_words(found, config.model, config.model)
     return found

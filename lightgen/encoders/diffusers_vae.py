@@ -40,6 +40,8 @@ class DiffusersVaeConfig(Weights, Member):
         settings = self.settings_here(self.subfolder)
         if settings is None:
             return SHAPES.get(self.model)
+        if not {"latent_channels", "block_out_channels"} <= settings.keys():
+            return None
         return settings["latent_channels"], 2 ** (len(settings["block_out_channels"]) - 1)
 
     def rehearse(self, folder: Path) -> Self:
@@ -51,7 +53,6 @@ class DiffusersVaeConfig(Weights, Member):
 
     def look(self, root: Path) -> None:
         """See `Weights.look`."""
-        super().look(root)
         load_autoencoder(self, META, root)
 
     def flops(self, size_px: int) -> float:

@@ -37,7 +37,6 @@ class SentenceConfig(Weights):
 
     def look(self, root: Path) -> None:
         """See `Weights.look`."""
-        super().look(root)
         _load(self, META, root)
 
     def open(self, device: str) -> "SentenceEncoder":

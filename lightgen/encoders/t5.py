@@ -52,7 +52,7 @@ class T5Config(Weights, Member):
     def width(self) -> int | None:
         """Channels of its vectors, as far as that is known here without fetching."""
         settings = self.settings_here(self.subfolder)
-        return settings["d_model"] if settings else WIDTHS.get(self.model)
+        return settings.get("d_model") if settings else WIDTHS.get(self.model)
 
     def rehearse(self, folder: Path) -> Self:
         """See `Config.rehearse`: a T5 that is narrow inside, with vectors of the same width where it is known."""
@@ -74,7 +74,6 @@ class T5Config(Weights, Member):
 
     def look(self, root: Path) -> None:
         """See `Weights.look`."""
-        super().look(root)
         load_t5(self, META, root)
 
     def open(self, device: str) -> "T5TextEncoder":

@@ -24,7 +24,7 @@ from lightgen.evaluation.geneval import THRESHOLD
 from lightgen.problems import Problem
 from lightgen.scorers.base import ScorerMember, answer_table
 from lightgen.scorers.scenes import DETECTIONS
-from lightgen.storage.networks import META, load_network
+from lightgen.storage.networks import META, library_errors, load_network
 from lightgen.storage.pixels import Pixels
 from lightgen.storage.weights import Weights, weights_folder
 from lightgen.work import Worker
@@ -224,5 +224,5 @@ def load_clip(weights: Weights, device: str, root: Path | None = None) -> tuple[
     model = load_network(CLIPModel, folder, weights.model, CLIPModel.__name__, device)
     try:
         return CLIPProcessor.from_pretrained(folder, local_files_only=True), model
-    except (OSError, ValueError) as error:
+    except library_errors() as error:
         raise ModelIncomplete(f"model {weights.model}: no usable processor: {str(error)[:300]}") from None

@@ -19,14 +19,12 @@ def load_network(
 
     Weights whose names begin with one of `spare` may be missing: nobody asks for what they make. Raises ModelError.
     """
-    from safetensors import SafetensorError
-
     settings |= {"device_map": META} if device == META else {}
     try:
         network, found = kind.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **settings
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except library_errors() as error:
         raise ModelError(f"model {model}: not a usable {what}: {str(error)[:300]}; fetch {folder} again") from None
     # The libraries warn, and go on with random numbers. Buffers are computed, and what is tied is there once.
     weights = {name for name, _ in network.named_parameters()}
@@ -40,13 +38,30 @@ def load_network(
     return network if device == META else network.to(device)
 
 
+def library_errors() -> tuple[type[Exception], ...]:
+    """What the libraries raise for files that are missing, damaged, or say what they should not."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    return (
+        OSError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        StrictDataclassError,
+        SafetensorError,
+    )
+
+
 def load_tokenizer(folder: Path, model: str) -> Any:
     """The tokenizer of transformers in a local folder. Raises ModelError."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except library_errors() as error:
         raise ModelIncomplete(f"tokenizer {model}: cannot be used: {str(error)[:300]}") from None
     check_words(tokenizer, folder, model)
     return tokenizer

@@ -85,10 +85,17 @@ class Weights(Config):
         return sum(path.stat().st_size for path in found if path.name.count(".") == 1) or None
 
     def settings_here(self, subfolder: str = "") -> dict[str, Any] | None:
-        """The model's config.json in `subfolder`, where a copy is on this machine; nothing is fetched."""
+        """The model's config.json in `subfolder`, where a copy is on this machine; nothing is fetched.
+
+        None too for one that is no JSON object, of which `problems` speaks.
+        """
         folder = folder_here(self)
         path = folder / subfolder / "config.json" if folder else None
-        return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else None
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
 
 
 def weights_folder(weights: Weights, root: Path | None = None) -> Path:
@@ -234,6 +241,8 @@ def check_model_folder(folder: Path, model: str) -> None:
         settings = json.loads(config.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"{config}: not JSON ({error})") from None
+    if not isinstance(settings, dict):
+        raise ModelError(f"{config}: no JSON object; fetch it again")
     if "auto_map" in settings:
         raise ConfigError(f"RemoteCodeRefused: {where} asks to run code of its own (auto_map); use a model without it")
     if any(folder.glob("*.safetensors")):
@@ -252,7 +261,11 @@ def _check_parts(folder: Path, where: str) -> None:
     """Raises ModelError where a file is missing that an index of parts names, as after a download that was stopped."""
     # A second dot names a variant (model.fp16.safetensors), which is not what is loaded.
     for index in (path for path in folder.glob("*.safetensors.index.json") if path.name.count(".") == 3):
-        named = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            told = f"{type(error).__name__}: {error}"
+            raise ModelError(f"{index}: names no weights and their files ({told}); fetch it again") from None
         missing = sorted(name for name in named if not (folder / name).is_file())
         if missing:
             raise ModelIncomplete(f"{where}: {len(missing)} of {len(named)} parts are missing, the first {missing[0]}")

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from lightgen.config import RUN
 from lightgen.errors import ModelError, ModelIncomplete
 from lightgen.seeds import derive_seed
-from lightgen.storage.networks import META, load_network
+from lightgen.storage.networks import META, library_errors, load_network
 from lightgen.storage.weights import DTYPE_BYTES, Weights, weights_folder
 from lightgen.vlm.base import NO, REHEARSED, YES, Asked, Draw, VlmMember, YesNo
 from lightgen.vlm.prefix import logits_after
@@ -53,7 +53,6 @@ class TransformersVlmConfig(Weights, VlmMember):
 
     def look(self, root: Path) -> None:
         """See `Weights.look`."""
-        super().look(root)
         _load(self, META, root)
 
     @property
@@ -213,6 +212,6 @@ def _load(config: TransformersVlmConfig, device: str, root: Path | None = None) 
     model = load_network(getattr(transformers, CLASSES[kind]), folder, config.model, kind, device, dtype=dtype)
     try:
         processor = QwenProcessor.from_folder(folder, model.config.image_token_id, bounds)
-    except (OSError, ValueError, RuntimeError) as error:
+    except library_errors() as error:
         raise ModelIncomplete(f"model {config.model}: not a usable {kind}: {str(error)[:300]}") from None
     return processor, model

@@ -141,6 +141,34 @@ def test_plan_knows_that_a_network_has_no_such_output_and_no_way_to_prepare_pict
     assert f"no usable {PREPROCESSOR}" in found.what
 
 
+ODD = {
+    "config.json": ["[]", "3", '{"model_type": "t5", "architectures": ["T5EncoderModel"], "num_layers": "x"}'],
+    "model.safetensors": ["", "x"],
+    "model.safetensors.index.json": ["{", "[]", "{}", '{"weight_map": 3}'],
+    "tokenizer.json": ["{", "[]", "{}"],
+    "tokenizer_config.json": ["[]", "3"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in ODD.items() for text in texts])
+def test_files_that_say_what_they_should_not_are_refused_by_plan(tmp_path: Path, name: str, text: str) -> None:
+    folder = tiny_t5(tmp_path / "model")
+    (folder / name).write_text(text)
+    (problem,) = problems_of(t5(folder))
+    assert str(folder) in problem.what
+
+
+@pytest.mark.parametrize("text", ["3", "[]", "{", "{}"])
+def test_settings_that_are_none_leave_sizes_unknown(tmp_path: Path, text: str) -> None:
+    """What `plan` asks of a model beside its problems must not end it."""
+    tiny_t5(tmp_path / "t5")
+    tiny_vae(tmp_path / "model")
+    for folder in (tmp_path / "t5", tmp_path / "model" / "vae"):
+        (folder / "config.json").write_text(text)
+    assert t5(tmp_path / "t5").width is None
+    assert vae(tmp_path / "model").shape is None
+
+
 def test_weights_that_nobody_asks_for_may_be_missing(tmp_path: Path) -> None:
     folder = tiny_bert(tmp_path / "model")
     whole = load(sentences(folder)).encode(["a red cat"])
